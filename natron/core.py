@@ -52,7 +52,6 @@ class LabelsConfig(Group):
     regime: Literal["adaptive", "fixed"] = "adaptive"
     regime_when: Literal["now", "ahead"] = "now"
     regime_horizon: int = Field(24, ge=1)                     # used by "ahead"
-    volatility_horizon: int = Field(12, ge=1)
     state_horizon: int = Field(24, ge=1)
 
 # %% ../nbs/00_core.ipynb #fc0973df
@@ -65,6 +64,7 @@ class DataConfig(Group):
     embargo: int = Field(24, ge=0)                            # bars left out after a split, beyond the purge
     scaler: Literal["standard", "minmax"] = "standard"
     clip: float = Field(10.0, gt=0)                           # in standard deviations
+    stride: int = Field(1, ge=1)                              # bars between training windows
     cold_start: float = Field(0.15, ge=0, le=1)               # share of training windows seen as a short history gives them
 
     @model_validator(mode="after")
