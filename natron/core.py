@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['NatronError', 'ConfigError', 'Group', 'FeaturesConfig', 'LabelsConfig', 'DataConfig', 'ModelConfig', 'TrainConfig',
            'EvaluateConfig', 'Config', 'setting_names', 'load_config', 'save_config', 'seed_everything', 'make_rng',
-           'pick_device', 'atomic_write', 'write_json', 'resource']
+           'pick_device', 'library_versions', 'atomic_write', 'write_json', 'resource']
 
 # %% ../nbs/00_core.ipynb #cb7caaa3
-import difflib, hashlib, json, os, random
+import difflib, hashlib, json, os, platform, random
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -207,6 +208,14 @@ def pick_device(name: str = "auto") -> torch.device:
     try: torch.empty(1, device=name); return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ConfigError(f"device: {name!r} is not available here: {str(e).splitlines()[0]}") from e
+
+# %% ../nbs/00_core.ipynb #0ef7f864
+def library_versions() -> dict[str, str]:
+    "Versions of Python, of Natron and of the libraries that its numbers depend on."
+    names = ["natron", "numpy", "pandas", "numba", "TA-Lib", "torch", "accelerate", "scikit-learn", "lightgbm"]
+    return {"python": platform.python_version()} | {n: metadata.version(n) for n in names if _installed(n)}
+
+def _installed(name): return any(True for _ in metadata.distributions(name=name))
 
 # %% ../nbs/00_core.ipynb #24d2f9f3
 @contextmanager

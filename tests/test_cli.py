@@ -1,0 +1,91 @@
+"The `natron` command on real files: the demonstration from end to end, and everything that can be given wrongly."
+import json, os, shutil, subprocess, sys
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+
+root = Path(__file__).resolve().parent.parent
+sample = root/"data/eurusd_h1_2017.csv.gz"
+quick = ["--set", "train.epochs=2", "--set", "evaluate.lightgbm=false", "--set", "evaluate.resamples=200"]
+
+
+def natron(*args, cwd, ok=True):
+    r = subprocess.run([str(Path(sys.executable).parent/"natron"), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=540)
+    assert not ok or r.returncode == 0, r.stderr[-4000:]
+    return r
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    "A short demonstration run."
+    cwd = tmp_path_factory.mktemp("demo")
+    return cwd, natron("demo", *quick, cwd=cwd)
+
+
+@pytest.mark.slow
+def test_demo_leaves_a_whole_run(run):
+    cwd, r = run
+    folder = cwd/"runs/demo"
+    for f in ("train.ipynb", "config.yaml", "metrics.json", "manifest.json", "report.html", "natron_v2.pt", "scores.txt"): assert (folder/f).stat().st_size
+    m = json.loads((folder/"manifest.json").read_text())
+    assert {"versions", "seed", "data_hash", "fit_span"} <= set(m)
+    for word in ("volatility", "direction", "majority", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in r.stdout, word
+    prediction = json.loads(r.stdout[r.stdout.index("\n{"):])
+    assert prediction == json.loads(natron("predict", "--json", "--model", folder/"natron_v2.pt", "--candles", sample, cwd=cwd).stdout)
+
+
+@pytest.mark.slow
+def test_same_seed_same_weights(run, tmp_path):
+    "Two runs with one seed give the same model, to the bit; another seed another one."
+    digest = lambda cwd: json.loads((cwd/"runs/demo/manifest.json").read_text())["model"]
+    natron("demo", *quick, cwd=tmp_path)
+    assert digest(tmp_path) == digest(run[0])
+    natron("demo", *quick, "--set", "seed=1", cwd=tmp_path)
+    assert digest(tmp_path) != digest(run[0])
+
+
+@pytest.mark.slow
+def test_evaluate_judges_only_later_bars(run):
+    cwd, _ = run
+    scores = json.loads(natron("evaluate", "--json", "--candles", sample, cwd=cwd).stdout)
+    told = json.loads((cwd/"runs/demo/metrics.json").read_text())["scores"]
+    assert scores == told                                           # the file alone repeats the run's own report
+    r = natron("evaluate", "--candles", sample, "--start", "2017-02-01", cwd=cwd, ok=False)
+    assert r.returncode == 2 and "flattery" in r.stderr
+
+
+@pytest.mark.slow
+def test_info_and_predict_read_well(run):
+    cwd, _ = run
+    assert "volatility" in natron("info", cwd=cwd).stdout
+    text = natron("predict", "--candles", sample, cwd=cwd).stdout
+    assert "2017-12-29" in text and "direction" in text and "confidence" in text
+
+
+def refused(r, *says):
+    "One clear line, exit code 2, nothing on standard output."
+    assert r.returncode == 2, (r.returncode, r.stderr)
+    assert r.stdout == "" and "Traceback" not in r.stderr and len(r.stderr.strip().splitlines()) == 1, r.stderr
+    for s in says: assert s in r.stderr, r.stderr
+
+
+@pytest.mark.slow
+def test_bad_input_is_refused_and_nothing_is_lost(run):
+    cwd, _ = run
+    model = cwd/"runs/demo/natron_v2.pt"
+    candles = pd.read_csv(sample)
+    def given(name, frame): frame.to_csv(cwd/name, index=False); return cwd/name
+    broken = candles.copy(); broken.loc[777, "high"] = broken.loc[777, "low"]/2
+    files = {"high.csv": (broken, "777"), "short.csv": (candles.tail(95), "95"), "columns.csv": (candles.drop(columns="close"), "close")}
+    for name, (frame, says) in files.items():
+        refused(natron("predict", "--candles", given(name, frame), cwd=cwd, ok=False), says)
+    before = {p: p.read_bytes() for p in (cwd/"runs/demo").iterdir() if p.is_file()}
+    refused(natron("train", "--name", "demo", "--candles", sample, cwd=cwd, ok=False), "finished run")
+    refused(natron("train", "--name", "new", "--candles", cwd/"high.csv", cwd=cwd, ok=False), "777")
+    refused(natron("train", "--name", "new", "--candles", sample, "--set", "train.epoch=1", cwd=cwd, ok=False), "train.epochs")
+    refused(natron("demo", "--set", "data.window_length=4000", cwd=cwd, ok=False), "bars")
+    refused(natron("predict", "--candles", sample, "--model", cwd/"none.pt", cwd=cwd, ok=False), "none.pt")
+    damaged = cwd/"damaged.pt"; b = bytearray(model.read_bytes()); b[len(b)//2] ^= 1; damaged.write_bytes(b)
+    for command in ("predict", "evaluate"): refused(natron(command, "--candles", sample, "--model", damaged, cwd=cwd, ok=False), "damaged.pt")
+    refused(natron("info", "--model", damaged, cwd=cwd, ok=False), "damaged.pt")
+    assert {p: p.read_bytes() for p in (cwd/"runs/demo").iterdir() if p.is_file()} == before
+    assert not (cwd/"runs/new").exists()
