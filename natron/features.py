@@ -19,8 +19,8 @@ import numpy as np, pandas as pd, talib
 from numba import njit
 
 from .core import ConfigError, FeaturesConfig, NatronError
-from .rolling import (gk_var, mean_sd, rolling_cov, rolling_hurst, rolling_max, rolling_mean, rolling_min, rolling_moments,
-                            rolling_quantile, rolling_rank, rolling_std, rolling_sum, swing_points, volume_profile)
+from .rolling import (BINS, SIDE, gk_var, rolling_mean_std, rolling_cov, rolling_hurst, rolling_max, rolling_mean, rolling_min, rolling_moments,
+                            rolling_quantile, rolling_rank, rolling_std, rolling_sum, profile_shape, swing_highs, value_area, volume_profile)
 
 # %% ../nbs/01_features.ipynb #7d413b7a
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Bars:
     @cached_property
     def ema_20(self): return talib.EMA(self.c, 20)
     @cached_property
-    def bands(self): return mean_sd(self.c, 20)
+    def bands(self): return rolling_mean_std(self.c, 20)
     @cached_property
     def sma_20(self): return self.bands[0]
     @cached_property
@@ -243,8 +243,8 @@ def volume(b):
     total, mean = b.volume_20, b.volume_20/20
     sign = np.append(0., np.sign(np.diff(b.c)))
     obv, tp = np.cumsum(sign*b.v), (b.h + b.l + b.c)/3
-    m, sd = mean_sd(obv, 20)
-    vm, vsd = mean_sd(b.v, 20)
+    m, sd = rolling_mean_std(obv, 20)
+    vm, vsd = rolling_mean_std(b.v, 20)
     slope = rolling_cov(np.arange(float(len(b))), b.v, 20)
     flow, way = tp*b.v, side(tp, lag(tp, 1))
     push = ratio(2*b.c - b.h - b.l, b.range)*b.v
@@ -342,10 +342,10 @@ def trend_strength(b):
     quantile_20=(20, "share of the last 20 closes that are at most the current one"))
 def statistical(b):
     "The shape of the returns."
-    skew, kurt = rolling_moments(b.r, 20)
-    mean, sd = mean_sd(b.r, 20)
+    mean, m2, m3, m4 = rolling_moments(b.r, 20)
+    sd = np.sqrt(m2)
     cov, v0, v1 = rolling_cov(b.r, lag(b.r, 1), 20)
-    return dict(skew_20=skew, kurt_20=kurt, zscore_20=ratio(b.r - mean, sd, floor=TINY), hurst_100=rolling_hurst(b.log, 100),
+    return dict(skew_20=ratio(m3, sd*m2, floor=TINY**3), kurt_20=ratio(m4, m2*m2, 3., TINY**4) - 3, zscore_20=ratio(b.r - mean, sd, floor=TINY), hurst_100=rolling_hurst(b.log, 100),
                 autocorr_20=ratio(cov, np.sqrt(v0*v1), floor=TINY**2), quantile_20=rolling_rank(b.c, 20))
 
 # %% ../nbs/01_features.ipynb #6605b5f5
@@ -404,7 +404,7 @@ def market_structure(o, h, l, c, high_known, low_known, delay, memory):
     order_block_dist=(204, "(close - middle of the last order block) / ATR14"))
 def smart_money(b):
     "What the last confirmed swings say."
-    high, low, way, bos, choch, block = market_structure(b.o, b.h, b.l, b.c, swing_points(b.h), swing_points(-b.l), 5, 100)
+    high, low, way, bos, choch, block = market_structure(b.o, b.h, b.l, b.c, swing_highs(b.h), swing_highs(-b.l), SIDE, 100)
     dist = lambda x: ratio(np.where(np.isnan(x), 0., x), b.atr_14, floor=b.floor)
     return dict(swing_high_dist=dist(high - b.c), swing_low_dist=dist(b.c - low), structure=way, bos=bos, choch=choch, order_block_dist=dist(b.c - block))
 
@@ -424,10 +424,13 @@ def market_profile(b):
     "Where the volume changed hands."
     out = {}
     for n in (50, 20):
-        poc, top, bottom, entropy, conc = volume_profile(b.h, b.l, b.v, n)
+        profile, low = volume_profile(b.h, b.l, b.v, n), rolling_min(b.l, n)
+        step = (rolling_max(b.h, n) - low)/BINS
+        poc, first, last = value_area(profile)
+        poc, bottom, top = low + (poc+.5)*step, low + first*step, low + (last+1)*step
         out |= {f"poc_dist_{n}": (b.c - poc)/b.c, f"vah_dist_{n}": (top - b.c)/b.c, f"val_dist_{n}": (b.c - bottom)/b.c}
-    width = rolling_max(b.h, 20) - rolling_min(b.l, 20)
-    return out | dict(va_width_20=ratio(top - bottom, width, floor=b.floor), va_position_20=ratio(b.c - bottom, top - bottom, 0.5, b.floor),
+    entropy, conc = profile_shape(profile)
+    return out | dict(va_width_20=(last + 1 - first)/BINS*(step > 0), va_position_20=ratio(b.c - bottom, top - bottom, 0.5, b.floor),
                       volume_entropy_20=entropy, profile_concentration_20=conc)
 
 # %% ../nbs/01_features.ipynb #2c69b7c8

@@ -27,9 +27,21 @@ def shrink(png):
     return base64.b64encode(buf.getvalue()).decode()
 
 
+def settle(outputs):
+    "Join what one stream printed, and of a progress bar keep the last state."
+    kept = []
+    for o in outputs:
+        if kept and o.output_type == "stream" == kept[-1].output_type and o.name == kept[-1].name: kept[-1].text += o.text
+        else: kept.append(o)
+    for o in (o for o in kept if o.output_type == "stream"): o.text = "\n".join(l.split("\r")[-1] for l in o.text.split("\n"))
+    return kept
+
+
 def run(path):
     nb = nbformat.read(path, 4)
     Client(nb, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    for c in nb.cells:
+        if c.cell_type == "code": c.outputs = settle(c.outputs)
     for o in (o for c in nb.cells for o in c.get("outputs", [])):
         if "image/png" in o.get("data", {}): o.data["image/png"] = shrink(o.data["image/png"])
     nbformat.write(nb, path)

@@ -1,0 +1,2 @@
+# STUB
+def calibrate(tasks,probs,ys): return {}
