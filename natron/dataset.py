@@ -144,6 +144,7 @@ class WindowDataset(torch.utils.data.Dataset):
         self.window, self.dense_from = window, dense_from
         start = np.cumsum([0] + [len(s.x) for s in series])
         self.x, self.mask, self.y = (torch.from_numpy(np.concatenate([getattr(s, k) for s in series])) for k in ("x", "mask", "y"))
+        self.clock = np.concatenate([s.times.tz_localize(None).to_numpy() for s in series])
         ends = [self._ends(s, r, stride) for s, r in zip(series, rows)]
         self.rows = np.concatenate(ends)                                             # row of each end within its own series
         self.series = np.repeat(np.arange(len(series)), [len(e) for e in ends])      # and which series that is
@@ -158,6 +159,9 @@ class WindowDataset(torch.utils.data.Dataset):
         return ends if self.dense_from is not None else ends[~np.isnan(s.y[ends]).all(1)]
 
     def __len__(self): return len(self.rows)
+
+    @property
+    def times(self): return pd.DatetimeIndex(self.clock[self.ends], tz="UTC")        # (n,) time of each window's end
 
 # %% ../nbs/03_dataset.ipynb #f68906f9
 @patch

@@ -270,10 +270,12 @@ def profile_shape(profile: np.ndarray # (N, BINS) shares
     "Entropy (1: even, 0: all in one bin) and concentration (sum of squared shares) of each row."
     entropy, concentration = np.zeros(len(profile)), np.zeros(len(profile))
     for i in range(len(profile)):
+        h = c = 0.
         for p in profile[i]:
-            if p > 0: entropy[i] -= p*math.log(p)
-            concentration[i] += p*p
-    return entropy/math.log(profile.shape[1]), concentration
+            if p > 0: h -= p*math.log(p)
+            c += p*p
+        entropy[i], concentration[i] = h/math.log(profile.shape[1]), c
+    return entropy, concentration
 
 # %% ../nbs/00c_rolling.ipynb #46e25b37
 SIDE = 5

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parent.parent
-notebooks = sorted((root/"nbs").glob("*.ipynb")) + sorted((root/"nbs"/"tutorials").glob("*.ipynb"))
+notebooks = sorted((root/"nbs").glob("*.ipynb"))
 
 
 def run(path, flags=""):

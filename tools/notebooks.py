@@ -1,6 +1,6 @@
 """Run notebooks in place with their figures as small PNG images, then strip metadata: `python tools/notebooks.py [NAME ...]`.
 
-Needs a Chromium for the images (BROWSER_PATH names it). Without names, every numbered notebook and tutorial is run.
+Needs a Chromium for the images (BROWSER_PATH names it). Without names, every notebook is run.
 """
 import base64, io, os, sys, time
 from pathlib import Path
@@ -50,6 +50,6 @@ def run(path):
 
 if __name__ == "__main__":
     names = [Path(a).stem for a in sys.argv[1:]]
-    for p in sorted((root/"nbs").glob("[0-9i]*.ipynb")) + sorted((root/"nbs"/"tutorials").glob("*.ipynb")):
+    for p in sorted((root/"nbs").glob("[0-9i]*.ipynb")):
         if names and p.stem not in names: continue
         t = time.time(); run(p); print(f"{p.stem:24} {time.time()-t:6.1f} s  {p.stat().st_size//1000:4} kB")
