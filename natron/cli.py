@@ -128,12 +128,14 @@ def run_notebook(folder: Path,             # where everything lands
     "Run the training notebook with these parameters; its prints go to standard error as they come."
     import logging, papermill
     from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config as Traits
     core = _mod("core"); logging.getLogger("papermill").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     core.save_config(cfg, folder/"config.yaml")
     params = dict(candles={n: str(Path(p).resolve()) for n, p in candles.items()}, tz=tz, resume=resume)
+    sockets = Traits({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})   # no port of this machine is opened
     try: papermill.execute_notebook(core.resource("nbs/runs/train.ipynb"), folder/"train.ipynb", params, kernel_name="python3",
-                                    progress_bar=False, stdout_file=sys.stderr, stderr_file=sys.stderr, cwd=folder)
+                                    progress_bar=False, stdout_file=sys.stderr, stderr_file=sys.stderr, cwd=folder, config=sockets)
     except papermill.PapermillExecutionError as e:
         if e.ename in _user_errors(): raise core.NatronError(e.evalue) from e
         raise

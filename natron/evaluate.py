@@ -22,7 +22,7 @@ from .dataset import Prepared, WindowDataset, window_data
 from .finetune import predict_windows, prepare_for
 
 # %% ../nbs/06a_evaluate.ipynb #cb54928f
-BINS, AUC_BINS, GREY = 10, 200, "#888888"
+BINS, AUC_BINS, GREY = 10, 100, "#888888"
 
 def _rank_bins(x, k):
     "Equal-mass bin of each value; equal values share one."
@@ -143,11 +143,11 @@ def _logistic(train, valid, test, C, columns=slice(None)):
 def _lightgbm(train, valid, test, task, seed):
     "Boosted trees, stopped on validation."
     C = len(task.classes)
-    params = dict(objective="multiclass" if C > 2 else "binary" if C else "regression", learning_rate=0.05, num_leaves=15, min_data_in_leaf=100,
+    params = dict(objective="multiclass" if C > 2 else "binary" if C else "regression", learning_rate=0.1, num_leaves=15, min_data_in_leaf=100,
                   feature_fraction=0.5, bagging_fraction=0.8, bagging_freq=1, seed=seed, deterministic=True, force_row_wise=True, num_threads=2, verbosity=-1)
     if C > 2: params["num_class"] = C
     data = lgb.Dataset(train.x, train.y)
-    m = lgb.train(params, data, 500, [lgb.Dataset(valid.x, valid.y, reference=data)], callbacks=[lgb.early_stopping(30, verbose=False)])
+    m = lgb.train(params, data, 200, [lgb.Dataset(valid.x, valid.y, reference=data)], callbacks=[lgb.early_stopping(20, verbose=False)])
     p = m.predict(test.x)
     if C == 2: return np.stack([1-p, p], 1)
     return p if C else p[:, None]
@@ -292,7 +292,8 @@ def judge(prep: Prepared,
     for k, t in enumerate(prep.labels.tasks):
         train, valid, test = (part_of(prep, d, k) for d in data.values())
         if np.isnan(test.y).all(): continue
-        tables[t.name] = score_table(t, test.y, {"model": probs[t.name], **_baselines(prep, t, train, valid, test)}, test.times, cfg.evaluate, cfg.seed, t.loc)
+        mean = t.loc if np.isnan(train.y).all() else np.nanmean(train.y)
+        tables[t.name] = score_table(t, test.y, {"model": probs[t.name], **_baselines(prep, t, train, valid, test)}, test.times, cfg.evaluate, cfg.seed, mean)
     times = data["test"].times
     return Scores([t for t in prep.labels.tasks if t.name in tables], tables, (times.min().isoformat(), times.max().isoformat()))
 
