@@ -15,6 +15,8 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
 from .core import Config, ModelConfig, NatronError, atomic_write
+from .dataset import Scaler
+from .features import feature_frame
 from .labels import LabelGenerator, Task
 from .model import Natron, build_model, count_parameters
 
@@ -227,6 +229,19 @@ def model(self: Bundle) -> Natron:
 def label_generator(self: Bundle) -> LabelGenerator:
     "The label rules as they were fitted."
     return LabelGenerator.from_state(self.config.labels, self.label_state)
+
+@patch
+def scaler(self: Bundle) -> Scaler:
+    "The scaler as it was fitted."
+    return Scaler(*(getattr(self, k).numpy() for k in TENSORS), span=tuple(self.fit_span["train"]))
+
+@patch
+def features(self: Bundle, candles: pd.DataFrame) -> pd.DataFrame: # (N,F) unscaled
+    "The columns of the model's window for these candles; raises `BundleError` if they lack one."
+    frame = feature_frame(candles, self.config.features)
+    missing = [c for c in self.feature_columns if c not in frame]
+    if missing: raise BundleError(f"the model was trained with the columns {missing}, which these candles do not have")
+    return frame[self.feature_columns]
 
 @patch(as_prop=True)
 def config(self: Bundle) -> Config:

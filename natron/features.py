@@ -33,6 +33,7 @@ class Feature:
 
 class Catalogue(list):
     "Features in their order; a notebook shows them as a table."
+    def __repr__(self): return f"{len(self)} features in {len({f.group for f in self})} groups"
     def _repr_html_(self):
         head = "".join(f"<th>{k}</th>" for k in ("", "group", "feature", "lookback", "formula"))
         rows = (f"<td>{i}</td><td>{f.group}</td><td>{f.name}</td><td>{f.lookback}</td><td>{f.formula}</td>" for i, f in enumerate(self, 1))
@@ -83,10 +84,11 @@ class Bars:
         names = ["open", "high", "low", "close", "volume"]
         if missing := [k for k in names if k not in candles]:
             raise NatronError(f"expected candles with {' '.join(names)}, missing: {', '.join(missing)}; `read_candles` makes them")
-        self.o, self.h, self.l, self.c, self.v = (np.ascontiguousarray(candles[k], float) for k in names)
+        self.o, self.h, self.l, self.c, self.v = (np.array(candles[k], float) for k in names)
         self.range, self.floor, self.typical = self.h - self.l, TINY*self.c, (self.h + self.l + self.c)/3
-        self.before, self.log = lag(self.c, 1), np.log(self.c)
-        self.ret = self.log - lag(self.log, 1)
+        with np.errstate(all="ignore"):
+            self.before, self.log = lag(self.c, 1), np.log(self.c)
+            self.ret = self.log - lag(self.log, 1)
         self.tr = np.maximum(self.h, self.before) - np.minimum(self.l, self.before)
 
     @cached_property
@@ -427,21 +429,21 @@ def market_profile(b: Bars) -> dict:
 # %% ../nbs/01_features.ipynb #993b7d4b
 WARMUP, CONTEXT = 400, 512  # bars until every feature is there; candles to bring for a window of 96 rows
 
-def _assemble(columns, features, index):
-    "The columns of `features` as float32, NaN before each one's lookback."
-    out = np.empty((len(features), len(index)), np.float32)                                    # (F,N)
-    for row, f in zip(out, features):
-        row[:] = columns[f.name]
-        row[:f.lookback-1] = np.nan
-    return pd.DataFrame(out.T, index, [f.name for f in features])
+def _frame(features, parts, index):
+    "float32 columns in the order of `features`, from dicts of arrays; NaN before each one's lookback."
+    at = {f.name: (i, f.lookback-1) for i, f in enumerate(features)}
+    out = np.full((len(features), len(index)), np.nan, np.float32)                             # (F,N)
+    for columns in parts:
+        for name, x in columns.items():
+            i, start = at[name]
+            out[i, start:] = x[start:]
+    return pd.DataFrame(out.T, index, list(at))
 
 def compute_features(candles: pd.DataFrame # open, high, low, close, volume
                     ) -> pd.DataFrame:
     "The features of the catalogue, (N,100) float32; NaN where the history is too short, never elsewhere."
-    bars, columns = Bars(candles), {}
-    with np.errstate(all="ignore"):
-        for group in GROUPS: columns |= group(bars)
-        return _assemble(columns, FEATURES, candles.index)
+    bars = Bars(candles)
+    with np.errstate(all="ignore"): return _frame(FEATURES, (group(bars) for group in GROUPS), candles.index)
 
 # %% ../nbs/01_features.ipynb #1e421047
 VOL_HORIZON = 12  # bars over which a volatility is measured and forecast
@@ -462,13 +464,14 @@ def _count(table, x, time):
     table[1, q] += 1
 
 @kernel
-def _expect(table, time, step, ahead):
+def _expect(head, tail, time, step, ahead):
     "Mean over the coming bars of the mean of their hour."
     total, seen = 0., 0
     for k in range(1, ahead+1):
         q = int((time + k*step)//3600) % 24 if step > 0 else 0
-        if table[1, q] > 0: total += table[0, q]/table[1, q]; seen += 1
-    return total/seen if seen else table[0].sum()/table[1].sum()
+        count = head[1, q] + tail[1, q]
+        if count > 0: total += (head[0, q] + tail[0, q])/count; seen += 1
+    return total/seen if seen else (head[0].sum() + tail[0].sum())/(head[1].sum() + tail[1].sum())
 
 # %% ../nbs/01_features.ipynb #2afac65f
 @kernel
@@ -484,10 +487,10 @@ def seasonal_mean(x: np.ndarray,    # (N,) what is averaged, never negative
         m, head = min(n, len(x)-b), np.zeros((2, 24))
         for j in range(m):
             _count(head, x[b+j], time[b+j])
-            if b or j == n-1: out[b+j] = _expect(head + tail[j+1], time[b+j], step[b+j], ahead)
+            if b or j == n-1: out[b+j] = _expect(head, tail[j+1], time[b+j], step[b+j], ahead)
         if m == n:
             for j in range(n-1, -1, -1):
-                tail[j] = tail[j+1]
+                tail[j, 0], tail[j, 1] = tail[j+1, 0], tail[j+1, 1]
                 _count(tail[j], x[b+j], time[b+j])
     return out
 
@@ -512,12 +515,12 @@ def compute_context(candles: pd.DataFrame # open, high, low, close, volume by `t
     "Clock, scale and thresholds: the columns of `CONTEXT_FEATURES`, (N,12) float32."
     if not isinstance(candles.index, pd.DatetimeIndex): raise NatronError(f"expected candles by time, got an index of {candles.index.dtype}; `read_candles` makes one")
     b, (v, low, high) = Bars(candles), volatility_terciles(candles)
-    t = (candles.index - pd.Timestamp(0, tz=candles.index.tz)).total_seconds().to_numpy()
+    t = np.array((candles.index - pd.Timestamp(0, tz=candles.index.tz)).total_seconds())
     gk, step = gk_var(b.o, b.h, b.l, b.c), rolling_quantile(t - lag(t, 1), 240, [0.5])[:, 0]
     season = seasonal_mean(gk, t, step, VOL_HORIZON, 240)
     columns = _clock(t) | {f"log_gk_{n}": _log_vol(np.sqrt(rolling_mean(gk, n))) for n in (1, 6, 24, 120, 240)}
     columns |= dict(seasonal_gk_12=_log_vol(np.sqrt(season)), vol_low_400=_log_vol(low) - _log_vol(v), vol_high_400=_log_vol(high) - _log_vol(v))
-    return _assemble(columns, CONTEXT_FEATURES, candles.index)
+    return _frame(CONTEXT_FEATURES, [columns], candles.index)
 
 # %% ../nbs/01_features.ipynb #951dc031
 _NEEDS = {f.name: f.lookback for f in FEATURES + CONTEXT_FEATURES}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['task_loss', 'class_weights', 'multitask_loss', 'finetune', 'predict_windows', 'fit_spans', 'make_bundle',
-           'OverlapError', 'held_out', 'bundle_scaler', 'bundle_features', 'prepare_for']
+           'OverlapError', 'held_out', 'prepare_for']
 
 # %% ../nbs/06_finetune.ipynb #21fb7d66
 import hashlib
@@ -15,9 +15,8 @@ from typing import Sequence
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from .core import Config, NatronError, pick_device, seed_everything
 from .candles import bar_length, data_hash
-from .features import feature_frame
 from .labels import Task
-from .dataset import Prepared, Scaler, Splits, WindowDataset, make_series, purge_gap, window_data
+from .dataset import Prepared, Splits, WindowDataset, make_series, purge_gap, window_data
 from .model import build_model, to_probs
 from .train import fit
 from .bundle import Bundle
@@ -144,22 +143,10 @@ def _utc(when):
     return t.tz_localize("UTC") if t.tz is None else t.tz_convert("UTC")
 
 # %% ../nbs/06_finetune.ipynb #08cf0d51
-def bundle_scaler(bundle: Bundle) -> Scaler:
-    "The scaler that the model was trained with."
-    arrays = {k: getattr(bundle, f"scaler_{k}").numpy() for k in ("mean", "scale", "low", "high")}
-    return Scaler(**arrays, span=tuple(bundle.fit_span["train"]))
-
-def bundle_features(bundle: Bundle, candles: pd.DataFrame) -> pd.DataFrame:
-    "The model's columns for these candles; raises `NatronError` naming the ones that cannot be made."
-    f = feature_frame(candles, bundle.config.features)
-    missing = [c for c in bundle.feature_columns if c not in f]
-    if missing: raise NatronError(f"the model was trained with the columns {missing}, which these candles do not have")
-    return f[bundle.feature_columns]
-
 def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | None = None, end: str | None = None) -> Prepared:
     "Arrays and held-out splits of these candles, with everything fitted taken from the model file."
-    labels, cfg, scaler = bundle.label_generator(), bundle.config, bundle_scaler(bundle)
+    labels, cfg, scaler = bundle.label_generator(), bundle.config, bundle.scaler()
     gap = purge_gap(cfg.data, max(t.horizon for t in labels.tasks))
     splits = held_out([c.index for c in candles.values()], bundle.fit_span, gap, start, end)
-    frames = [bundle_features(bundle, c) for c in candles.values()]
+    frames = [bundle.features(c) for c in candles.values()]
     return Prepared(make_series(candles, frames, labels, scaler), splits, labels, scaler, bundle.feature_columns, cfg)

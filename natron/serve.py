@@ -15,7 +15,6 @@ from .core import pick_device
 from .candles import CandleError, check_candles, read_candles
 from .features import context_bars
 from .bundle import Bundle, load_bundle
-from .finetune import bundle_features, bundle_scaler
 from .model import to_probs
 
 # %% ../nbs/08_serve.ipynb #bed3ff00
@@ -26,7 +25,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: str = "auto"):
         self.bundle, self.device = bundle, pick_device(device)
         self.model = bundle.model().to(self.device).eval()
-        self.scaler = bundle_scaler(bundle)
+        self.scaler = bundle.scaler()
         self.window, self.context = bundle.window_length, context_bars(bundle.window_length)
         self.live: dict[str, pd.DataFrame] = {}      # last candles by symbol
 
@@ -43,7 +42,7 @@ def inputs(self: Predictor, candles: pd.DataFrame # checked, at least a window o
     n = len(candles)
     if not self.window <= n <= MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window} to {MAX_CANDLES} candles, got {n}", "length")
-    frame = bundle_features(self.bundle, candles.iloc[-self.context:]).iloc[-self.window:]
+    frame = self.bundle.features(candles.iloc[-self.context:]).iloc[-self.window:]
     x, mask = self.scaler.transform(frame.to_numpy())
     return torch.from_numpy(x)[None].to(self.device), torch.from_numpy(mask)[None].to(self.device)
 
