@@ -319,7 +319,7 @@ def plot_scores(scores: Scores, task: str, height: int = 280 # pixels
         symbol=["diamond" if n == "model" else "circle" for n in tb.index]),
         error_x=dict(symmetric=False, array=tb[f"{m}_high"]-tb[m], arrayminus=tb[m]-tb[f"{m}_low"], color=GREY)))
     if len(tb) > 1: fig.add_vline(x=tb[m].iloc[-2], line_dash="dot", line_color=GREY)
-    return fig.update_layout(template="natron", height=height, title=f"{task} ({t.kind}): {m.replace('_', '-')} on the test part with 95 % intervals, lower is better",
+    return fig.update_layout(template="natron", height=height, title=f"{task} ({t.kind}): {m.replace('_', '-')} on the test part with intervals, lower is better",
                              xaxis_title=m.replace("_", "-"), margin_l=90, hovermode="closest")
 
 # %% ../nbs/06a_evaluate.ipynb #7d8e5004
@@ -339,7 +339,7 @@ def plot_reliability(tables: dict[str, pd.DataFrame], title: str = "") -> go.Fig
 # %% ../nbs/06a_evaluate.ipynb #eac0baec
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
 h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
-td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}"""
+td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}.verdicts td{white-space:normal}td:first-child,th:first-child{text-align:left}"""
 
 def _shown(t, table):
     "The table as people read it: the headline with its interval, the other metrics bare."
@@ -348,7 +348,9 @@ def _shown(t, table):
     return pd.DataFrame({m: [_cell(r, m) for _, r in table.iterrows()]} | {c: table[c].map("{:.3f}".format).tolist() for c in more}, index=table.index.tolist())
 
 def _section(scores, t, plotly):
-    fig = plot_scores(scores, t.name).update_layout(width=None, autosize=True).to_html(full_html=False, include_plotlyjs=plotly, config=dict(displayModeBar=False, responsive=True))
+    fig = plot_scores(scores, t.name).update_layout(title=None, margin_t=10)
+    fig.layout.template.layout.width = None                                              # as wide as the screen
+    fig = fig.to_html(full_html=False, include_plotlyjs=plotly, config=dict(displayModeBar=False, responsive=True))
     return f"<h2>{html.escape(t.name)}</h2><p>{html.escape(scores.verdicts[t.name])}</p>{fig}<div class=wide>{_shown(t, scores.tables[t.name]).to_html(border=0)}</div>"
 
 def write_report(scores: Scores, path: str | Path, title: str = "Natron: scores beside their baselines") -> None:
@@ -357,7 +359,7 @@ def write_report(scores: Scores, path: str | Path, title: str = "Natron: scores 
     body = "".join(_section(scores, t, i == 0) for i, t in enumerate(scores.tasks))
     page = (f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'><title>{html.escape(title)}</title>"
             f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>Bars judged: {scores.span[0]} to {scores.span[1]}, none of them seen in fitting. Brackets are "
-            f"block-bootstrap intervals; lower is better for log-loss and RMSE.</p><div class=wide><table>{verdicts}</table></div>{body}</html>")
+            f"block-bootstrap intervals; lower is better for log-loss and RMSE.</p><table class=verdicts>{verdicts}</table>{body}</html>")
     with atomic_write(path) as tmp: tmp.write_text(page, encoding="utf-8")
 
 Scores.write_report = write_report
