@@ -1,5 +1,5 @@
 """README.md from nbs/index.ipynb: `python tools/readme.py`, or with --check, exit code 1 if they disagree."""
-import sys
+import re, sys
 from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
@@ -8,13 +8,13 @@ root = Path(__file__).resolve().parent.parent
 
 
 def readme():
-    "The index notebook as Markdown: directives and hidden cells gone, pictures found from the top of the project."
+    "The index notebook as Markdown: directives and hidden cells gone, links and pictures from the top of the project."
     nb = nbformat.read(root/"nbs"/"index.ipynb", 4)
     hidden = [c for c in nb.cells if c.source.startswith("#| hide\n") or c.source.strip() == "#| hide"]
     nb.cells = [c for c in nb.cells if c not in hidden]
     for c in nb.cells: c.source = "\n".join(l for l in c.source.splitlines() if not l.startswith("#|"))
     text, _ = MarkdownExporter().from_notebook_node(nb)
-    return text.replace("](images/", "](nbs/images/").strip() + "\n"
+    return re.sub(r"\]\((?=(images|[\w-]+\.ipynb))", "](nbs/", text).strip() + "\n"
 
 
 if __name__ == "__main__":
