@@ -154,6 +154,8 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
     "Train on candle files; leaves the executed notebook, the report, the scores and the model in runs/NAME."
     folder = run_folder(name, resume)
     cfg = _config(config or (folder/"config.yaml" if resume else None), sets)
+    if resume and cfg != _config(folder/"config.yaml", None):
+        raise _mod("core").NatronError(f"the unfinished run at {folder} has other settings; leave --config and --set out, or choose another --name")
     _series(candles, tz)
     run_notebook(folder, cfg, {p.name.split(".")[0]: p for p in candles}, tz, resume)
     _summary(folder)

@@ -1,7 +1,7 @@
 "The `natron` command on real files: the demonstration from end to end, and everything that can be given wrongly."
-import json, os, shutil, subprocess, sys
+import json, shutil, subprocess, sys, time
 from pathlib import Path
-import numpy as np, pandas as pd, pytest
+import pandas as pd, pytest
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
@@ -12,6 +12,13 @@ def natron(*args, cwd, ok=True):
     r = subprocess.run([str(Path(sys.executable).parent/"natron"), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=540)
     assert not ok or r.returncode == 0, r.stderr[-4000:]
     return r
+
+
+def refused(r, *says, began=False):
+    "One clear line (after the progress, where work had begun), exit code 2, nothing on standard output."
+    assert r.returncode == 2, (r.returncode, r.stderr)
+    assert r.stdout == "" and "Traceback" not in r.stderr and (began or len(r.stderr.strip().splitlines()) == 1), r.stderr
+    for s in says: assert s in r.stderr, r.stderr
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +51,26 @@ def test_same_seed_same_weights(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_killed_run_resumes_to_the_same_model(run, tmp_path):
+    "kill -9 in the middle of training; `--resume` ends with the weights of the run that nobody disturbed."
+    shutil.copy(sample, tmp_path/"EURUSD.csv.gz")
+    train = ["train", "--candles", "EURUSD.csv.gz", "--name", "killed"]
+    p = subprocess.Popen([str(Path(sys.executable).parent/"natron"), *train, "--config", str(root/"configs/demo.yaml"), *quick], cwd=tmp_path,
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path/"runs/killed/checkpoint.pt"
+    for _ in range(2400):
+        if checkpoint.exists() or p.poll() is not None: break
+        time.sleep(.05)
+    p.kill(); p.wait()
+    assert checkpoint.exists() and not (tmp_path/"runs/killed/natron_v2.pt").exists()
+    time.sleep(3)                                                   # the notebook's own process notices and leaves
+    refused(natron(*train, cwd=tmp_path, ok=False), "--resume")
+    refused(natron(*train, "--resume", "--set", "seed=5", cwd=tmp_path, ok=False), "other settings")
+    natron(*train, "--resume", cwd=tmp_path)
+    assert json.loads((tmp_path/"runs/killed/manifest.json").read_text())["model"] == json.loads((run[0]/"runs/demo/manifest.json").read_text())["model"]
+
+
+@pytest.mark.slow
 def test_evaluate_judges_only_later_bars(run):
     cwd, _ = run
     scores = json.loads(natron("evaluate", "--json", "--candles", sample, cwd=cwd).stdout)
@@ -59,13 +86,6 @@ def test_info_and_predict_read_well(run):
     assert "volatility" in natron("info", cwd=cwd).stdout
     text = natron("predict", "--candles", sample, cwd=cwd).stdout
     assert "2017-12-29" in text and "direction" in text and "confidence" in text
-
-
-def refused(r, *says, began=False):
-    "One clear line (after the progress, where work had begun), exit code 2, nothing on standard output."
-    assert r.returncode == 2, (r.returncode, r.stderr)
-    assert r.stdout == "" and "Traceback" not in r.stderr and (began or len(r.stderr.strip().splitlines()) == 1), r.stderr
-    for s in says: assert s in r.stderr, r.stderr
 
 
 @pytest.mark.slow
