@@ -5,6 +5,7 @@ import pandas as pd, pytest
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
+pytestmark = pytest.mark.xdist_group("cli")
 quick = ["--set", "train.epochs=2", "--set", "evaluate.lightgbm=false", "--set", "evaluate.resamples=200"]
 
 
