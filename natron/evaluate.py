@@ -339,7 +339,7 @@ def plot_reliability(tables: dict[str, pd.DataFrame], title: str = "") -> go.Fig
 # %% ../nbs/06a_evaluate.ipynb #eac0baec
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
 h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
-td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}.verdicts td{white-space:normal}td:first-child,th:first-child{text-align:left}"""
+td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}.verdicts td{white-space:normal}.js-plotly-plot{width:100%}td:first-child,th:first-child{text-align:left}"""
 
 def _shown(t, table):
     "The table as people read it: the headline with its interval, the other metrics bare."
@@ -348,7 +348,7 @@ def _shown(t, table):
     return pd.DataFrame({m: [_cell(r, m) for _, r in table.iterrows()]} | {c: table[c].map("{:.3f}".format).tolist() for c in more}, index=table.index.tolist())
 
 def _section(scores, t, plotly):
-    fig = plot_scores(scores, t.name).update_layout(title=None, margin_t=10)
+    fig = plot_scores(scores, t.name).update_layout(title=None, margin_t=10, autosize=True)
     fig.layout.template.layout.width = None                                              # as wide as the screen
     fig = fig.to_html(full_html=False, include_plotlyjs=plotly, config=dict(displayModeBar=False, responsive=True))
     return f"<h2>{html.escape(t.name)}</h2><p>{html.escape(scores.verdicts[t.name])}</p>{fig}<div class=wide>{_shown(t, scores.tables[t.name]).to_html(border=0)}</div>"
