@@ -240,7 +240,7 @@ def features(self: Bundle, candles: pd.DataFrame) -> pd.DataFrame: # (N,F) unsca
     "The columns of the model's window for these candles; raises `BundleError` if they lack one."
     frame = feature_frame(candles, self.config.features)
     missing = [c for c in self.feature_columns if c not in frame]
-    if missing: raise BundleError(f"the model was trained with the columns {missing}, which these candles do not have")
+    if missing: raise BundleError(f"the model was trained with the columns {missing}, which these candles do not have; bring them, or train with features.feature_columns: []")
     return frame[self.feature_columns]
 
 @patch(as_prop=True)

@@ -28,9 +28,10 @@ def shrink(png):
 
 
 def settle(outputs):
-    "Join what one stream printed, and of a progress bar keep the last state."
+    "Join what one stream printed, of a progress bar keep the last state, and drop what the picture maker logs."
     kept = []
     for o in outputs:
+        if o.output_type == "stream" and "choreographer" in o.text: continue
         if kept and o.output_type == "stream" == kept[-1].output_type and o.name == kept[-1].name: kept[-1].text += o.text
         else: kept.append(o)
     for o in (o for o in kept if o.output_type == "stream"): o.text = "\n".join(l.split("\r")[-1] for l in o.text.split("\n"))
