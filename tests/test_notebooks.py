@@ -8,7 +8,7 @@ notebooks = sorted((root/"nbs").glob("*.ipynb"))
 
 
 def run(path, flags=""):
-    env = os.environ | {"PLOTLY_RENDERER": "json", "OMP_NUM_THREADS": "2"}
+    env = os.environ | {"PLOTLY_RENDERER": "json", "OMP_NUM_THREADS": "1"}
     r = subprocess.run([str(Path(sys.executable).parent/"nbdev_test"), "--path", str(path), "--flags", flags],
                        cwd=root, capture_output=True, text=True, timeout=600, env=env)
     assert r.returncode == 0, f"{path.name}\n{r.stdout[-2000:]}\n{r.stderr[-6000:]}"
