@@ -41,7 +41,7 @@ class Bundle:
     phases: list[str]               # what it went through, such as "finetune"
     tasks: list[dict]               # the fields of each `Task`
     calibration: dict               # by task
-    fit_span: dict                  # first and last time of "train" and "validation", ISO
+    fit_span: dict                  # first and last time of "train" and "validation", when the last answer was "known", ISO; the "series"
     data_hash: str                  # sha256 of the candles
     settings: dict                  # the whole configuration
     label_state: dict               # what the label rules fitted
@@ -132,11 +132,18 @@ def _check_values(c):
     if set(c["calibration"]) - set(names): raise BundleError(f"calibration names {sorted(set(c['calibration'])-set(names))}, and the tasks are {names}")
     for k in ("data_hash", "sha256"):
         if len(c[k]) != 64 or set(c[k]) - set("0123456789abcdef"): raise BundleError(f"{k} must be 64 hexadecimal digits, got {c[k]!r:.40}")
-    if "train" not in c["fit_span"]: raise BundleError("fit_span must say when training began and ended, under `train`")
-    for k in {"train", "validation"} & set(c["fit_span"]): _check_span(f"fit_span.{k}", c["fit_span"][k])
+    _check_spans(c["fit_span"])
+
+def _check_spans(s):
+    missing = {"train", "validation", "known", "series"} - set(s)
+    if missing: raise BundleError(f"fit_span must say when training and validation began, ended and were known, and lacks {', '.join(sorted(missing))}")
+    for k in ("train", "validation"): _check_span(f"fit_span.{k}", s[k])
+    _check_span("fit_span.known", [s["validation"][1], s["known"]])
+    if type(s["series"]) is not dict: raise BundleError("fit_span.series must be a dict")
 
 def _check_span(name, span):
     first, last = _parsed(name, lambda: [pd.Timestamp(o) for o in span])
+    if first.tz is None or last.tz is None: raise BundleError(f"{name} must be times with a zone: {span}")
     if not first <= last: raise BundleError(f"{name} ends before it begins: {span}")
 
 # %% ../nbs/04b_bundle.ipynb #18164ca0
@@ -251,9 +258,9 @@ def config(self: Bundle) -> Config:
 # %% ../nbs/04b_bundle.ipynb #21b717b2
 @patch
 def __repr__(self: Bundle):
-    m, span = self.model_config, [o[:16].replace("T", " ") for o in self.fit_span["train"]]
+    m, span = self.model_config, [o[:16].replace("T", " ") for o in (*self.fit_span["train"], self.fit_span["validation"][1])]
     size = sum(t.numel() for t in self.model_state.values())
     rows = dict(tasks=", ".join(t["name"] for t in self.tasks), features=f"{len(self.feature_columns)}, from {self.feature_columns[0]} to {self.feature_columns[-1]}",
-                window=f"{self.window_length} bars", fitted=" to ".join(span),
+                window=f"{self.window_length} bars", fitted=f"{span[0]} to {span[1]}, validation to {span[2]}",
                 network=f"{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, {size:,} parameters", phases=", ".join(self.phases))
     return "\n".join([f"Natron model {self.sha256[:12] or '(not saved)'}", *(f"  {k:9} {v}" for k, v in rows.items())])

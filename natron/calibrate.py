@@ -49,5 +49,5 @@ def calibrate(tasks: Sequence[Task],
     out = {}
     for t in (t for t in tasks if t.classes):
         known = ~np.isnan(answers[t.name]); p, y = probs[t.name][known], answers[t.name][known]
-        out[t.name] = fit_temperature(p, y) if _helps(p, y, times[known], t.horizon) else 1.
+        out[t.name] = fit_temperature(p, y) if len(y) and _helps(p, y, times[known], t.horizon) else 1.
     return out

@@ -150,7 +150,7 @@ _VOLUMES = ["volume", "tick_volume", "tickvol", "vol", "v"]
 _ZONED = dict(gmt_time="UTC", time_utc="UTC", time_gmt="UTC", time_eet="EET")  # the header itself names the zone
 _TIMES = [*_ZONED, "time", "datetime", "timestamp", "date", "date_time", "open_time", "local_time", "unix", "index",
          "index_level_0", ""]
-_NOT_DATA = {*_TIMES, "close_time", "ignore"}
+_NOT_DATA = {*_TIMES, "close_time", "ignore", "adj_close"}
 
 def _plain(label): return re.sub(r"\W+", "_", str(label).lower()).strip("_")
 

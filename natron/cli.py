@@ -98,7 +98,8 @@ def answer_text(name: str, answer: dict) -> str:
         probs = answer.get(f"{k}_probs")
         if probs: lines.append(f"  {k:12} {v:13} " + "  ".join(f"{c} {p:.2f}" for c, p in probs.items()))
         elif k.endswith("_prob"): lines.append(f"  {k[:-5]:12} {v:.2f}")
-    return "\n".join(lines + [f"  confidence   {answer['confidence']:.2f}"])
+    if answer["confidence"] is not None: lines.append(f"  confidence   {answer['confidence']:.2f}")     # regressions alone have none
+    return "\n".join(lines)
 
 # %% ../nbs/09_cli.ipynb #f0a65e13
 def run_folder(name: str,            # the run's name

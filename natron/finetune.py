@@ -16,7 +16,7 @@ import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from .core import Config, NatronError, pick_device, seed_everything
 from .candles import bar_length, data_hash
 from .labels import Task
-from .dataset import Prepared, Splits, WindowDataset, make_series, purge_gap, window_data
+from .dataset import Prepared, Splits, WindowDataset, make_series, purge_gap, time_of_row, window_data
 from .model import build_model, to_probs
 from .train import fit
 from .bundle import Bundle
@@ -95,10 +95,13 @@ def _span(candles, splits, part):
     rows = [(t, r) for t, r in rows if r.stop > r.start]
     return [min(t[r.start] for t, r in rows).isoformat(), max(t[r.stop-1] for t, r in rows).isoformat()]
 
-def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits]) -> dict:
-    "When training and validation began and ended, and what each series was; plain values for the model file."
-    series = {n: dict(bar_seconds=bar_length(c).total_seconds(), bars=len(c), hash=data_hash(c)) for n, c in candles.items()}
-    return dict(train=_span(candles, splits, "train"), validation=_span(candles, splits, "validation"), series=series)
+def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits], horizon: int # longest label horizon, bars
+             ) -> dict:
+    "When training and validation began, ended and were known, and what each series was; plain values for the model file."
+    series = {n: dict(bar_seconds=bar_length(c).total_seconds(), bars=len(c), hash=data_hash(c), fit_bars=s.validation.stop-s.train.start)
+              for (n, c), s in zip(candles.items(), splits)}
+    known = max(c.index[min(s.validation.stop-1+horizon, len(c)-1)] + bar_length(c) for c, s in zip(candles.values(), splits))
+    return dict(train=_span(candles, splits, "train"), validation=_span(candles, splits, "validation"), known=known.isoformat(), series=series)
 
 # %% ../nbs/06_finetune.ipynb #f2202a26
 def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.DataFrame],
@@ -106,7 +109,7 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                 phases: Sequence[str] = ("finetune",)        # what it went through
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
-    s, span = prep.scaler, fit_spans(candles, prep.splits)
+    s, span = prep.scaler, fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
     hashes = "".join(d["hash"] for d in span["series"].values())
     tensors = {f"scaler_{k}": torch.from_numpy(getattr(s, k)) for k in ("mean", "scale", "low", "high")}
     return Bundle(model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
@@ -121,21 +124,28 @@ class OverlapError(NatronError):
 
 def held_out(times: Sequence[pd.DatetimeIndex], # one index a series
              fit_span: dict,                    # from the model file
-             gap: int,                          # bars to leave out after the fitted span
+             gap: int,                          # bars to leave out after the fitted span: window, horizon, embargo
+             horizon: int,                      # of them, the longest label horizon
              start: str | None = None, end: str | None = None # ask for a part of the later bars; UTC unless they say
             ) -> list[Splits]:
     "Fitted rows as train and validation, later rows as test; raises `OverlapError` where `start` lies in the fitted span."
     (t0, t1), (v0, v1) = ([pd.Timestamp(o) for o in fit_span[k]] for k in ("train", "validation"))
-    free = max(t[min(t.searchsorted(v1, side="right")+gap, len(t)-1)] for t in times)
-    first = max(free, _utc(start)) if start else free
+    fitted = f"the span that the model was fitted on ({t0:%Y-%m-%d} to {v1:%Y-%m-%d})"
+    going = [t for t in times if t[-1] > v1]
+    if not going: raise OverlapError(f"every candle lies in or before {fitted}; bring later ones")
+    free = max(_free(t, v1, pd.Timestamp(fit_span["known"]), gap, horizon) for t in going)
     if start and _utc(start) <= v1:
-        raise OverlapError(f"{start} lies in the span that the model was fitted on ({t0:%Y-%m-%d} to {v1:%Y-%m-%d}); "
-                           f"a score there would be flattery. The first honest bar is {free:%Y-%m-%d %H:%M}")
-    if max(t[-1] for t in times) <= v1:
-        raise OverlapError(f"every candle lies in or before the span that the model was fitted on ({t0:%Y-%m-%d} to {v1:%Y-%m-%d}); bring later ones")
+        raise OverlapError(f"{start} lies in {fitted}; a score there would be flattery. The first honest bar is {free:%Y-%m-%d %H:%M}")
+    if free > max(t[-1] for t in going):
+        raise OverlapError(f"{gap} bars must be left out after {fitted}, and the candles end before; bring some after {free:%Y-%m-%d %H:%M}")
+    first = max(free, _utc(start)) if start else free
     row = lambda t, when, side="left": int(t.searchsorted(when, side=side))
     stop = lambda t: row(t, _utc(end), "right") if end else len(t)
     return [Splits(slice(row(t, t0), row(t, t1, "right")), slice(row(t, v0), row(t, v1, "right")), slice(row(t, first), stop(t))) for t in times]
+
+def _free(t, v1, known, gap, horizon):
+    "First bar whose window neither reaches into the fitted span nor into the bars that answered it."
+    return time_of_row(t, max(t.searchsorted(v1, side="right")+gap, t.searchsorted(known)+gap-horizon))
 
 def _utc(when):
     try: t = pd.Timestamp(when)
@@ -146,7 +156,7 @@ def _utc(when):
 def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | None = None, end: str | None = None) -> Prepared:
     "Arrays and held-out splits of these candles, with everything fitted taken from the model file."
     labels, cfg, scaler = bundle.label_generator(), bundle.config, bundle.scaler()
-    gap = purge_gap(cfg.data, max(t.horizon for t in labels.tasks))
-    splits = held_out([c.index for c in candles.values()], bundle.fit_span, gap, start, end)
+    horizon = max(t.horizon for t in labels.tasks)
+    splits = held_out([c.index for c in candles.values()], bundle.fit_span, purge_gap(cfg.data, horizon), horizon, start, end)
     frames = [bundle.features(c) for c in candles.values()]
     return Prepared(make_series(candles, frames, labels, scaler), splits, labels, scaler, bundle.feature_columns, cfg)

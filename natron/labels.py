@@ -23,7 +23,7 @@ from .core import ConfigError, LabelsConfig, NatronError
 from .candles import OHLCV, check_candles
 from .charts import PALETTE, PATTERNS, plot_candles
 from .rolling import gk_var, rolling_max, rolling_mean, rolling_min, rolling_quantile, rolling_std, rolling_sum
-from .features import VOL_HORIZON, volatility_terciles
+from .features import VOL_HORIZON, directional, volatility_terciles
 
 # %% ../nbs/02_labels.ipynb #72b772e2
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Indicators:
         still = rolling_max(self.close, 15) == rolling_min(self.close, 15)
         return _settled(np.where(still, 50., talib.RSI(self._hlc[2], 14)))
     @cached_property
-    def adx(self): return _settled(talib.ADX(*self._hlc, 14))
+    def adx(self): return _settled(100*directional(self.high, self.low, self.close, 14)[0])
     @cached_property
     def atr(self): return _settled(talib.ATR(*self._hlc, 14))/self._hlc[2]
     @cached_property
@@ -193,8 +193,12 @@ def first_touch(high: np.ndarray, low: np.ndarray, # (N,) prices
     return out
 
 # %% ../nbs/02_labels.ipynb #92f3e7e8
+def _jitter(bars, x, size):
+    "The threshold `x`, at every bar another one within `size` of it; unmoved where no generator was given."
+    return x if bars.rng is None else x*(1 + bars.rng.uniform(-size, size, len(bars)))
+
 def _touches(bars, side, cfg):
-    take, stop = cfg.take_profit*bars.atr, cfg.stop_loss*bars.atr
+    take, stop = (_jitter(bars, x, cfg.jitter)*bars.atr for x in (cfg.take_profit, cfg.stop_loss))
     up, down = (take, stop) if side > 0 else (stop, take)
     return first_touch(bars.high, bars.low, bars.close*(1+up-EPS), bars.close*(1-down+EPS), cfg.barrier_horizon)
 
@@ -203,11 +207,9 @@ def _fit_touches(name, side, series, cfg):
     return {"rate": float((t == (1 if side > 0 else 2)).mean()), "both": float((t == 3).mean())}
 
 # %% ../nbs/02_labels.ipynb #bf87acdb
-def _jitter(bars, x, size): return x if bars.rng is None else x*(1 + bars.rng.uniform(-size, size))
-
 def _entry(bars, cfg, fitted, side):
     if cfg.entry == "triple_barrier":
-        touch = _touches(bars, side, cfg.model_copy(update={k: _jitter(bars, getattr(cfg, k), cfg.jitter) for k in ("take_profit", "stop_loss")}))
+        touch = _touches(bars, side, cfg)
         return np.where(np.isnan(touch), np.nan, touch == (1 if side > 0 else 2))
     held = _conditions(bars, side, _Cuts(*(_jitter(bars, x, cfg.jitter) for x in astuple(_Cuts())))).sum(1)
     return np.where(np.isnan(held), np.nan, held >= fitted["k"])

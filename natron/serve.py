@@ -70,7 +70,9 @@ def predict(self: Predictor,
     candles = check_candles(candles) if isinstance(candles, pd.DataFrame) else read_candles(pd.DataFrame(candles))
     probs = self.probabilities(candles)
     answer = {k: v for t in self.model.tasks for k, v in _answer(t, probs[t.name]).items()}
-    confidence = float(np.mean([probs[t.name].max() for t in self.model.tasks if t.classes]))
+    asked = [t for t in self.model.tasks if t.classes]
+    asked = [t for t in asked if t.kind == "forecast"] or asked
+    confidence = float(np.mean([probs[t.name].max() for t in asked])) if asked else None
     bars = min(len(candles), self.context)
     return answer | dict(confidence=confidence, timestamp=candles.index[-1].isoformat(),
                          warmup=dict(bars=bars, wanted=self.context, complete=bars == self.context))
