@@ -351,7 +351,9 @@ def resolve(target: str,            # module:function, module:Class or module:ob
     for part in name.split("."):
         if not hasattr(found, part): raise AuditError(f"{target}: {found.__name__ if inspect.ismodule(found) else type(found).__name__} has no {part!r}")
         found = getattr(found, part)
-    if inspect.isclass(found): found = found()
+    if inspect.isclass(found):
+        try: found = found()
+        except TypeError as e: raise AuditError(f"{target}: a class must need no arguments to be made here: {e}") from e
     if not hasattr(found, "transform"): return found, {}
     if hasattr(found, "fit"): found.fit(candles.iloc[:int(len(candles)*0.7)])
     return found.transform, {t.name: t.horizon for t in getattr(found, "tasks", [])}

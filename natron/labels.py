@@ -304,7 +304,7 @@ def _state(bars, cfg, fitted):
 # %% ../nbs/02_labels.ipynb #c8a1a610
 class LabelGenerator:
     "The labels of the configured tasks; `fit` finds thresholds on training candles, `transform` answers for any."
-    def __init__(self, cfg: LabelsConfig): self.cfg, self.tasks, self._state = cfg, make_tasks(cfg), None
+    def __init__(self, cfg: LabelsConfig = LabelsConfig()): self.cfg, self.tasks, self._state = cfg, make_tasks(cfg), None
 
     @property
     def state(self):
