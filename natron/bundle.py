@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
 from .core import Config, ModelConfig, NatronError, atomic_write
 from .dataset import Scaler
+from .candles import bar_length
 from .features import feature_frame
 from .labels import LabelGenerator, Task
 from .model import Natron, build_model, count_parameters
@@ -129,6 +130,11 @@ def _check_values(c):
         if net.get(name) != want: raise BundleError(f"model_config.{name} is {net.get(name)!r}, and the file's other fields say {want}")
     if cfg.data.window_length != c["window_length"]: raise BundleError(f"window_length is {c['window_length']}, and the settings say {cfg.data.window_length}")
     names = [t.name for t in _parsed("tasks", lambda: _tasks(c["tasks"]))]
+    if any(not 0 <= t["horizon"] <= 10_000 for t in c["tasks"]): raise BundleError("a task's horizon must lie between 0 and 10,000 bars")
+    if names != cfg.labels.tasks: raise BundleError(f"the tasks are {names}, and the settings say {cfg.labels.tasks}")
+    _parsed("label_state", lambda: LabelGenerator.from_state(cfg.labels, c["label_state"]))
+    bad = [k for k, v in c["calibration"].items() if type(v) is not float or not 0.01 <= v <= 100]
+    if bad: raise BundleError(f"calibration.{bad[0]} must be a temperature between 0.01 and 100, got {c['calibration'][bad[0]]!r}")
     if set(c["calibration"]) - set(names): raise BundleError(f"calibration names {sorted(set(c['calibration'])-set(names))}, and the tasks are {names}")
     for k in ("data_hash", "sha256"):
         if len(c[k]) != 64 or set(c[k]) - set("0123456789abcdef"): raise BundleError(f"{k} must be 64 hexadecimal digits, got {c[k]!r:.40}")
@@ -140,8 +146,12 @@ def _check_spans(s):
     for k in ("train", "validation"): _check_span(f"fit_span.{k}", s[k])
     _check_span("fit_span.known", [s["validation"][1], s["known"]])
     if type(s["series"]) is not dict: raise BundleError("fit_span.series must be a dict")
+    for name, about in s["series"].items():
+        if type(about) is not dict or not all(type(about.get(k)) in (int, float) and about[k] > 0 for k in ("bar_seconds", "fit_bars")):
+            raise BundleError(f"fit_span.series.{name} must say how long a bar is and how many were fitted (bar_seconds, fit_bars)")
 
 def _check_span(name, span):
+    if len(span) != 2: raise BundleError(f"{name} must be two times: {span}")
     first, last = _parsed(name, lambda: [pd.Timestamp(o) for o in span])
     if first.tz is None or last.tz is None: raise BundleError(f"{name} must be times with a zone: {span}")
     if not first <= last: raise BundleError(f"{name} ends before it begins: {span}")
@@ -157,6 +167,7 @@ def _check_tensors(c):
     F = len(c["feature_columns"])
     for k in TENSORS: _check_tensor(k, c[k], (F,), (torch.float32, torch.float64))
     if not (c["scaler_scale"] > 0).all(): raise BundleError("scaler_scale must be positive")
+    if not (c["scaler_low"] < c["scaler_high"]).all(): raise BundleError("scaler_low must lie below scaler_high")
     with torch.device("meta"): net = _parsed("model_config", lambda: build_model(_model_config(c["model_config"]), F, _tasks(c["tasks"]), c["window_length"]))
     want, got = net.state_dict(), c["model_state"]
     odd = sorted(set(want) ^ set(got))
@@ -241,6 +252,13 @@ def label_generator(self: Bundle) -> LabelGenerator:
 def scaler(self: Bundle) -> Scaler:
     "The scaler as it was fitted."
     return Scaler(*(getattr(self, k).numpy() for k in TENSORS), span=tuple(self.fit_span["train"]))
+
+@patch
+def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
+    "Raise a `BundleError` if these candles are of another length than those that the model was trained on."
+    trained, bar = sorted({s["bar_seconds"]/60 for s in self.fit_span["series"].values()}), bar_length(candles).total_seconds()/60
+    if trained and bar not in trained:
+        raise BundleError(f"these candles are {bar:g} minutes long, and the model was trained on {' and '.join(f'{m:g}' for m in trained)}; its answers would mean nothing")
 
 @patch
 def features(self: Bundle, candles: pd.DataFrame) -> pd.DataFrame: # (N,F) unscaled

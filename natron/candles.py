@@ -150,7 +150,7 @@ _VOLUMES = ["volume", "tick_volume", "tickvol", "vol", "v"]
 _ZONED = dict(gmt_time="UTC", time_utc="UTC", time_gmt="UTC", time_eet="EET")  # the header itself names the zone
 _TIMES = [*_ZONED, "time", "datetime", "timestamp", "date", "date_time", "open_time", "local_time", "unix", "index",
          "index_level_0", ""]
-_NOT_DATA = {*_TIMES, "close_time", "ignore", "adj_close"}
+_NOT_DATA = {*_TIMES, "close_time", "ignore", "adj_close", "unnamed_0"}   # the last: a counter that pandas wrote
 
 def _plain(label): return re.sub(r"\W+", "_", str(label).lower()).strip("_")
 
@@ -175,6 +175,7 @@ def _names(columns, src):
 # %% ../nbs/00a_candles.ipynb #1fba15a2
 def _with_time(table):
     "The table with its index as a column, where the index is its time."
+    if table.index.nlevels > 1: raise CandleError("expected one instrument by time, got rows by several levels; pick one, as in frame.loc['EURUSD']", "columns")
     idx = table.index; no_column = not set(table) & set(_TIMES)
     if not is_datetime64_any_dtype(idx) and (isinstance(idx, pd.RangeIndex) or not no_column): return table
     return table.drop(columns=[c for c in table if c in _TIMES]).reset_index(names="time")
@@ -197,7 +198,7 @@ _BLANK = {"", "nan", "null", "none", "na", "n/a", "<na>"}
 
 def _number(s):
     "A cell as a float, or None."
-    try: return float("nan" if s.lower() in _BLANK else s)
+    try: return float("nan" if s.lower() in _BLANK else s.replace("_", "?"))                # Python reads 1_1 as 11
     except ValueError: return None
 
 def _numbers(col, name, src):
@@ -205,8 +206,10 @@ def _numbers(col, name, src):
     if is_bool_dtype(col) or is_datetime64_any_dtype(col): return None
     if is_numeric_dtype(col): return col.to_numpy(np.float64, na_value=np.nan)
     cells = col.astype(str).fillna("").to_numpy(object)
-    try: return cells.astype(np.float64)
-    except ValueError: values = [_number(s.strip()) for s in cells]
+    try:
+        if not any("_" in s for s in cells): return cells.astype(np.float64)
+    except ValueError: pass
+    values = [_number(s.strip()) for s in cells]
     if None not in values: return np.array(values)
     if name not in OHLCV and not any(v == v for v in values if v is not None): return None
     row = values.index(None)
@@ -214,7 +217,7 @@ def _numbers(col, name, src):
 
 # %% ../nbs/00a_candles.ipynb #9b51d212
 _CALENDAR = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?: ?(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?"
-_EPOCH = r"\d{9,19}(?:\.\d*)?"
+_EPOCH = r"[1-8]?\d{9,18}(?:\.\d*)?"
 
 def _refuse(bad, times, why, src):
     "Raise for the first of `times` where `bad` is true."
@@ -248,6 +251,7 @@ def _iso(s, src):
     if re.match(r"\d{4}-\d\d-\d\d", s[0]): return s
     a, dot, b, c, rest = s.str.extract(r"^(\d{1,4})([./-])(\d{1,2})[./-](\d{1,4})(\D.*)?$").to_dict("series").values()
     _refuse(a.isna(), s, _UNKNOWN, src)
+    _refuse(dot != dot[0], s, "has other separators than the first date", src)
     if len(a[0]) == 4: y, m, d = a, b, c
     else: (d, m), y = (a, b) if dot[0] == "." else _day_month(a, b, src), c
     return y + "-" + m.str.zfill(2) + "-" + d.str.zfill(2) + rest.fillna("")
@@ -281,7 +285,7 @@ def _localize(t, tz, src):
 
 def _times(col, tz, src):
     "A column of times of any kind as UTC."
-    if is_datetime64_any_dtype(col): t = pd.DatetimeIndex(col)
+    if is_datetime64_any_dtype(col): t = pd.DatetimeIndex(col); t = _known(t, t, src) if t.notna().all() else t
     elif is_float_dtype(col): t = _epochs(col.to_numpy(np.float64, na_value=np.nan), src)
     else: t = _parse(col.astype(str).str.strip().reset_index(drop=True), src)
     _refuse(t.isna(), t, "is no time", src)
@@ -312,7 +316,7 @@ def read_candles(source,             # path, open file, DataFrame, or list of ro
 
 # %% ../nbs/00a_candles.ipynb #065681c5
 def sample_candles() -> pd.DataFrame:
-    "The embedded real market: 6,225 hourly EURUSD candles of 2017, ask prices."
+    "The embedded real market: 6,225 hourly EURUSD candles of 2017, ask prices, volume in units of the base currency."
     return read_candles(resource("data/eurusd_h1_2017.csv.gz"))
 
 # %% ../nbs/00a_candles.ipynb #1347f2a2

@@ -7,7 +7,7 @@ __all__ = ['app', 'Candles', 'ConfigPath', 'Set', 'Model', 'Zone', 'Json', 'Devi
            'predict', 'answer_text', 'run_folder', 'run_notebook', 'train', 'demo', 'evaluate', 'audit', 'main']
 
 # %% ../nbs/09_cli.ipynb #f0961895
-import json, os, sys
+import json, os, re, sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -38,12 +38,14 @@ def _config(path, sets):
         k, eq, v = s.partition("=")
         if not eq: raise core.ConfigError(f"--set {s}: write it as name=value, such as train.epochs=3")
         try: pairs[k.strip()] = yaml.safe_load(v)
-        except yaml.YAMLError as e: raise core.ConfigError(f"--set {s}: {v!r} is not a YAML value") from e
+        except (yaml.YAMLError, ValueError, RecursionError) as e: raise core.ConfigError(f"--set {s}: {v!r} is not a YAML value") from e
     return core.load_config(path, **pairs)
+
+def _name(path): return re.sub(r"(\.(csv|txt|tsv|parquet|json|gz))+$", "", path.name, flags=re.I)
 
 def _series(paths, tz):
     core, read = _mod("core"), _mod("candles").read_candles
-    names = [p.name.split(".")[0] for p in paths]
+    names = [_name(p) for p in paths]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice: raise core.NatronError(f"two candle files are called {twice}; rename one, as a series is named after its file")
     return {n: read(p, tz=tz) for n, p in zip(names, paths)}
@@ -62,7 +64,7 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
              seed: Annotated[int, typer.Option(help="The same seed gives the same candles.", min=0)] = 0,
              force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False):
     "Write simulated candles: regimes, clustered volatility, jumps, a daily rhythm."
-    if out.exists() and not force: raise _mod("core").NatronError(f"{out} exists; choose another --out or add --force")
+    if os.path.lexists(out) and not force: raise _mod("core").NatronError(f"{out} exists; choose another --out or add --force")
     candles = _mod("candles")
     candles.write_candles(candles.simulate_candles(bars, seed=seed), out)
     print(f"{bars:,} candles written to {out}")
@@ -88,7 +90,7 @@ def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", device: Dev
 
 def _as_json(answers):
     "One series: its answer; several: the answers by name."
-    return json.dumps(answers if len(answers) > 1 else next(iter(answers.values())), indent=2)
+    return json.dumps(answers if len(answers) > 1 else next(iter(answers.values())), indent=2, allow_nan=False)
 
 def answer_text(name: str, answer: dict) -> str:
     "A prediction for people: each answer with its probability."
@@ -109,18 +111,21 @@ def run_folder(name: str,            # the run's name
     "`runs/NAME`, refused if it would overwrite a run; raises `NatronError`."
     err, folder = _mod("core").NatronError, Path(runs)/name
     if name in ("", ".", "..") or set(name) & set("/\\\0"): raise err(f"--name {name!r}: give a plain folder name")
-    held = folder.is_dir() and any(folder.iterdir())
-    if (folder/"natron_v2.pt").exists(): raise err(f"{folder} holds a finished run; choose another --name")
-    if resume and not held: raise err(f"there is no unfinished run at {folder}; leave --resume out")
-    if held and not resume: raise err(f"{folder} holds an unfinished run; add --resume to go on, or choose another --name")
+    held = {p.name for p in folder.iterdir() if not p.name.startswith("kernel-ipc")} if folder.is_dir() else set()
+    begun = "checkpoint.pt" in held
+    if "manifest.json" in held: raise err(f"{folder} holds a finished run; choose another --name")
+    if resume and not begun: raise err(f"there is no unfinished run at {folder}; leave --resume out")
+    if begun and not resume: raise err(f"{folder} holds an unfinished run; add --resume to go on, or choose another --name")
+    if not begun and held - {"config.yaml", "train.ipynb", "logs"}: raise err(f"{folder} holds other files; choose another --name")
     return folder
 
 # %% ../nbs/09_cli.ipynb #8d554456
+def _below(c): return {c.__name__}.union(*map(_below, c.__subclasses__()))
+
 def _user_errors():
     "Names of `NatronError` and of every class below it."
-    _mod("serve"); todo = [_mod("core").NatronError]
-    for c in todo: todo += c.__subclasses__()
-    return {c.__name__ for c in todo}
+    _mod("serve")                                    # whatever the run imports
+    return _below(_mod("core").NatronError)
 
 def run_notebook(folder: Path,             # where everything lands
                  cfg: "Config",
@@ -141,6 +146,8 @@ def run_notebook(folder: Path,             # where everything lands
         if e.ename in _user_errors(): raise core.NatronError(e.evalue) from e
         raise
     except DeadKernelError as e: raise core.NatronError(f"the run's process was killed (out of memory?); go on with --resume --name {folder.name}") from e
+    finally:
+        for p in folder.glob("kernel-ipc-*"): p.unlink(missing_ok=True)
 
 # %% ../nbs/09_cli.ipynb #4022afce
 def _summary(folder):
@@ -158,32 +165,36 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
     if resume and cfg != _config(folder/"config.yaml", None):
         raise _mod("core").NatronError(f"the unfinished run at {folder} has other settings; leave --config and --set out, or choose another --name")
     _series(candles, tz)
-    run_notebook(folder, cfg, {p.name.split(".")[0]: p for p in candles}, tz, resume)
+    run_notebook(folder, cfg, {_name(p): p for p in candles}, tz, resume)
     _summary(folder)
 
 # %% ../nbs/09_cli.ipynb #ccdc02c1
 @app.command()
 def demo(sets: Set = None):
-    "Train, evaluate and predict on the embedded candles (EURUSD, hourly, 2017); takes a few minutes on two cores."
+    "Train, evaluate and predict on the embedded candles (EURUSD, hourly, 2017) in runs/demo; an earlier runs/demo steps aside."
     import shutil
-    core, folder, old = _mod("core"), Path("runs/demo"), Path("runs/demo.old")
+    core, folder, old = _mod("core"), Path("runs/demo"), None
     cfg = _config(core.resource("configs/demo.yaml"), sets)
-    if folder.exists(): shutil.rmtree(old, ignore_errors=True); folder.rename(old)
+    if folder.exists():
+        old = next(p for k in range(1, 10**6) if not (p := Path(f"runs/demo.{k}")).exists())
+        folder.rename(old); _note(f"the run before is now {old}")
     try: run_notebook(folder, cfg, {"EURUSD": core.resource("data/eurusd_h1_2017.csv.gz")})
     except BaseException:
-        if old.exists(): shutil.rmtree(folder, ignore_errors=True); old.rename(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if old: old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
     _summary(folder)
 
 # %% ../nbs/09_cli.ipynb #57b8ac50
 @app.command()
 def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC",
-             start: Annotated[str | None, typer.Option(help="First bar to judge; must lie after the fitted span.")] = None,
-             end: Annotated[str | None, typer.Option(help="Last bar to judge.")] = None,
-             report: Annotated[Path | None, typer.Option(help="Also write an HTML report there.")] = None,
+             start: Annotated[str | None, typer.Option(help="First bar to judge, as 2021-03-01 or 2021-03-01T12:00, UTC; must lie after the fitted span.")] = None,
+             end: Annotated[str | None, typer.Option(help="Last bar to judge, in the same form.")] = None,
+             report: Annotated[Path | None, typer.Option(help="Also write a report there, a new .html file.")] = None,
              as_json: Json = False):
     "Score a model on bars that it has never seen, beside its baselines, with intervals."
+    if report and (report.suffix != ".html" or os.path.lexists(report) or not report.absolute().parent.is_dir()):
+        raise _mod("core").NatronError(f"--report {report}: expected a new file that ends in .html, in a folder that exists")
     series = _series(candles, tz)
     bundle = _mod("bundle").load_bundle(model or newest_model())
     scores = _mod("evaluate").judge_bundle(bundle, series, start, end)
@@ -212,7 +223,7 @@ def _spread(args):
     out, many = [], False
     for a in args:
         if many and not a.startswith("-") and out[-1] != "--candles": out.append("--candles")
-        if a.startswith("-"): many = a == "--candles"
+        if a.startswith("-"): many = a.partition("=")[0] == "--candles"
         out.append(a)
     return out
 

@@ -12,7 +12,7 @@ import difflib, hashlib, json, os, platform, random
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np, torch, yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -27,7 +27,7 @@ class ConfigError(NatronError):
 # %% ../nbs/00_core.ipynb #1a695722
 class Group(BaseModel):
     "A frozen group of settings that refuses unknown names."
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 class FeaturesConfig(Group):
     "Which columns the model sees."
@@ -37,32 +37,38 @@ class FeaturesConfig(Group):
 # %% ../nbs/00_core.ipynb #51db22c5
 class LabelsConfig(Group):
     "Which tasks are learnt, and the numbers in their rules."
-    tasks: list[str] = ["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"]
-    weights: dict[str, float] = {}                            # loss weight of a task, where it is not the task's own
+    tasks: list[str] = Field(["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"], min_length=1)
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}    # loss weight of a task, where it is not the task's own
     entry: Literal["conditions", "triple_barrier"] = "conditions"
     entry_conditions: int = Field(2, ge=1, le=6)              # at least so many of the six; `fit` may raise it
     entry_max_rate: float = Field(0.40, gt=0, lt=1)           # `fit` raises the number until the base rate is below this
     jitter: float = Field(0.0, ge=0, le=0.5)                  # relative noise of the entry thresholds, training only
     take_profit: float = Field(2.0, gt=0)                     # in ATR14
     stop_loss: float = Field(1.0, gt=0)                       # in ATR14
-    barrier_horizon: int = Field(24, ge=1)
-    direction_horizon: int = Field(12, ge=1)
+    barrier_horizon: int = Field(24, ge=1, le=10_000)
+    direction_horizon: int = Field(12, ge=1, le=10_000)
     direction_buffer: Literal["fixed", "vol"] = "fixed"
     direction_size: float = Field(0.001, ge=0)                # of price, for "fixed"
     direction_vol: float = Field(0.5, ge=0)                   # k in k x hist_vol_20 x sqrt(horizon), for "vol"
     regime: Literal["adaptive", "fixed"] = "adaptive"
     regime_when: Literal["now", "ahead"] = "now"
-    regime_horizon: int = Field(24, ge=1)                     # used by "ahead"
-    state_horizon: int = Field(24, ge=1)
+    regime_horizon: int = Field(24, ge=1, le=10_000)          # used by "ahead"
+    state_horizon: int = Field(24, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _names(self):
+        if len(set(self.tasks)) < len(self.tasks): raise ValueError(f"tasks must be named once each, got {self.tasks}")
+        if odd := set(self.weights) - set(self.tasks): raise ValueError(f"weights names {sorted(odd)[0]!r}, which is none of the tasks {self.tasks}")
+        return self
 
 # %% ../nbs/00_core.ipynb #fc0973df
 class DataConfig(Group):
     "Splits, scaling and windows."
-    window_length: int = Field(96, ge=8, le=4096)
+    window_length: int = Field(96, ge=8, le=3584)             # with its context, 4,096 candles at most
     train: float = Field(0.70, gt=0, lt=1)
     validation: float = Field(0.15, gt=0, lt=1)
     test: float = Field(0.15, gt=0, lt=1)
-    embargo: int = Field(24, ge=0)                            # bars left out after a split, beyond the purge
+    embargo: int = Field(24, ge=0, le=100_000)                # bars left out after a split, beyond the purge
     scaler: Literal["standard", "minmax"] = "standard"
     clip: float = Field(10.0, gt=0)                           # in standard deviations
     stride: int = Field(1, ge=1)                              # bars between training windows
@@ -82,7 +88,7 @@ class ModelConfig(Group):
     layers: int = Field(6, ge=1)
     heads: int = Field(8, ge=1)
     ffn: int = Field(1024, ge=8)
-    head_dims: list[int] = [512, 128]
+    head_dims: list[Annotated[int, Field(ge=1)]] = [512, 128]
     dropout: float = Field(0.1, ge=0, lt=1)
     pooling: Literal["cls", "mean_max", "last"] = "cls"
     attention: Literal["bidirectional", "causal"] = "bidirectional"
@@ -123,9 +129,9 @@ class EvaluateConfig(Group):
 
 class Config(Group):
     "Every setting of a run. `load_config` reads it from YAML, `save_config` writes it back."
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
-    threads: int = Field(0, ge=0)                             # CPU threads for torch; 0 leaves torch's choice
+    threads: int = Field(0, ge=0, le=1024)                             # CPU threads for torch; 0 leaves torch's choice
     features: FeaturesConfig = FeaturesConfig()
     labels: LabelsConfig = LabelsConfig()
     data: DataConfig = DataConfig()
@@ -162,8 +168,9 @@ def _explain(e, source):
 def _merge(tree, name, value):
     "Put `value` at the dotted `name` into nested dicts, merging where both sides are groups."
     *path, last = name.split(".")
-    for k in path: tree = tree.setdefault(k, {})
-    if not isinstance(tree, dict): raise ConfigError(f"{name} is not a setting{_nearest(name)}")
+    for k in path:
+        tree = tree.setdefault(k, {})
+        if not isinstance(tree, dict): raise ConfigError(f"{name}: {k} already stands for the value {tree!r}, and cannot be a group as well")
     if isinstance(value, dict) and isinstance(tree.get(last), dict):
         for k, v in value.items(): _merge(tree[last], k, v)
     else: tree[last] = value
@@ -172,8 +179,10 @@ def _read_yaml(path):
     p = Path(path)
     if not p.is_file(): raise ConfigError(f"no configuration file at {p}")
     try: tree = yaml.safe_load(p.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e: raise ConfigError(f"{p} is not YAML: {' '.join(str(e).split())}") from e
+    except (yaml.YAMLError, ValueError, RecursionError) as e: raise ConfigError(f"{p} is not YAML: {' '.join(str(e).split())}") from e
     if tree is not None and not isinstance(tree, dict): raise ConfigError(f"{p} must hold `group: {{setting: value}}`")
+    odd = [k for k in tree or {} if not isinstance(k, str)]
+    if odd: raise ConfigError(f"{p}: {odd[0]!r} is not a setting; the groups are {', '.join(Config.model_fields)}")
     return {k: dict(v) if isinstance(v, dict) else v for k, v in (tree or {}).items()}
 
 # %% ../nbs/00_core.ipynb #b1d1b519
@@ -205,6 +214,7 @@ def make_rng(seed: int,  # the run's seed
 def pick_device(name: str = "auto") -> torch.device:
     "The device called `name`, or the best one here for `auto`; raises `ConfigError` if it is not there."
     if name == "auto": name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda", "mps", "xpu"): raise ConfigError(f"device: expected auto, cpu, cuda, mps or xpu, got {name!r}")
     try: torch.empty(1, device=name); return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ConfigError(f"device: {name!r} is not available here: {str(e).splitlines()[0]}") from e

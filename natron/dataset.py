@@ -147,7 +147,8 @@ class WindowDataset(torch.utils.data.Dataset):
                  stride: int = 1,                   # bars between window ends; the last row is always one
                  dense_from: int | None = None,     # answers at every position past this one; None: at the end only
                  visible: np.ndarray | None = None, # (T,F) bool, the cells that a cold start leaves
-                 cold: np.random.Generator | None = None, share: float = 0. # cold starts: this share of windows, drawn from `cold`
+                 cold: np.random.Generator | None = None, # draws which windows start cold ...
+                 cold_share: float = 0.             # ... and how many of them
                 ):
         self.window, self.dense_from = window, dense_from
         start = np.cumsum([0] + [len(s.x) for s in series])
@@ -160,7 +161,7 @@ class WindowDataset(torch.utils.data.Dataset):
         self.first = torch.from_numpy((start[:-1] + [r.start for r in rows])[self.series])
         self.ids = torch.tensor([[s.instrument, s.timeframe] for s in series])[self.series]
         self.visible = None if visible is None else torch.from_numpy(visible)
-        self.cold = torch.from_numpy((cold.random(len(self)) if cold else np.ones(len(self))) < share)
+        self.cold = torch.from_numpy((cold.random(len(self)) if cold else np.ones(len(self))) < cold_share)
 
     def _ends(self, s, r, stride):
         ends = np.arange(r.stop-1, max(r.start, self.window-1)-1, -stride)[::-1]

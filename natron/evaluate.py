@@ -6,7 +6,7 @@
 __all__ = ['BINS', 'AUC_BINS', 'GREY', 'PENALTIES', 'HAR_PENALTIES', 'LEAST', 'MOST', 'FEW_BLOCKS', 'STYLE', 'class_sums',
            'class_scores', 'value_sums', 'value_scores', 'block_resamples', 'resample_sums', 'interval', 'Part',
            'baseline_forecasts', 'part_of', 'task_sums', 'task_scores', 'score_table', 'headline', 'verdict', 'Scores',
-           'scores_text', 'judge', 'judge_bundle', 'plot_scores', 'reliability', 'plot_reliability', 'write_report']
+           'judge', 'judge_bundle', 'plot_scores', 'reliability', 'plot_reliability']
 
 # %% ../nbs/06a_evaluate.ipynb #00cf0d7c
 import html
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightgbm as lgb, numpy as np, pandas as pd, plotly.graph_objects as go
+from fastcore.basics import patch
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -317,18 +318,18 @@ class Scores:
 # %% ../nbs/06a_evaluate.ipynb #311fdf80
 def _cell(r, metric): return f"{r[metric]:.3f} [{r[f'{metric}_low']:.3f}, {r[f'{metric}_high']:.3f}]"
 
-def scores_text(scores: Scores) -> str:
+@patch
+def text(self: Scores) -> str:
     "The scores for a terminal: for each task every forecast's headline metric with its interval, and the verdict."
-    lines = [f"Test bars {scores.span[0][:16].replace('T', ' ')} to {scores.span[1][:16].replace('T', ' ')}"]
-    for t in scores.tasks:
-        tb = scores.tables[t.name]; m = headline(t); kind = "nowcast" if t.kind == "nowcast" else f"forecast, {t.horizon} bars"
-        more = [c for c in ("accuracy", "roc_auc", "side_auc", "ece", "r2", "mae") if c in tb]
-        lines += ["", f"{t.name} ({kind}; {int(tb['rows'].iloc[0])} rows)", f"  {'':12} {m:24}" + "".join(f"{c:>10}" for c in more)]
-        lines += [f"  {n:12} {_cell(r, m):24}" + "".join(f"{r[c]:10.3f}" for c in more) for n, r in tb.iterrows()]
-        lines.append(f"  -> {scores.verdicts[t.name]}")
+    lines = [f"Test bars {self.span[0][:16].replace('T', ' ')} to {self.span[1][:16].replace('T', ' ')}"]
+    for t in self.tasks:
+        tb = self.tables[t.name]; m = headline(t); kind = "nowcast" if t.kind == "nowcast" else f"forecast, {t.horizon} bars"
+        more = [c for c in ("accuracy", "roc_auc", "ece", "r2", "mae") if c in tb]
+        wide = [c for c in (m, "side_auc") if c in tb]                                   # with their intervals
+        lines += ["", f"{t.name} ({kind}; {int(tb['rows'].iloc[0])} rows)", f"  {'':12}" + "".join(f" {c:22}" for c in wide) + "".join(f"{c:>9}" for c in more)]
+        lines += [f"  {n:12}" + "".join(f" {_cell(r, c):22}" for c in wide) + "".join(f"{r[c]:9.3f}" for c in more) for n, r in tb.iterrows()]
+        lines.append(f"  -> {self.verdicts[t.name]}")
     return "\n".join(lines)
-
-Scores.text = scores_text
 
 # %% ../nbs/06a_evaluate.ipynb #b9afb5e2
 def judge(prep: Prepared,
@@ -377,7 +378,8 @@ def plot_scores(scores: Scores, task: str, height: int = 280 # pixels
         symbol=["diamond" if n == "model" else "circle" for n in tb.index]),
         error_x=dict(symmetric=False, array=tb[f"{m}_high"]-tb[m], arrayminus=tb[m]-tb[f"{m}_low"], color=GREY)))
     if len(tb) > 1: fig.add_vline(x=tb[m].iloc[-2], line_dash="dot", line_color=GREY)
-    return fig.update_layout(template="natron", height=height, title=f"{task} ({t.kind}): {m.replace('_', '-')} on the test part with intervals, lower is better",
+    period = " to ".join(f"{pd.Timestamp(s):%d %b %Y}" for s in scores.span)
+    return fig.update_layout(template="natron", height=height, title=f"{task} ({t.kind}), {period}: lower is better",
                              xaxis_title=m.replace("_", "-"), margin_l=90, hovermode="closest")
 
 # %% ../nbs/06a_evaluate.ipynb #7d8e5004
@@ -412,13 +414,12 @@ def _section(scores, t, plotly):
     fig = fig.to_html(full_html=False, include_plotlyjs=plotly, config=dict(displayModeBar=False, responsive=True))
     return f"<h2>{html.escape(t.name)}</h2><p>{html.escape(scores.verdicts[t.name])}</p>{fig}<div class=wide>{_shown(t, scores.tables[t.name])}</div>"
 
-def write_report(scores: Scores, path: str | Path, title: str = "Natron: scores beside their baselines") -> None:
+@patch
+def write_report(self: Scores, path: str | Path, title: str = "Natron: scores beside their baselines") -> None:
     "One self-contained HTML page."
-    verdicts = "".join(f"<tr><td>{html.escape(n)}</td><td style='text-align:left'>{html.escape(v)}</td></tr>" for n, v in scores.verdicts.items())
-    body = "".join(_section(scores, t, i == 0) for i, t in enumerate(scores.tasks))
+    verdicts = "".join(f"<tr><td>{html.escape(n)}</td><td style='text-align:left'>{html.escape(v)}</td></tr>" for n, v in self.verdicts.items())
+    body = "".join(_section(self, t, i == 0) for i, t in enumerate(self.tasks))
     page = (f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'><title>{html.escape(title)}</title>"
-            f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>Bars judged: {scores.span[0]} to {scores.span[1]}, none of them seen in fitting. Brackets are "
+            f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>Bars judged: {self.span[0]} to {self.span[1]}, none of them seen in fitting. Brackets are "
             f"block-bootstrap intervals; lower is better for log-loss and RMSE.</p><table class=verdicts>{verdicts}</table>{body}</html>")
     with atomic_write(path) as tmp: tmp.write_text(page, encoding="utf-8")
-
-Scores.write_report = write_report

@@ -251,7 +251,7 @@ _ATR = settled(15, 14, True)
     lower_shadow=(1, "(min(open, close) - low) / range"), doji=(1, "1 if the body is smaller than a tenth of the range"),
     gap_up=(_ATR, "open above the close before, / ATR14"), gap_down=(_ATR, "open below the close before, / ATR14"),
     position_in_range=(1, "(close - low) / range"), range_atr=(_ATR, "range / ATR14"),
-    engulfing=(3, "CDLENGULFING / 100"), hammer=(12, "CDLHAMMER / 100"))
+    engulfing=(3, "CDLENGULFING / 100: 1 or -1, 0.8 of it where one end of the two bodies is equal"), hammer=(12, "CDLHAMMER / 100"))
 def price_pattern(b: Bars) -> dict:
     "The shape of the last bar."
     gap, scaled = b.o - b.before, lambda x, neutral=0.: ratio(x, b.atr_14, neutral, b.floor)

@@ -7,7 +7,7 @@ __all__ = ['task_loss', 'class_weights', 'multitask_loss', 'finetune', 'predict_
            'OverlapError', 'held_out', 'prepare_for']
 
 # %% ../nbs/06_finetune.ipynb #21fb7d66
-import hashlib
+import hashlib, re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Sequence
@@ -55,6 +55,13 @@ def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str
     return loss_fn
 
 # %% ../nbs/06_finetune.ipynb #7e99a936
+def _digest(prep):
+    "SHA-256 of all that is learnt from: inputs and answers, as the network gets them."
+    h = hashlib.sha256()
+    for s in prep.series:
+        for x in (s.x, s.y): h.update(np.ascontiguousarray(x))
+    return h.hexdigest()
+
 def finetune(prep: Prepared,
              folder: Path | None = None, # for checkpoints and logs
              resume: bool = False        # go on from the folder's checkpoint
@@ -70,7 +77,7 @@ def finetune(prep: Prepared,
     prior = prep.labels.state["prior"]
     weights = {t.name: class_weights(t, prior[t.name]) for t in tasks if t.classes} if cfg.train.class_weights else None
     history = fit(model, multitask_loss(tasks, dense, weights), train, valid, cfg.train, cfg.seed, folder,
-                  pick_device(cfg.device), resume)
+                  pick_device(cfg.device), resume, {"data": _digest(prep)})
     return model.eval(), history
 
 # %% ../nbs/06_finetune.ipynb #4ef177cb
@@ -139,6 +146,7 @@ def held_out(times: Sequence[pd.DatetimeIndex], # one index a series
     if free > max(t[-1] for t in going):
         raise OverlapError(f"{gap} bars must be left out after {fitted}, and the candles end before; bring some after {free:%Y-%m-%d %H:%M}")
     first = max(free, _utc(start)) if start else free
+    if end and _utc(end) < first: raise NatronError(f"the span to judge ends before it begins: {first:%Y-%m-%d %H:%M} to {end}")
     row = lambda t, when, side="left": int(t.searchsorted(when, side=side))
     stop = lambda t: row(t, _utc(end), "right") if end else len(t)
     return [Splits(slice(row(t, t0), row(t, t1, "right")), slice(row(t, v0), row(t, v1, "right")), slice(row(t, first), stop(t))) for t in times]
@@ -148,14 +156,16 @@ def _free(t, v1, known, gap, horizon):
     return time_of_row(t, max(t.searchsorted(v1, side="right")+gap, t.searchsorted(known)+gap-horizon))
 
 def _utc(when):
-    try: t = pd.Timestamp(when)
-    except ValueError as e: raise NatronError(f"{when!r} is not a time; write 2021-03-01 or 2021-03-01T12:00") from e
+    try: t = pd.Timestamp(when).as_unit("ns") if re.match(r"\d{4}-\d\d-\d\d", str(when)) else None
+    except ValueError: t = None
+    if t is None: raise NatronError(f"{when!r} is not a time between 1678 and 2261; write 2021-03-01 or 2021-03-01T12:00")
     return t.tz_localize("UTC") if t.tz is None else t.tz_convert("UTC")
 
 # %% ../nbs/06_finetune.ipynb #08cf0d51
 def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | None = None, end: str | None = None) -> Prepared:
     "Arrays and held-out splits of these candles, with everything fitted taken from the model file."
     labels, cfg, scaler = bundle.label_generator(), bundle.config, bundle.scaler()
+    for c in candles.values(): bundle.check_timeframe(c)
     horizon = max(t.horizon for t in labels.tasks)
     splits = held_out([c.index for c in candles.values()], bundle.fit_span, purge_gap(cfg.data, horizon), horizon, start, end)
     frames = [bundle.features(c) for c in candles.values()]

@@ -29,8 +29,9 @@ class Predictor:
         self.window, self.context = bundle.window_length, context_bars(bundle.window_length)
         self.live: dict[str, pd.DataFrame] = {}      # last candles by symbol
 
-def load_predictor(path: str | Path, # a `natron_v2.pt`
-                   device: str = "auto") -> Predictor:
+def load_predictor(path: str | Path,     # a `natron_v2.pt`
+                   device: str = "auto"  # auto, cpu, cuda, ...
+                  ) -> Predictor:
     "Read a model file, check it, and make it ready; raises `BundleError` if anything in it is wrong."
     return Predictor(load_bundle(path), device)
 
@@ -49,30 +50,43 @@ def inputs(self: Predictor, candles: pd.DataFrame # checked, at least a window o
 # %% ../nbs/08_serve.ipynb #789ee866
 @patch
 @torch.inference_mode()
-def probabilities(self: Predictor, candles: pd.DataFrame) -> dict[str, np.ndarray]: # (C,) by task; (1,) for a regression
+def probabilities(self: Predictor,
+                  candles: pd.DataFrame # checked; the last 512 of them are read
+                 ) -> dict[str, np.ndarray]: # (C,) by task; (1,) for a regression
     "Calibrated class probabilities of every task for the last candle."
     x, mask = self.inputs(candles)
     ids = torch.zeros(1, dtype=torch.long, device=self.device)
     out = to_probs(self.model(x, mask, ids, ids), self.model.tasks, self.bundle.calibration)
-    return {k: v[0].double().cpu().numpy() for k, v in out.items()}
+    out = {k: v[0].double().cpu().numpy() for k, v in out.items()}
+    if not all(np.isfinite(p).all() for p in out.values()): raise BundleError("the model answers with what is no number; its weights are of no use")
+    return out
 
 # %% ../nbs/08_serve.ipynb #7fbf03a4
+def _number(x): return round(float(x), 6)
+
+def _candles(given):
+    "Candles from a frame or from dictionaries, checked."
+    if isinstance(given, pd.DataFrame): return check_candles(given)
+    if isinstance(given, list) and given and all(isinstance(c, Mapping) for c in given): return read_candles(pd.DataFrame(given))
+    raise CandleError(f"expected candles as a frame or as a list of dictionaries, got {type(given).__name__}", "columns")
+
 def _answer(task, p):
-    if not task.classes: return {task.name: float(p[0])}
-    if task.output == "binary": return {f"{task.name}_prob": float(p[1])}
-    return {task.name: task.classes[int(p.argmax())], f"{task.name}_probs": dict(zip(task.classes, map(float, p)))}
+    if not task.classes: return {task.name: _number(p[0])}
+    if task.output == "binary": return {f"{task.name}_prob": _number(p[1])}
+    return {task.name: task.classes[int(p.argmax())], f"{task.name}_probs": dict(zip(task.classes, map(_number, p)))}
 
 @patch
 def predict(self: Predictor,
             candles: pd.DataFrame | list[dict] # the window's length (96) to 4,096 candles, oldest first
            ) -> dict: # JSON-able; probabilities, likeliest classes, confidence, timestamp and warm-up
     "The model's answer for the last candle; raises `CandleError` naming rule, row and time for bad input."
-    candles = check_candles(candles) if isinstance(candles, pd.DataFrame) else read_candles(pd.DataFrame(candles))
+    candles = _candles(candles)
+    self.bundle.check_timeframe(candles)
     probs = self.probabilities(candles)
     answer = {k: v for t in self.model.tasks for k, v in _answer(t, probs[t.name]).items()}
     asked = [t for t in self.model.tasks if t.classes]
     asked = [t for t in asked if t.kind == "forecast"] or asked
-    confidence = float(np.mean([probs[t.name].max() for t in asked])) if asked else None
+    confidence = _number(np.mean([probs[t.name].max() for t in asked])) if asked else None
     bars = min(len(candles), self.context)
     return answer | dict(confidence=confidence, timestamp=candles.index[-1].isoformat(),
                          warmup=dict(bars=bars, wanted=self.context, complete=bars == self.context))
@@ -84,9 +98,13 @@ def append(self: Predictor,
            candle: Mapping | pd.DataFrame      # one closed candle, or the history to begin with
           ) -> dict | None:                    # the prediction; None until there is a window of candles
     "Add closed candles to a symbol and predict; raises `CandleError`, and changes nothing, if they do not fit."
-    new = candle if isinstance(candle, pd.DataFrame) else read_candles(pd.DataFrame([dict(candle)]))
+    new = _candles(candle if isinstance(candle, pd.DataFrame) else [candle])
     known = self.live.get(symbol)
     joined = check_candles(new if known is None else pd.concat([known, new])).iloc[-self.context:]
+    bar = min((s["bar_seconds"] for s in self.bundle.fit_span["series"].values()), default=0)
+    close = np.flatnonzero(np.diff(joined.index.as_unit("ns").asi8) < bar*1e9)
+    if len(close): raise CandleError(f"the candle of {joined.index[close[0]+1]} comes {joined.index[close[0]+1]-joined.index[close[0]]} after the one before, "
+                                     f"and this model's are {bar/60:g} minutes long; append closed candles", "unsorted")
     answer = self.predict(joined) if len(joined) >= self.window else None
     self.live[symbol] = joined
     return answer

@@ -85,7 +85,7 @@ class Run:
 
     def batch(self, data, idx): return {k: v.to(self.device, non_blocking=True) for k, v in data.__getitems__(idx).items()}
 
-    def share(self): return self.acc.process_index, self.acc.num_processes
+    def rank_and_world(self): return self.acc.process_index, self.acc.num_processes
 
 # %% ../nbs/04a_train.ipynb #b2572306
 def _finite(value, what, epoch, batch):
@@ -116,7 +116,7 @@ def step(self: Run,
 
 # %% ../nbs/04a_train.ipynb #39323456
 @patch
-def mean(self: Run, total: float, n: int) -> float:
+def over_processes(self: Run, total: float, n: int) -> float:
     "`total/n`, both summed over the processes."
     total, n = self.acc.reduce(torch.tensor([total, n], dtype=torch.float64, device=self.device), "sum").tolist()
     return total/n
@@ -124,7 +124,7 @@ def mean(self: Run, total: float, n: int) -> float:
 @patch
 def train_epoch(self: Run, data, epoch: int, bar: tqdm) -> tuple[float, float]: # mean loss, mean norm of the gradient
     "Steps over all windows in this epoch's order."
-    rank, world = self.share(); k = self.cfg.accumulate
+    rank, world = self.rank_and_world(); k = self.cfg.accumulate
     seed_epoch(self.seed, epoch, rank)
     batches = epoch_batches(len(data), self.cfg.batch_size, self.seed, epoch, rank, world)
     total = n = 0; norms = []
@@ -136,20 +136,20 @@ def train_epoch(self: Run, data, epoch: int, bar: tqdm) -> tuple[float, float]: 
         total += loss*size; n += size
         if not self.acc.optimizer_step_was_skipped: norms.append(norm)
         bar.set_postfix_str(f"epoch {epoch}, loss {total/n:.4f}", refresh=False); bar.update(size*world)
-    return self.mean(total, n), float(np.mean(norms or [math.nan]))
+    return self.over_processes(total, n), float(np.mean(norms or [math.nan]))
 
 # %% ../nbs/04a_train.ipynb #8c36bcf1
 @patch
 @torch.no_grad()
-def judge(self: Run, data, epoch: int) -> float:
+def validate(self: Run, data, epoch: int) -> float:
     "Mean loss over all windows of `data`."
-    rank, world = self.share(); size = self.cfg.batch_size
+    rank, world = self.rank_and_world(); size = self.cfg.batch_size
     mine = list(range(rank, len(data), world)); total = 0.
     self.loss.eval()
     for i in range(0, len(mine), size):
         idx = mine[i:i+size]
         total += _finite(self.loss(self.batch(data, idx)), "validation loss", epoch, i//size)*len(idx)
-    return self.mean(total, len(mine))
+    return self.over_processes(total, len(mine))
 
 # %% ../nbs/04a_train.ipynb #cd2cf616
 @patch
@@ -158,7 +158,7 @@ def one_epoch(self: Run, train, validation, bar: tqdm) -> dict:
     epoch, t, lr = len(self.history), time.perf_counter(), self.opt.param_groups[0]["lr"]
     loss, norm = self.train_epoch(train, epoch, bar)
     seconds = time.perf_counter()-t
-    val = self.judge(validation, epoch)
+    val = self.validate(validation, epoch)
     if self.cfg.scheduler == "plateau": self.scheduler.step(val)
     self.stale += 1
     if val < min((o["val_loss"] for o in self.history), default=math.inf):
@@ -169,11 +169,11 @@ def one_epoch(self: Run, train, validation, bar: tqdm) -> dict:
 
 # %% ../nbs/04a_train.ipynb #3411ae38
 @patch
-def about(self: Run, train, validation) -> dict:
+def about(self: Run, train, validation, identity: dict | None = None) -> dict:
     "What must be the same for a run to be resumed, as plain values."
     sizes = {f"weight {k}": str(tuple(v.shape)) for k, v in self.model.state_dict().items()}
     return dict(seed=self.seed, processes=self.acc.num_processes, **{"training windows": len(train), "validation windows": len(validation)},
-                **{f"train.{k}": v for k, v in self.cfg.model_dump().items() if k != "tracker"}, **sizes)
+                **{f"train.{k}": v for k, v in self.cfg.model_dump().items() if k != "tracker"}, **sizes, **(identity or {}))
 
 @patch
 def save(self: Run, path: Path, about: dict) -> None:
@@ -217,12 +217,13 @@ def fit(model: nn.Module,            # trained in place; ends with its best weig
         folder: Path | None = None,  # for `checkpoint.pt` and `logs/`; None keeps nothing
         device: torch.device | None = None, # None: the best one here
         resume: bool = False,        # go on from the folder's checkpoint, if there is one
+        identity: dict | None = None, # plain values that say what is learnt, such as a digest of the data; another one is not resumed
         callbacks: tuple = ()        # each `f(model, row)` may return entries to add to the row
        ) -> pd.DataFrame:            # one row an epoch
     "Train until the epochs are over or validation has stopped improving."
     _check_fit(train, validation, folder, resume)
     run = Run(model, loss_fn, cfg, seed, device or pick_device(), folder)
-    about, path = run.about(train, validation), folder and Path(folder)/"checkpoint.pt"
+    about, path = run.about(train, validation, identity), folder and Path(folder)/"checkpoint.pt"
     if resume and path.exists(): run.load(path, about)
     with run.progress(len(train)) as bar:
         while len(run.history) < cfg.epochs and run.stale < cfg.patience:

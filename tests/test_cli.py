@@ -47,8 +47,8 @@ def test_same_seed_same_weights(run, tmp_path):
     digest = lambda cwd: json.loads((cwd/"runs/demo/manifest.json").read_text())["model"]
     natron("demo", *quick, cwd=tmp_path)
     assert digest(tmp_path) == digest(run[0])
-    natron("demo", *quick, "--set", "seed=1", cwd=tmp_path)
-    assert digest(tmp_path) != digest(run[0])
+    r = natron("demo", *quick, "--set", "seed=1", cwd=tmp_path)
+    assert digest(tmp_path) != digest(run[0]) and (tmp_path/"runs/demo.1/natron_v2.pt").exists() and "runs/demo.1" in r.stderr
 
 
 @pytest.mark.slow
@@ -67,6 +67,9 @@ def test_killed_run_resumes_to_the_same_model(run, tmp_path):
     time.sleep(3)                                                   # the notebook's own process notices and leaves
     refused(natron(*train, cwd=tmp_path, ok=False), "--resume")
     refused(natron(*train, "--resume", "--set", "seed=5", cwd=tmp_path, ok=False), "other settings")
+    (tmp_path/"other").mkdir(); other = pd.read_csv(sample); other.iloc[:, -1] = other.iloc[::-1, -1].to_numpy()
+    other.to_csv(tmp_path/"other/EURUSD.csv", index=False)
+    refused(natron("train", "--candles", "other/EURUSD.csv", "--name", "killed", "--resume", cwd=tmp_path, ok=False), "belongs to another run", began=True)
     natron(*train, "--resume", cwd=tmp_path)
     assert json.loads((tmp_path/"runs/killed/manifest.json").read_text())["model"] == json.loads((run[0]/"runs/demo/manifest.json").read_text())["model"]
 
@@ -103,7 +106,11 @@ def test_bad_input_is_refused_and_nothing_is_lost(run):
     refused(natron("train", "--name", "demo", "--candles", sample, cwd=cwd, ok=False), "finished run")
     refused(natron("train", "--name", "new", "--candles", cwd/"high.csv", cwd=cwd, ok=False), "777")
     refused(natron("train", "--name", "new", "--candles", sample, "--set", "train.epoch=1", cwd=cwd, ok=False), "train.epochs")
-    refused(natron("demo", "--set", "data.window_length=4000", cwd=cwd, ok=False), "too few bars", began=True)
+    refused(natron("demo", "--set", "data.window_length=3000", cwd=cwd, ok=False), "too few bars", began=True)
+    report = cwd/"report.html"; report.write_text("mine")
+    for path in (report, cwd/"none/report.html", model): refused(natron("evaluate", "--candles", sample, "--report", path, cwd=cwd, ok=False), "--report")
+    hours = candles.set_index(pd.to_datetime(candles.iloc[:, 0])).iloc[:, 1:]; days = hours.resample("D").last().dropna().rename_axis("time").reset_index()
+    for command in ("predict", "evaluate"): refused(natron(command, "--candles", given("days.csv", days), cwd=cwd, ok=False), "1440 minutes")
     refused(natron("predict", "--candles", sample, "--model", cwd/"none.pt", cwd=cwd, ok=False), "none.pt")
     damaged = cwd/"damaged.pt"; b = bytearray(model.read_bytes()); b[len(b)//2] ^= 1; damaged.write_bytes(b)
     for command in ("predict", "evaluate"): refused(natron(command, "--candles", sample, "--model", damaged, cwd=cwd, ok=False), "damaged.pt")
