@@ -112,7 +112,7 @@ def _parsed(what, f):
     except ValidationError as e:
         err = e.errors()[0]
         raise BundleError(f"{'.'.join(map(str, (what, *err['loc'])))}: {err['msg'].removeprefix('Value error, ')}") from e
-    except (TypeError, ValueError, KeyError, AttributeError, NatronError) as e: raise BundleError(f"{what}: {e}") from e
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError, NatronError) as e: raise BundleError(f"{what}: {e}") from e
 
 def _tasks(dicts):
     tasks = TypeAdapter(list[Task]).validate_python(dicts)
@@ -128,6 +128,7 @@ def _check_values(c):
     if not cols or not all(type(o) is str for o in cols) or len(set(cols)) < len(cols): raise BundleError("feature_columns must be names, each once")
     for name, want in (("n_features", len(cols)), ("window_length", c["window_length"])):
         if net.get(name) != want: raise BundleError(f"model_config.{name} is {net.get(name)!r}, and the file's other fields say {want}")
+    if _parsed("model_config", lambda: _model_config(net)) != cfg.model: raise BundleError("model_config describes another network than the settings")
     if cfg.data.window_length != c["window_length"]: raise BundleError(f"window_length is {c['window_length']}, and the settings say {cfg.data.window_length}")
     names = [t.name for t in _parsed("tasks", lambda: _tasks(c["tasks"]))]
     if any(not 0 <= t["horizon"] <= 10_000 for t in c["tasks"]): raise BundleError("a task's horizon must lie between 0 and 10,000 bars")

@@ -65,7 +65,7 @@ def check_candles(candles: pd.DataFrame # OHLCV by UTC `time`
     first = {rule: int(np.argmax(bad)) for rule, bad in _faults(candles).items() if bad.any()}
     if not first: return candles
     rule = min(first, key=first.get); row = first[rule]; time = candles.index[row]
-    values = ", ".join(f"{k} {v:.10g}" for k, v in candles[OHLCV].iloc[row].items())
+    values = ", ".join(f"{k} {v:.10g}" for k, v in candles.iloc[row].items() if k in OHLCV or not np.isfinite(v))
     raise CandleError(f"row {row} ({time:%Y-%m-%d %H:%M:%S} UTC): {RULES[rule]}: {values}", rule, row, time)
 
 # %% ../nbs/00a_candles.ipynb #e37af2d0
@@ -395,7 +395,7 @@ def data_hash(candles: pd.DataFrame # OHLCV by UTC `time`
     for c in OHLCV: h.update(candles[c].to_numpy().astype("<f8").tobytes())
     return h.hexdigest()
 
-_GZIP = dict(method="gzip", mtime=0, compresslevel=6)    # without a time stamp: the same candles are the same bytes
+def _packed(text, kind): return gzip.compress(text, 6, mtime=0) if kind == ".csv.gz" else text     # no time stamp: the same candles are the same bytes
 
 def write_candles(candles: pd.DataFrame, # OHLCV by UTC `time`
                   path: str | Path       # ends in .csv, .csv.gz or .parquet
@@ -405,7 +405,7 @@ def write_candles(candles: pd.DataFrame, # OHLCV by UTC `time`
     if not kind: raise CandleError(f"cannot write {Path(path).name}: expected a name that ends in .csv, .csv.gz or .parquet")
     with atomic_write(path) as tmp:
         if kind == ".parquet": candles.to_parquet(tmp)
-        else: candles.to_csv(tmp, lineterminator="\n", compression=_GZIP if kind == ".csv.gz" else None)
+        else: tmp.write_bytes(_packed(candles.to_csv(lineterminator="\n").encode(), kind))
 
 # %% ../nbs/00a_candles.ipynb #d13073fd
 REGIMES = pd.DataFrame(dict(drift=[0.08, 0.03, 0, -0.03, -0.08, 0], volatility=[1.1, 0.9, 0.75, 0.9, 1.1, 1.7]),

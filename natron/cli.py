@@ -39,6 +39,7 @@ def _config(path, sets):
         if not eq: raise core.ConfigError(f"--set {s}: write it as name=value, such as train.epochs=3")
         try: pairs[k.strip()] = yaml.safe_load(v)
         except (yaml.YAMLError, ValueError, RecursionError) as e: raise core.ConfigError(f"--set {s}: {v!r} is not a YAML value") from e
+    if "path" in pairs: raise core.ConfigError("--set path: there is no such setting; a file is named with --config")
     return core.load_config(path, **pairs)
 
 def _name(path): return re.sub(r"(\.(csv|txt|tsv|parquet|json|gz))+$", "", path.name, flags=re.I)
@@ -84,9 +85,14 @@ def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", device: Dev
     "Predict from the last candle of each file."
     series = _series(candles, tz)
     p = _mod("serve").load_predictor(model or newest_model(), device)
-    answers = {n: p.predict(c.iloc[-p.context:]) for n, c in series.items()}
+    answers = {n: _of(n, p.predict, c.iloc[-p.context:]) for n, c in series.items()}
     if as_json: print(_as_json(answers))
     else: print("\n\n".join(answer_text(n, a) for n, a in answers.items()))
+
+def _of(name, f, *args):
+    "What `f` returns; its complaint with the series' name."
+    try: return f(*args)
+    except _mod("core").NatronError as e: raise _mod("core").NatronError(f"{name}: {e}") from e
 
 def _as_json(answers):
     "One series: its answer; several: the answers by name."
@@ -145,6 +151,7 @@ def run_notebook(folder: Path,             # where everything lands
     except papermill.PapermillExecutionError as e:
         if e.ename in _user_errors(): raise core.NatronError(e.evalue) from e
         raise
+    except KeyboardInterrupt: raise core.NatronError(f"stopped; what was trained is kept, go on with --resume --name {folder.name}") from None
     except DeadKernelError as e: raise core.NatronError(f"the run's process was killed (out of memory?); go on with --resume --name {folder.name}") from e
     finally:
         for p in folder.glob("kernel-ipc-*"): p.unlink(missing_ok=True)
@@ -162,7 +169,8 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
     "Train on candle files; leaves the executed notebook, the report, the scores and the model in runs/NAME."
     folder = run_folder(name, resume)
     cfg = _config(config or (folder/"config.yaml" if resume else None), sets)
-    if resume and cfg != _config(folder/"config.yaml", None):
+    learnt = lambda c: c.model_dump(exclude={"evaluate", "device", "threads"})                # what the weights depend on
+    if resume and learnt(cfg) != learnt(_config(folder/"config.yaml", None)):
         raise _mod("core").NatronError(f"the unfinished run at {folder} has other settings; leave --config and --set out, or choose another --name")
     _series(candles, tz)
     run_notebook(folder, cfg, {_name(p): p for p in candles}, tz, resume)

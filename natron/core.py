@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np, torch, yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 # %% ../nbs/00_core.ipynb #82550a99
 class NatronError(Exception):
@@ -84,11 +84,11 @@ class DataConfig(Group):
 class ModelConfig(Group):
     "The backbone and its heads."
     backbone: Literal["transformer"] = "transformer"
-    d_model: int = Field(256, ge=8)
-    layers: int = Field(6, ge=1)
-    heads: int = Field(8, ge=1)
-    ffn: int = Field(1024, ge=8)
-    head_dims: list[Annotated[int, Field(ge=1)]] = [512, 128]
+    d_model: int = Field(256, ge=8, le=16_384)
+    layers: int = Field(6, ge=1, le=200)
+    heads: int = Field(8, ge=1, le=1024)
+    ffn: int = Field(1024, ge=8, le=65_536)
+    head_dims: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([512, 128], max_length=16)
     dropout: float = Field(0.1, ge=0, lt=1)
     pooling: Literal["cls", "mean_max", "last"] = "cls"
     attention: Literal["bidirectional", "causal"] = "bidirectional"
@@ -115,14 +115,14 @@ class TrainConfig(Group):
     patience: int = Field(15, ge=1)                           # epochs without a better validation loss before stopping
     clip_norm: float = Field(1.0, gt=0)
     accumulate: int = Field(1, ge=1)                          # batches per optimiser step
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda v: "no" if v is False else v)] = "no"   # YAML reads a bare no as false
     class_weights: bool = False
     tracker: Literal["tensorboard", "none"] = "tensorboard"
 
 # %% ../nbs/00_core.ipynb #3e1b15c0
 class EvaluateConfig(Group):
     "Scores, intervals and baselines."
-    resamples: int = Field(1000, ge=100)
+    resamples: int = Field(1000, ge=100, le=100_000)
     block: int = Field(120, ge=1)                             # bars; keep it longer than the longest horizon
     interval: float = Field(0.95, gt=0.5, lt=1)
     lightgbm: bool = True

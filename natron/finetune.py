@@ -140,7 +140,8 @@ def held_out(times: Sequence[pd.DatetimeIndex], # one index a series
     fitted = f"the span that the model was fitted on ({t0:%Y-%m-%d} to {v1:%Y-%m-%d})"
     going = [t for t in times if t[-1] > v1]
     if not going: raise OverlapError(f"every candle lies in or before {fitted}; bring later ones")
-    free = max(_free(t, v1, pd.Timestamp(fit_span["known"]), gap, horizon) for t in going)
+    known = pd.Timestamp(fit_span["known"])
+    free = max(_free(t, v1, known, gap, horizon) if t[0] <= v1 else max(known, t[0]) for t in going)   # a later series has no such bars
     if start and _utc(start) <= v1:
         raise OverlapError(f"{start} lies in {fitted}; a score there would be flattery. The first honest bar is {free:%Y-%m-%d %H:%M}")
     if free > max(t[-1] for t in going):
@@ -169,4 +170,6 @@ def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | N
     horizon = max(t.horizon for t in labels.tasks)
     splits = held_out([c.index for c in candles.values()], bundle.fit_span, purge_gap(cfg.data, horizon), horizon, start, end)
     frames = [bundle.features(c) for c in candles.values()]
+    idle = [n for n, s in zip(candles, splits) if s.test.stop <= s.test.start]
+    if idle: raise OverlapError(f"{idle[0]} has no bar among those to be judged; leave it out, or bring later ones")
     return Prepared(make_series(candles, frames, labels, scaler), splits, labels, scaler, bundle.feature_columns, cfg)

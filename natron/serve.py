@@ -100,6 +100,8 @@ def append(self: Predictor,
     "Add closed candles to a symbol and predict; raises `CandleError`, and changes nothing, if they do not fit."
     new = _candles(candle if isinstance(candle, pd.DataFrame) else [candle])
     known = self.live.get(symbol)
+    lost = [] if known is None else [c for c in known if c not in new]
+    if lost: raise CandleError(f"the candle has no {lost[0]}, which the ones before it had", "columns")
     joined = check_candles(new if known is None else pd.concat([known, new])).iloc[-self.context:]
     bar = min((s["bar_seconds"] for s in self.bundle.fit_span["series"].values()), default=0)
     close = np.flatnonzero(np.diff(joined.index.as_unit("ns").asi8) < bar*1e9)
