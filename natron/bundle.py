@@ -42,7 +42,7 @@ class Bundle:
     phases: list[str]               # what it went through, such as "finetune"
     tasks: list[dict]               # the fields of each `Task`
     calibration: dict               # by task
-    fit_span: dict                  # first and last time of "train" and "validation", when the last answer was "known", ISO; the "series"
+    fit_span: dict                  # first and last time of "train", "validation" and "scaler", when the last answer was "known", ISO; the "series"
     data_hash: str                  # sha256 of the candles
     settings: dict                  # the whole configuration
     label_state: dict               # what the label rules fitted
@@ -142,9 +142,9 @@ def _check_values(c):
     _check_spans(c["fit_span"])
 
 def _check_spans(s):
-    missing = {"train", "validation", "known", "series"} - set(s)
+    missing = {"train", "validation", "scaler", "known", "series"} - set(s)
     if missing: raise BundleError(f"fit_span must say when training and validation began, ended and were known, and lacks {', '.join(sorted(missing))}")
-    for k in ("train", "validation"): _check_span(f"fit_span.{k}", s[k])
+    for k in ("train", "validation", "scaler"): _check_span(f"fit_span.{k}", s[k])
     _check_span("fit_span.known", [s["validation"][1], s["known"]])
     if type(s["series"]) is not dict: raise BundleError("fit_span.series must be a dict")
     for name, about in s["series"].items():
@@ -252,7 +252,7 @@ def label_generator(self: Bundle) -> LabelGenerator:
 @patch
 def scaler(self: Bundle) -> Scaler:
     "The scaler as it was fitted."
-    return Scaler(*(getattr(self, k).numpy() for k in TENSORS), span=tuple(self.fit_span["train"]))
+    return Scaler(*(getattr(self, k).numpy() for k in TENSORS), span=tuple(self.fit_span["scaler"]))
 
 @patch
 def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:

@@ -188,8 +188,9 @@ def demo(sets: Set = None):
         folder.rename(old); _note(f"the run before is now {old}")
     try: run_notebook(folder, cfg, {"EURUSD": core.resource("data/eurusd_h1_2017.csv.gz")})
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if old: old.rename(folder)
+        if not (folder/"checkpoint.pt").exists():                    # it had not begun to learn
+            shutil.rmtree(folder, ignore_errors=True)
+            if old: old.rename(folder)
         raise
     _summary(folder)
 

@@ -18,9 +18,9 @@ from functools import cached_property
 import numpy as np, pandas as pd, talib
 
 from .core import ConfigError, FeaturesConfig, NatronError
-from .rolling import (BINS, SIDE, gk_var, kernel, profile_shape, rolling_cov, rolling_hurst, rolling_max, rolling_mean,
+from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max, rolling_mean,
                             rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank, rolling_std,
-                            rolling_sum, swing_highs, value_area, volume_profile)
+                            rolling_sum, swing_highs)
 
 # %% ../nbs/01_features.ipynb #7d413b7a
 @dataclass(frozen=True)
@@ -418,11 +418,10 @@ def market_profile(b: Bars) -> dict:
     "Where the volume changed hands."
     out = {}
     for n in (50, 20):
-        low, shares = rolling_min(b.l, n), volume_profile(b.h, b.l, b.v, n)                    # shares: (N, BINS)
-        step, (poc, first, last) = (rolling_max(b.h, n) - low)/BINS, value_area(shares)
+        poc, first, last, entropy, concentration = profile_readings(b.h, b.l, b.v, n, n == 20)
+        low = rolling_min(b.l, n); step = (rolling_max(b.h, n) - low)/BINS
         bottom, top = low + first*step, low + (last+1)*step
         out |= {f"poc_dist_{n}": 1 - (low + (poc+0.5)*step)/b.c, f"vah_dist_{n}": top/b.c - 1, f"val_dist_{n}": 1 - bottom/b.c}
-    entropy, concentration = profile_shape(shares)
     return out | dict(va_width_20=(step > b.floor)*(last+1-first)/BINS, va_position_20=ratio(b.c - bottom, top - bottom, 0.5, b.floor),
                       volume_entropy_20=entropy, profile_concentration_20=concentration)
 
@@ -432,11 +431,12 @@ WARMUP, CONTEXT = 400, 512  # bars until every feature is there; candles to brin
 def _frame(features, parts, index):
     "float32 columns in the order of `features`, from dicts of arrays; NaN before each one's lookback."
     at = {f.name: (i, f.lookback-1) for i, f in enumerate(features)}
-    out = np.full((len(features), len(index)), np.nan, np.float32)                             # (F,N)
+    out, filled = np.empty((len(features), len(index)), np.float32), 0                         # (F,N)
     for columns in parts:
-        for name, x in columns.items():
+        for filled, (name, x) in enumerate(columns.items(), filled+1):
             i, start = at[name]
-            out[i, start:] = x[start:]
+            out[i, :start], out[i, start:] = np.nan, x[start:]
+    assert filled == len(features)
     return pd.DataFrame(out.T, index, list(at))
 
 def compute_features(candles: pd.DataFrame # open, high, low, close, volume

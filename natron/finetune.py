@@ -116,7 +116,7 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                 phases: Sequence[str] = ("finetune",)        # what it went through
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
-    s, span = prep.scaler, fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
+    s, span = prep.scaler, fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks)) | dict(scaler=list(prep.scaler.span))
     hashes = "".join(d["hash"] for d in span["series"].values())
     tensors = {f"scaler_{k}": torch.from_numpy(getattr(s, k)) for k in ("mean", "scale", "low", "high")}
     return Bundle(model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,

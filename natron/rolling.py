@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['kernel', 'LAGS', 'BINS', 'SIDE', 'rolling_sum', 'rolling_mean', 'rolling_max', 'rolling_min', 'rolling_mean_std',
            'rolling_std', 'rolling_moments', 'rolling_cov', 'rolling_rank', 'rolling_quantile', 'gk_var',
-           'rolling_hurst', 'volume_profile', 'value_area', 'profile_shape', 'swing_highs']
+           'rolling_hurst', 'volume_profile', 'value_area', 'profile_shape', 'profile_readings', 'swing_highs']
 
 # %% ../nbs/00c_rolling.ipynb #e7ef7efe
 import math
@@ -226,59 +226,73 @@ def _shares(below, total, out):
 
 # %% ../nbs/00c_rolling.ipynb #63a86395
 @kernel
+def _slide(bars, i, n, below, out):
+    "Bring the volumes `below` the edges from bar i-1 to bar i, and put the shares of the bins into `out`."
+    high, low, volume, top, bottom, total = bars
+    lo, empty = bottom[i], total[i] <= 0.
+    scale = BINS/max(top[i]-lo, 1e-12*lo)
+    same = i >= n and total[i-1] > 0. and not empty and top[i] == top[i-1] and lo == bottom[i-1] and volume[i-n] < 1e3*total[i]
+    if same: _pour(below, (low[i-n]-lo)*scale, (high[i-n]-lo)*scale, -volume[i-n])
+    else: below[:] = 0.
+    for j in range(i if same else i-n+1, i+1):
+        _pour(below, (low[j]-lo)*scale, (high[j]-lo)*scale, 1. if empty else volume[j])
+    _shares(below, float(n) if empty else total[i], out)
+
+@kernel
 def volume_profile(high: np.ndarray,   # (N,) float64
                    low: np.ndarray,    # (N,)
                    volume: np.ndarray, # (N,)
                    n: int              # bars in the window
                   ) -> np.ndarray:
     "Share of the volume of the last `n` bars in each of `BINS` equal steps from their low to their high, (N, BINS)."
-    top, bottom, total = rolling_max(high, n), -rolling_max(-low, n), rolling_sum(volume, n)
-    out, below, usable = np.full((len(high), BINS), np.nan), np.zeros(BINS), False
-    for i in range(n-1, len(high)):
-        lo, empty = bottom[i], total[i] <= 0.
-        scale = BINS/max(top[i]-lo, 1e-12*lo)
-        slide = usable and not empty and top[i] == top[i-1] and lo == bottom[i-1] and volume[i-n] < 1e3*total[i]
-        if slide: _pour(below, (low[i-n]-lo)*scale, (high[i-n]-lo)*scale, -volume[i-n])
-        else: below[:] = 0.
-        for j in range(i if slide else i-n+1, i+1):
-            _pour(below, (low[j]-lo)*scale, (high[j]-lo)*scale, 1. if empty else volume[j])
-        _shares(below, float(n) if empty else total[i], out[i])
-        usable = not empty
+    bars = (high, low, volume, rolling_max(high, n), -rolling_max(-low, n), rolling_sum(volume, n))
+    out, below = np.full((len(high), BINS), np.nan), np.zeros(BINS)
+    for i in range(n-1, len(high)): _slide(bars, i, n, below, out[i])
     return out
 
 # %% ../nbs/00c_rolling.ipynb #3611ccef
 @kernel
-def value_area(profile: np.ndarray, # (N, BINS) shares
-               share: float = 0.7,  # of the volume
-               tie: float = 1e-9    # shares that differ by less are equal
+def value_area(p: np.ndarray,      # (BINS,) shares
+               share: float = 0.7, # of the volume
+               tie: float = 1e-9   # shares that differ by less are equal
               ) -> tuple:
-    "The fullest bin of each row, and the first and last bin of the value area around it."
-    out = np.zeros((3, len(profile)), np.int64)
-    for i in range(len(profile)):
-        p, k = profile[i], profile.shape[1]
-        a, b, full = (k-1)//2, k//2, p.max() - tie
-        while a > 0 and not (p[a] >= full or p[b] >= full): a -= 1; b += 1
-        a = b = a if p[a] >= full else b
-        out[0, i], inside = a, p[a]
-        while inside < share - tie:
-            under, over = p[a-1] if a > 0 else -1., p[b+1] if b < k-1 else -1.
-            if under >= over - tie: a -= 1; inside += under
-            if over >= under - tie: b += 1; inside += over
-        out[1, i], out[2, i] = a, b
-    return out[0], out[1], out[2]
+    "The fullest bin, and the first and last bin of the value area around it."
+    k = len(p); a, b, full = (k-1)//2, k//2, p.max() - tie
+    while a > 0 and not (p[a] >= full or p[b] >= full): a -= 1; b += 1
+    poc = a = b = a if p[a] >= full else b
+    inside = p[poc]
+    while inside < share - tie:
+        under, over = p[a-1] if a > 0 else -1., p[b+1] if b < k-1 else -1.
+        if under >= over - tie: a -= 1; inside += under
+        if over >= under - tie: b += 1; inside += over
+    return poc, a, b
 
 @kernel
-def profile_shape(profile: np.ndarray # (N, BINS) shares
+def profile_shape(p: np.ndarray # (BINS,) shares
                  ) -> tuple:
-    "Entropy (1: even, 0: all in one bin) and concentration (sum of squared shares) of each row."
-    entropy, concentration = np.zeros(len(profile)), np.zeros(len(profile))
-    for i in range(len(profile)):
-        h = c = 0.
-        for p in profile[i]:
-            if p > 0: h -= p*math.log(p)
-            c += p*p
-        entropy[i], concentration[i] = h/math.log(profile.shape[1]), c
-    return entropy, concentration
+    "Entropy (1: even, 0: all in one bin) and concentration (sum of squared shares)."
+    h = c = 0.
+    for x in p:
+        if x > 0: h -= x*math.log(x)
+        c += x*x
+    return h/math.log(len(p)), c
+
+# %% ../nbs/00c_rolling.ipynb #733e4da8
+@kernel
+def profile_readings(high: np.ndarray,   # (N,) float64
+                     low: np.ndarray,    # (N,)
+                     volume: np.ndarray, # (N,)
+                     n: int,             # bars in the window
+                     shape: bool         # with entropy and concentration, or NaN
+                    ) -> np.ndarray:
+    "Fullest bin, first and last bin of the value area, entropy and concentration of the last `n` bars' profile, (5, N)."
+    bars = (high, low, volume, rolling_max(high, n), -rolling_max(-low, n), rolling_sum(volume, n))
+    out, below, p = np.full((5, len(high)), np.nan), np.zeros(BINS), np.zeros(BINS)
+    for i in range(n-1, len(high)):
+        _slide(bars, i, n, below, p)
+        out[0, i], out[1, i], out[2, i] = value_area(p)
+        if shape: out[3, i], out[4, i] = profile_shape(p)
+    return out
 
 # %% ../nbs/00c_rolling.ipynb #46e25b37
 SIDE = 5

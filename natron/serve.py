@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from .core import pick_device
 from .candles import CandleError, check_candles, read_candles
 from .features import context_bars
-from .bundle import Bundle, load_bundle
+from .bundle import Bundle, BundleError, load_bundle
 from .model import to_probs
 
 # %% ../nbs/08_serve.ipynb #bed3ff00
