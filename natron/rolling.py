@@ -201,12 +201,13 @@ def rolling_hurst(x: np.ndarray, # (N,) log prices
                  ) -> np.ndarray:
     "Slope of the log deviation of k-bar differences against log k, over `LAGS`; 0.5 where the price stands still."
     weights = np.log(LAGS) - np.mean(np.log(LAGS))
-    slope, still = np.zeros(len(x)), np.zeros(len(x), bool)
+    slope, least = np.zeros(len(x)), np.full(len(x), np.inf)
     for k, w in zip(LAGS, weights/(weights**2).sum()):
         sd = np.append(np.full(min(k, len(x)), np.nan), rolling_std(x[k:] - x[:-k], n-k))
-        still |= sd <= 1e-12
-        slope += w*np.log(np.where(sd > 1e-12, sd, np.where(np.isnan(sd), np.nan, 1.)))
-    return np.where(still, 0.5, slope)
+        np.minimum(least, sd, out=least)
+        np.log(np.maximum(sd, 1e-12, out=sd), out=sd)
+        slope += w*sd
+    return np.where(least <= 1e-12, 0.5, slope)
 
 # %% ../nbs/00c_rolling.ipynb #794541ac
 BINS = 24
@@ -221,64 +222,82 @@ def _pour(below, low, high, volume):
 @kernel
 def _shares(below, total, out):
     "Turn volumes below the edges into shares of the bins."
-    below[BINS-1], out[0] = total, below[0]/total
-    for q in range(1, BINS): out[q] = max((below[q]-below[q-1])/total, 0.)
+    unit = 1/total
+    below[BINS-1], out[0] = total, below[0]*unit
+    for q in range(1, BINS): out[q] = max((below[q]-below[q-1])*unit, 0.)
 
 # %% ../nbs/00c_rolling.ipynb #63a86395
 @kernel
-def _slide(bars, i, n, below, out):
-    "Bring the volumes `below` the edges from bar i-1 to bar i, and put the shares of the bins into `out`."
-    high, low, volume, top, bottom, total = bars
-    lo, empty = bottom[i], total[i] <= 0.
-    scale = BINS/max(top[i]-lo, 1e-12*lo)
-    same = i >= n and total[i-1] > 0. and not empty and top[i] == top[i-1] and lo == bottom[i-1] and volume[i-n] < 1e3*total[i]
-    if same: _pour(below, (low[i-n]-lo)*scale, (high[i-n]-lo)*scale, -volume[i-n])
-    else: below[:] = 0.
-    for j in range(i if same else i-n+1, i+1):
-        _pour(below, (low[j]-lo)*scale, (high[j]-lo)*scale, 1. if empty else volume[j])
-    _shares(below, float(n) if empty else total[i], out)
+def _slide(high, low, volume, top, bottom, total, n, start, below, out):
+    "Shares of the bins at bar `start` and those after it, a row of `out` each; `below` is the state between two calls."
+    for i in range(start, start+len(out)):
+        lo, empty = bottom[i], total[i] <= 0.
+        scale = BINS/max(top[i]-lo, 1e-12*lo)
+        if i >= n and top[i] == top[i-1] and lo == bottom[i-1] and total[i-1] > 0. and not empty and volume[i-n] < 1e3*total[i]:
+            _pour(below, (low[i-n]-lo)*scale, (high[i-n]-lo)*scale, -volume[i-n])
+            _pour(below, (low[i]-lo)*scale, (high[i]-lo)*scale, volume[i])
+        else:
+            below[:] = 0.
+            for j in range(i-n+1, i+1): _pour(below, (low[j]-lo)*scale, (high[j]-lo)*scale, 1. if empty else volume[j])
+        _shares(below, float(n) if empty else total[i], out[i-start])
 
-@kernel
+# %% ../nbs/00c_rolling.ipynb #b015f29a
+def _profiles(high, low, volume, n, rows=4096):
+    "The first bar of each piece, and the shares of its bars, (rows, BINS); each piece overwrites the one before."
+    bars = (high, low, volume, rolling_max(high, n), -rolling_max(-low, n), rolling_sum(volume, n))
+    below, out = np.zeros(BINS), np.empty((rows, BINS))
+    for start in range(n-1, len(high), rows):
+        piece = out[:len(high)-start]
+        _slide(*bars, n, start, below, piece)
+        yield start, piece
+
 def volume_profile(high: np.ndarray,   # (N,) float64
                    low: np.ndarray,    # (N,)
                    volume: np.ndarray, # (N,)
                    n: int              # bars in the window
                   ) -> np.ndarray:
     "Share of the volume of the last `n` bars in each of `BINS` equal steps from their low to their high, (N, BINS)."
-    bars = (high, low, volume, rolling_max(high, n), -rolling_max(-low, n), rolling_sum(volume, n))
-    out, below = np.full((len(high), BINS), np.nan), np.zeros(BINS)
-    for i in range(n-1, len(high)): _slide(bars, i, n, below, out[i])
+    out = np.full((len(high), BINS), np.nan)
+    for start, p in _profiles(high, low, volume, n): out[start:start+len(p)] = p
     return out
 
 # %% ../nbs/00c_rolling.ipynb #3611ccef
+@kernel
+def _fullest(p):
+    "The largest of `p`, none of which is negative."
+    k, low, high = len(p)//2, 0., p[-1]
+    for q in range(k): low, high = max(low, p[q]), max(high, p[k+q])
+    return max(low, high)
+
 @kernel
 def value_area(p: np.ndarray,      # (BINS,) shares
                share: float = 0.7, # of the volume
                tie: float = 1e-9   # shares that differ by less are equal
               ) -> tuple:
     "The fullest bin, and the first and last bin of the value area around it."
-    k = len(p); a, b, full = (k-1)//2, k//2, p.max() - tie
+    k = len(p); a, b, full = (k-1)//2, k//2, _fullest(p) - tie
     while a > 0 and not (p[a] >= full or p[b] >= full): a -= 1; b += 1
     poc = a = b = a if p[a] >= full else b
     inside = p[poc]
     while inside < share - tie:
         under, over = p[a-1] if a > 0 else -1., p[b+1] if b < k-1 else -1.
-        if under >= over - tie: a -= 1; inside += under
-        if over >= under - tie: b += 1; inside += over
+        down, up = int(under >= over - tie), int(over >= under - tie)
+        a -= down; b += up
+        inside += down*under + up*over
     return poc, a, b
 
 @kernel
-def profile_shape(p: np.ndarray # (BINS,) shares
-                 ) -> tuple:
-    "Entropy (1: even, 0: all in one bin) and concentration (sum of squared shares)."
-    h = c = 0.
-    for x in p:
-        if x > 0: h -= x*math.log(x)
-        c += x*x
-    return h/math.log(len(p)), c
+def _value_areas(p, out):
+    for i in range(len(p)): out[0, i], out[1, i], out[2, i] = value_area(p[i])
 
 # %% ../nbs/00c_rolling.ipynb #733e4da8
-@kernel
+def profile_shape(p: np.ndarray # (...,BINS) shares
+                 ) -> tuple[np.ndarray, np.ndarray]:
+    "Entropy (1: even, 0: all in one bin) and concentration (sum of squared shares)."
+    logs = np.maximum(p, 1e-300)                             # an empty bin counts nothing, whatever its logarithm
+    np.log(logs, out=logs)
+    return -np.vecdot(p, logs)/math.log(p.shape[-1]), np.vecdot(p, p)
+
 def profile_readings(high: np.ndarray,   # (N,) float64
                      low: np.ndarray,    # (N,)
                      volume: np.ndarray, # (N,)
@@ -286,12 +305,11 @@ def profile_readings(high: np.ndarray,   # (N,) float64
                      shape: bool         # with entropy and concentration, or NaN
                     ) -> np.ndarray:
     "Fullest bin, first and last bin of the value area, entropy and concentration of the last `n` bars' profile, (5, N)."
-    bars = (high, low, volume, rolling_max(high, n), -rolling_max(-low, n), rolling_sum(volume, n))
-    out, below, p = np.full((5, len(high)), np.nan), np.zeros(BINS), np.zeros(BINS)
-    for i in range(n-1, len(high)):
-        _slide(bars, i, n, below, p)
-        out[0, i], out[1, i], out[2, i] = value_area(p)
-        if shape: out[3, i], out[4, i] = profile_shape(p)
+    out = np.full((5, len(high)), np.nan)
+    for start, p in _profiles(high, low, volume, n):
+        piece = out[:, start:start+len(p)]
+        _value_areas(p, piece)
+        if shape: piece[3], piece[4] = profile_shape(p)
     return out
 
 # %% ../nbs/00c_rolling.ipynb #46e25b37
