@@ -43,8 +43,9 @@ readme: $(VENV)/.dev
 	$(BIN)/python tools/readme.py
 
 notebooks: $(VENV)/.dev
+	@rm -f natron/__pycache__/*.nb[ci]
 	$(BIN)/python tools/notebooks.py
 	$(BIN)/nbdev_export
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis natron/__pycache__

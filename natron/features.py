@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'MEMORY', 'WARMUP', 'CONTEXT', 'PIECE', 'BEFORE', 'VOL_HORIZON',
            'Feature', 'Catalogue', 'feature_group', 'settled', 'ratio', 'side', 'lag', 'Bars', 'bars_since_change',
-           'moving_average', 'rsi', 'ultimate', 'momentum', 'volatility', 'chaikin', 'volume', 'hammer_bars',
+           'moving_average', 'rsi', 'cci', 'ultimate', 'momentum', 'volatility', 'chaikin', 'volume', 'hammer_bars',
            'price_pattern', 'returns', 'directional', 'trend_strength', 'statistical', 'support_resistance',
            'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money', 'market_profile', 'compute_features',
            'volatility_terciles', 'seasonal_mean', 'compute_context', 'feature_frame', 'lookbacks', 'context_bars']
@@ -150,6 +150,20 @@ def rsi(close: np.ndarray, # (N,)
         if i >= n: out[i] = (up-down)/(up+down) if up+down > TINY*close[i] else 0.
     return out
 
+# %% ../nbs/01_features.ipynb #af0f723e
+@kernel
+def cci(x: np.ndarray, # (N,) typical prices
+        n: int         # bars in the window
+       ) -> np.ndarray:
+    "Commodity channel index / 100: distance from the mean in mean absolute deviations, / 1.5; 0 where the price stands still."
+    out = np.full(len(x), np.nan)
+    for i in range(n-1, len(x)):
+        origin, total, away = x[i-n+1], 0., 0.
+        for j in range(i-n+1, i+1): total += x[j] - origin
+        for j in range(i-n+1, i+1): away += abs(x[j] - origin - total/n)
+        out[i] = (x[i] - origin - total/n)/(1.5*away/n) if away > TINY*x[i] else 0.
+    return out
+
 # %% ../nbs/01_features.ipynb #1322aae0
 def ultimate(b: Bars) -> np.ndarray:
     "Ultimate oscillator of 7, 14 and 28 bars from 0 to 1; 0.5 where there was no range."
@@ -171,11 +185,11 @@ _MACD = settled(26, 26)
 def momentum(b: Bars) -> dict:
     "How fast the price moves, and how far it is stretched."
     macd, signal, hist = talib.MACD(b.c, 12, 26, 9)
-    low, still = rolling_min(b.l, 14), rolling_max(b.typical, 20) - rolling_min(b.typical, 20) <= b.floor
+    low = rolling_min(b.l, 14)
     k = ratio(b.c - low, rolling_max(b.h, 14) - low, 0.5)
     roc = {f"roc_{n}": ratio(b.log - lag(b.log, n), b.vol_20*math.sqrt(n), floor=TINY) for n in (5, 10)}
     return roc | {f"rsi_{n}": rsi(b.c, n) for n in (7, 14, 21)} | dict(
-        cci_20=np.where(still, 0., talib.CCI(b.h, b.l, b.c, 20)/100), stoch_k_14=k, stoch_d_3=rolling_mean(k, 3), macd=macd/b.c,
+        cci_20=cci(b.typical, 20), stoch_k_14=k, stoch_d_3=rolling_mean(k, 3), macd=macd/b.c,
         macd_signal=signal/b.c, macd_hist=hist/b.c, macd_hist_slope=(hist - lag(hist, 1))/b.c, ultosc=ultimate(b))
 
 # %% ../nbs/01_features.ipynb #0592a63e
