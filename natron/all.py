@@ -10,6 +10,8 @@ from .core import Config, NatronError, load_config
 from .candles import check_candles, clean_candles, read_candles, sample_candles, simulate_candles
 from .charts import plot_candles
 from .features import FEATURES, compute_features
+from .explore import explore
+from .stream import FeatureStream
 from .audit import audit
 from .labels import LabelGenerator
 from .dataset import prepare
@@ -20,5 +22,5 @@ from .serve import Predictor, load_predictor
 
 # %% ../nbs/10_all.ipynb #27cb6463
 __all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles", "simulate_candles",
-           "plot_candles", "FEATURES", "compute_features", "audit", "LabelGenerator", "prepare", "finetune", "make_bundle", "judge", "load_bundle",
+           "plot_candles", "FEATURES", "compute_features", "explore", "FeatureStream", "audit", "LabelGenerator", "prepare", "finetune", "make_bundle", "judge", "load_bundle",
            "save_bundle", "Predictor", "load_predictor"]

@@ -59,9 +59,10 @@ def _ordinal(fig, times):
 def _names(times): return times.strftime("%Y-%m-%d %H:%M:%S").str.removesuffix(":00")
 
 def _line(fig, k, x, y, name, **kw):
-    "The k-th line of a chart, by hue and by dash."
+    "The k-th line of a chart, by hue and by dash; one of at most three values is drawn in steps."
+    steps = "hv" if pd.Series(y).nunique() <= 3 else "linear"
     fig.add_scatter(x=x, y=y, name=str(name), mode="lines", **kw,
-                    line=dict(width=1.5, color=PALETTE[k % len(PALETTE)], dash=DASHES[k % len(DASHES)]))
+                    line=dict(width=1.5, color=PALETTE[k % len(PALETTE)], dash=DASHES[k % len(DASHES)], shape=steps))
 
 def _finish(fig, title, height, **kw):
     return fig.update_layout(template="natron", title_text=title, height=height, **kw)
