@@ -41,6 +41,7 @@ def settle(outputs):
 def run(path):
     nb = nbformat.read(path, 4)
     Client(nb, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    nb.metadata.pop("widgets", None)                         # their state would be larger than the notebook
     for c in nb.cells:
         if c.cell_type == "code": c.outputs = settle(c.outputs)
     for o in (o for c in nb.cells for o in c.get("outputs", [])):
