@@ -3,7 +3,7 @@
 Every figure is a median of runs in this process tree, on simulated candles (or `--candles FILE`). Memory is the peak of a process of its own, the first call's cost that of a
 process without any compiled kernel. The peers come with `pip install -e ".[bench]"`; one that is missing is named and left out. `--out FILE` appends the tables to a file.
 """
-import argparse, importlib.util, json, os, platform, resource, subprocess, sys, tempfile, time, warnings
+import argparse, importlib.util, json, os, platform, re, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, "1")
@@ -86,7 +86,7 @@ def peak(n):
     "Megabytes that a process of its own holds at most while it computes `n` rows, beyond what it held before, and altogether."
     compute_features(candles_of(600, "")); c = np.exp(np.random.default_rng(0).normal(0, 1e-3, n).cumsum())
     d = pd.DataFrame(dict(open=c, high=c*1.001, low=c*0.999, close=c, volume=1.), pd.date_range("2000-01-01", periods=n, freq="h", tz="UTC", name="time"))
-    used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+    used = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])/1024       # of this program alone; ru_maxrss counts the parent's
     before = used(); compute_features(d)
     print(json.dumps(dict(total=used(), own=used()-before)))
 

@@ -461,7 +461,7 @@ def _frame(features, parts, candles):
     else:
         with ThreadPoolExecutor(get_num_threads()) as pool: list(pool.map(fill, starts))
     for f, x in zip(features, out): x[:f.lookback-1] = np.nan
-    return pd.DataFrame(out.T, candles.index, list(at))
+    return pd.DataFrame(out.T, candles.index, list(at), copy=False)
 
 def _groups(candles):
     bars = Bars(candles)
