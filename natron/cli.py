@@ -218,7 +218,7 @@ def audit(target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help=
           context: Annotated[int, typer.Option(min=2, help="Bars that a live caller brings.")] = 512,
           check: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this check; repeatable.")] = None,
           as_json: Json = False):
-    "Test whether a function of candles looks ahead, and seven other promises; exit code 1 on a finding."
+    "Test whether a function of candles looks ahead, and eight other promises; exit code 1 on a finding."
     a, results = _mod("audit"), {}
     for name, c in _series(candles, tz).items():
         function, declared = a.resolve(target, c)
