@@ -1,7 +1,9 @@
 "The `natron` command on real files: the demonstration from end to end, and everything that can be given wrongly."
-import json, shutil, subprocess, sys, time
+import json, re, shutil, subprocess, sys, time
 from pathlib import Path
 import pandas as pd, pytest
+from typer.testing import CliRunner
+from natron.cli import app
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
@@ -20,6 +22,21 @@ def refused(r, *says, began=False):
     assert r.returncode == 2, (r.returncode, r.stderr)
     assert r.stdout == "" and "Traceback" not in r.stderr and (began or len(r.stderr.strip().splitlines()) == 1), r.stderr
     for s in says: assert s in r.stderr, r.stderr
+
+
+planted = re.findall(r"^def ([a-z]\w*)", (root/"nbs/tutorials/planted_leaks.py").read_text(), re.M)
+
+
+@pytest.mark.parametrize("name", planted)
+def test_audit_catches_planted_leaks(name, monkeypatch):
+    "Each planted leak is exit code 1 and found by a check that tells a leak; the control passes everything."
+    monkeypatch.chdir(root)
+    r = CliRunner().invoke(app, ["audit", f"nbs.tutorials.planted_leaks:{name}", "--candles", str(sample), "--json"])
+    found = {f["check"] for f in json.loads(r.stdout)["findings"]} if r.exit_code < 2 else r.output
+    assert (r.exit_code, found) == (0, set()) if name == "control" else r.exit_code == 1 and found & {"truncation", "garbled-future", "rewrites"}, found
+
+
+def test_there_are_leaks_and_a_control(): assert len(planted) == 13 and "control" in planted
 
 
 @pytest.fixture(scope="module")
