@@ -27,6 +27,11 @@ def test_imports_point_downwards():
                 assert number[m] < k or m == module(p), f"{p.name} imports {m}, which stands later"
 
 
+def test_serving_loads_no_indicators():
+    "A server starts with what it needs; the GPU indicators are for whoever scans or trains."
+    assert subprocess.run([sys.executable, "-c", "import sys, natron.serve; sys.exit('natron.indicators' in sys.modules)"], cwd=root).returncode == 0
+
+
 def test_every_module_has_its_notebook():
     modules = {p.stem for p in (root/"natron").glob("*.py")} - {"__init__", "_modidx"}
     assert modules == {module(p) for p in notebooks} | ({"all"} if (root/"natron/all.py").exists() else set())
