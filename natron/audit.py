@@ -6,7 +6,7 @@
 __all__ = ['CHECKS', 'AuditError', 'Subject', 'spread', 'rounding', 'Differences', 'Finding', 'Case', 'check', 'truncation',
            'garble', 'garbled_future', 'Replay', 'replay', 'rewrites', 'scale', 'parity', 'warm_up', 'finite',
            'constant', 'duplicates', 'repeatable', 'memory', 'Audit', 'audit_text', 'make_case', 'audit',
-           'plot_rewrites', 'resolve']
+           'plot_rewrites', 'lookup', 'resolve']
 
 # %% ../nbs/01a_audit.ipynb #2a2c0a90
 import importlib, inspect, json, sys
@@ -258,6 +258,11 @@ def scale(case: Case):
     yield from case.findings("scale", volume, lambda k: "changes with the unit of the volume")
 
 # %% ../nbs/01a_audit.ipynb #f7382c82
+def _streamed(answer, stream, case):
+    "What a stream answered, in the order of the columns; its `columns` name a bare array."
+    row = pd.Series(answer, getattr(stream, "columns", None), dtype=float)
+    return (row.reindex(case.base.columns) if row.index.dtype.kind != "i" else row).to_numpy()
+
 @check
 def parity(case: Case):
     "A short history, or a stream, gives the same row as the whole history."
@@ -270,7 +275,7 @@ def parity(case: Case):
     yield from case.findings("parity", d, lambda j: f"{d.cells[j]} of {d.seen} rows computed from {k} bars differ from those of the whole history")
     if case.stream is None: return
     start = max(n//2, n-300); stream = case.stream(case.candles[:start])
-    for t in range(start, n): live.add(np.asarray(pd.Series(stream.append(case.candles.iloc[t])), float)[None], t)
+    for t in range(start, n): live.add(_streamed(stream.append(case.candles.iloc[t]), stream, case)[None], t)
     yield from case.findings("parity", live, lambda j: f"{live.cells[j]} of {live.seen} rows from the stream differ from the batch")
 
 # %% ../nbs/01a_audit.ipynb #c45ddcba
@@ -410,10 +415,9 @@ def plot_rewrites(function: Callable, candles: pd.DataFrame, # the last 200 bars
     return plot_candles(shown, lines if price else {}, {} if price else {column: lines}, title=title)
 
 # %% ../nbs/01a_audit.ipynb #ad3af333
-def resolve(target: str,            # module:function, module:Class or module:object; dots lead on from there
-            candles: pd.DataFrame   # what an object with `fit` is fitted on, the first 70 %
-           ) -> tuple[Callable, dict[str, int]]: # the function of candles; horizons that it declares
-    "What `target` names, as a function of candles; raises `AuditError` if it is not there."
+def lookup(target: str # module:name; dots lead on from there
+          ):
+    "What `target` names; raises `AuditError` if it is not there."
     module, _, name = target.partition(":")
     if not name: raise AuditError(f"{target!r}: expected module:function, such as natron.features:compute_features")
     if str(Path.cwd()) not in sys.path: sys.path.insert(0, str(Path.cwd()))
@@ -422,6 +426,13 @@ def resolve(target: str,            # module:function, module:Class or module:ob
     for part in name.split("."):
         if not hasattr(found, part): raise AuditError(f"{target}: {found.__name__ if inspect.ismodule(found) else type(found).__name__} has no {part!r}")
         found = getattr(found, part)
+    return found
+
+def resolve(target: str,            # module:function, module:Class or module:object
+            candles: pd.DataFrame   # what an object with `fit` is fitted on, the first 70 %
+           ) -> tuple[Callable, dict[str, int]]: # the function of candles; horizons that it declares
+    "What `target` names, as a function of candles; raises `AuditError` if it is not there."
+    found = lookup(target)
     if inspect.isclass(found):
         try: found = found()
         except TypeError as e: raise AuditError(f"{target}: a class must need no arguments to be made here: {e}") from e
