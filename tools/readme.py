@@ -14,7 +14,8 @@ def readme():
     nb.cells = [c for c in nb.cells if c not in hidden]
     for c in nb.cells: c.source = "\n".join(l for l in c.source.splitlines() if not l.startswith("#|"))
     text, _ = MarkdownExporter().from_notebook_node(nb)
-    return re.sub(r"\]\((?=(images|[\w-]+\.ipynb))", "](nbs/", text).strip() + "\n"
+    text = re.sub(r"\]\((?=(images|[\w/-]+\.ipynb))", "](nbs/", text)
+    return text.replace("](../", "](").strip() + "\n"
 
 
 if __name__ == "__main__":
