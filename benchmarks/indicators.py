@@ -4,9 +4,10 @@
 
 Simulated candles; needs no file. Million cells (symbols x bars) a second, medians of several runs, values and crossings; TA-Lib gives the same values
 without crossings. With a CUDA device also that device in float32, its copy bandwidth as the physical limit, and the target:
-2,000 symbols x 10,000 bars, all six indicators, in 50 ms. Writes nothing unless told where.
+2,000 symbols x 10,000 bars, all six indicators, in 50 ms. Writes nothing unless told where. On a CPU with other work on it, OMP_WAIT_POLICY=PASSIVE keeps
+threads from spinning while they wait for one that is not running.
 """
-import argparse, ctypes, datetime, platform, statistics, sys, time
+import argparse, ctypes, datetime, os, platform, statistics, sys, time
 from pathlib import Path
 import numpy as np, talib, torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,12 +35,12 @@ THEIRS = dict(zip(OURS, (
     talib_wavetrend)))
 
 
-def market(symbols, bars, dtype, device):
+def market(symbols, bars, dtype):
     "Twenty simulated markets, repeated at other prices: (symbols, bars) tensors."
     base = stack_candles([simulate_candles(bars, seed=s) for s in range(min(20, symbols))], torch.float64)
     factor = torch.linspace(0.5, 200, symbols, dtype=torch.float64)[:, None]
     rows = torch.arange(symbols) % len(base["close"])
-    return {k: (base[k][rows]*factor).to(dtype).to(device) for k in ("high", "low", "close")}
+    return {k: (base[k][rows]*factor).to(dtype) for k in ("high", "low", "close")}
 
 
 def everything(candles): return [f(candles) for f in OURS.values()]
@@ -81,7 +82,7 @@ class Traffic(TorchDispatchMode):
 
 def traffic(f, symbols, bars, dtype):
     "Kernels of a call, and bytes a cell: that they move, and that must be moved at least (each input and output once)."
-    candles = market(symbols, bars, dtype, "cpu")
+    candles = market(symbols, bars, dtype)
     with Traffic() as t: out = f(candles)
     outs = out if isinstance(out, list) else [out]
     least = sum(x.numel()*x.element_size() for x in tree_leaves([candles, outs]))
@@ -97,7 +98,7 @@ def bandwidth(device, runs, wait):
 def cpu_columns(args):
     "Title -> seconds by row, and the peak memory of all six, for TA-Lib and for each type and number of threads."
     cells, most = {}, torch.get_num_threads()
-    candles = market(args.symbols, args.bars, torch.float64, "cpu")
+    candles = market(args.symbols, args.bars, torch.float64)
     rows = [tuple(x[i].numpy() for x in candles.values()) for i in range(args.symbols)]
     def loop(f): return [f(*r) for r in rows]
     def all_of_them(): return [loop(f) for f in THEIRS.values()]
@@ -113,10 +114,10 @@ def cpu_columns(args):
 
 def gpu_column(args):
     "Seconds by row on the GPU, peak memory, and the largest difference from the CPU in float64, in sd."
-    wait, x = torch.cuda.synchronize, market(args.gpu_symbols, args.bars, torch.float32, "cuda")
-    worst = 0.
+    wait, exact, worst = torch.cuda.synchronize, market(args.gpu_symbols, args.bars, torch.float64), 0.
+    x = {k: v.float().to("cuda") for k, v in exact.items()}
     for f in OURS.values():
-        got, want = f({k: v[:20] for k, v in x.items()}), f({k: v[:20].double().cpu() for k, v in x.items()})
+        got, want = f({k: v[:20] for k, v in x.items()}), f({k: v[:20] for k, v in exact.items()})
         for k, v in want.items():
             if v.dtype != torch.bool: ok = ~v.isnan(); worst = max(worst, float((got[k].cpu().double()-v)[ok].abs().max()/v[ok].std()))
     out = {k: seconds(lambda: f(x), args.runs, wait) for k, f in OURS.items()} | {"all six": seconds(lambda: everything(x), args.runs, wait)}
@@ -138,7 +139,11 @@ def cpu_name():
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def busy(): return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
 def report(args):
+    load, policy = busy(), "".join(f"{k}={v} " for k, v in os.environ.items() if k.startswith("OMP_"))
     columns = cpu_columns(args); cells = {k: args.symbols*args.bars for k in columns}
     kernels, moved, least = traffic(everything, 4, args.bars, torch.float32)
     notes = [f"All six in float32: {kernels:,} kernels, which move {moved:,.0f} bytes a cell; each input and output once is {least:.0f}."]
@@ -154,8 +159,8 @@ def report(args):
         notes.append(f"No CUDA device here: the target, 2,000 x 10,000 in 50 ms, is not measured. The kernels would move {n*moved/1e9:.0f} GB, so 50 ms ask for {n*moved/TARGET[2]/1e12:.1f} TB/s.")
     notes.append(f"CPU copy bandwidth: {bandwidth('cpu', args.runs, lambda: None)/1e9:.0f} GB/s.")
     head = [f"## {datetime.date.today()}: {cpu_name()}, {torch.get_num_threads()} threads", "",
-            f"`python {' '.join([str(Path(sys.argv[0])), *sys.argv[1:]])}`; Python {platform.python_version()}, torch {torch.__version__}, TA-Lib {talib.__version__}; "
-            f"{args.symbols:,} x {args.bars:,} on the CPU, medians of {args.runs} runs.", ""]
+            f"`{policy}python {' '.join([str(Path(sys.argv[0])), *sys.argv[1:]])}`; Python {platform.python_version()}, torch {torch.__version__}, TA-Lib {talib.__version__}; "
+            f"{args.symbols:,} x {args.bars:,} on the CPU, medians of {args.runs} runs. Load of the machine before: {load}.", ""]
     return "\n".join(head + table(columns, cells) + [""] + [f"- {x}" for x in notes]) + "\n"
 
 

@@ -37,14 +37,14 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, a):
         y = _scan(u, a.item())
-        ctx.save_for_backward(y, a)
+        ctx.save_for_backward(y if ctx.needs_input_grad[1] else None, a)
         return y
 
     @staticmethod
     def backward(ctx, dy):
         y, a = ctx.saved_tensors
         du = _Scan.apply(dy.flip(-1), a).flip(-1)
-        return du, (du[..., 1:]*y[..., :-1]).sum().to(a)
+        return du, (du[..., 1:]*y[..., :-1]).sum().to(a) if ctx.needs_input_grad[1] else None
 
 def linear_scan(u: Tensor,        # (...,N) float32 or float64
                 a: float | Tensor # what stays of the past after a bar, 0 to 1; a tensor of one number to learn it
