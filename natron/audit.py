@@ -409,8 +409,8 @@ def plot_rewrites(function: Callable, candles: pd.DataFrame, # the last 200 bars
     candles = candles.iloc[-1200:]
     case = make_case(function, candles, context=min(CONTEXT, len(candles)//2)); r = replay(case)
     if column not in r.last: raise AuditError(f"{case.subject.name} has no column {column!r}; it has {', '.join(r.last)}")
-    shown = candles.loc[r.last.index]
-    price = case.base[column].between(shown.low.min()/1.05, shown.high.max()*1.05).loc[shown.index].mean() > 0.5
+    shown = candles.loc[r.last.index]; low, high = shown.low.min(), shown.high.max()
+    price = r.last[column].between(2*low-high, 2*high-low).mean() > 0.5
     lines = {"as first shown": r.first[column], "as it stands now": r.last[column]}
     return plot_candles(shown, lines if price else {}, {} if price else {column: lines}, title=title)
 

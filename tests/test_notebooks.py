@@ -1,10 +1,12 @@
 "Every notebook runs from top to bottom in a process of its own, within its time."
-import os, subprocess, sys
+import json, os, re, subprocess, sys
+from importlib.util import find_spec
 from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parent.parent
 notebooks = sorted((root/"nbs").glob("*.ipynb"))
+tutorials = sorted((root/"nbs/tutorials").glob("*.ipynb"))
 
 
 def run(path, flags=""):
@@ -16,3 +18,13 @@ def run(path, flags=""):
 
 @pytest.mark.parametrize("path", notebooks, ids=lambda p: p.stem)
 def test_notebook(path): run(path, "slow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", tutorials, ids=lambda p: p.stem)
+def test_tutorial(path):
+    "A tutorial may need packages that Natron does not; where one is missing it is skipped."
+    code = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    missing = {m for m in re.findall(r"^(?:from|import) (\w+)", "\n".join(code), re.M) if not find_spec(m)}
+    if missing: pytest.skip(f"needs {', '.join(sorted(missing))}")
+    run(path, "slow")

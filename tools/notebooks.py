@@ -1,6 +1,7 @@
 """Run notebooks in place with their figures as small PNG images, then strip metadata: `python tools/notebooks.py [NAME ...]`.
 
-Needs a Chromium for the images (BROWSER_PATH names it). Without names, every notebook is run.
+Needs a Chromium for the images (BROWSER_PATH names it). Names are as under nbs/, such as 01a_audit or tutorials/audit_public_packages; without
+them every notebook is run, but those under runs/, which `natron train` fills.
 """
 import base64, io, os, sys, time
 from pathlib import Path
@@ -51,7 +52,9 @@ def run(path):
 
 
 if __name__ == "__main__":
-    names = [Path(a).stem for a in sys.argv[1:]]
-    for p in sorted((root/"nbs").glob("[0-9i]*.ipynb")):
-        if names and p.stem not in names: continue
-        t = time.time(); run(p); print(f"{p.stem:24} {time.time()-t:6.1f} s  {p.stat().st_size//1000:4} kB")
+    names = [a.removeprefix("nbs/").removesuffix(".ipynb") for a in sys.argv[1:]]
+    found = {p.relative_to(root/"nbs").with_suffix("").as_posix(): p for k in ("[0-9i]*.ipynb", "tutorials/*.ipynb") for p in sorted((root/"nbs").glob(k))}
+    if unknown := set(names) - set(found): sys.exit(f"there is no notebook {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+    for name, p in found.items():
+        if names and name not in names: continue
+        t = time.time(); run(p); print(f"{name:36} {time.time()-t:6.1f} s  {p.stat().st_size//1000:4} kB")
