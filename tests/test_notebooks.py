@@ -16,15 +16,15 @@ def run(path, flags=""):
     assert r.returncode == 0, f"{path.name}\n{r.stdout[-2000:]}\n{r.stderr[-6000:]}"
 
 
-@pytest.mark.parametrize("path", notebooks, ids=lambda p: p.stem)
-def test_notebook(path): run(path, "slow")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", tutorials, ids=lambda p: p.stem)
 def test_tutorial(path):
-    "A tutorial may need packages that Natron does not; where one is missing it is skipped."
+    "A tutorial may need packages that Natron does not; where one is missing it is skipped. The longest come first."
     code = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
     missing = {m for m in re.findall(r"^(?:from|import) (\w+)", "\n".join(code), re.M) if not find_spec(m)}
     if missing: pytest.skip(f"needs {', '.join(sorted(missing))}")
     run(path, "slow")
+
+
+@pytest.mark.parametrize("path", notebooks, ids=lambda p: p.stem)
+def test_notebook(path): run(path, "slow")
