@@ -143,8 +143,8 @@ def main():
         if module == "natron": us = per
         rows.append((name, f"{n:,}", columns, f"{per:,.0f}", f"{per*columns/1e6:.2f} M", f"{us/per:.1f} ({us*100/per/columns:.1f} by values)"))
     show("On one core, beside others:\n\n" + table(["", "rows", "columns", "rows a second", "values a second", "Natron is faster by"], rows) + "\n")
-    with tempfile.TemporaryDirectory() as folder: first = child("--cold", NUMBA_CACHE_DIR=folder)
-    again = child("--cold"); numba.set_num_threads(1); figures, gap = stream_figures(a.candles)
+    with tempfile.TemporaryDirectory() as folder: first, again = (child("--cold", NUMBA_CACHE_DIR=folder) for _ in range(2))
+    numba.set_num_threads(1); figures, gap = stream_figures(a.candles)
     show(table(["live", "microseconds"], [(k, f"{x:.0f}") for k, x in figures]) + f"\n\nLargest difference of the stream from the batch over 5,000 bars, 112 columns: {gap:.1g} standard deviations.\n")
     show(f"First call in a new process: {again['batch']:.2f} s (stream {again['stream']:.2f} s); with nothing compiled yet, once a machine: {first['batch']:.0f} s (stream {first['stream']:.0f} s).\n")
     if a.out:
