@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['OHLCV', 'RULES', 'REGIMES', 'CandleError', 'check_candles', 'read_candles', 'sample_candles', 'bar_length',
-           'find_gaps', 'clean_candles', 'data_hash', 'write_candles', 'simulate_regimes', 'simulate_candles']
+           'find_gaps', 'clean_candles', 'data_hash', 'write_candles', 'simulate_regimes', 'simulate_candles',
+           'stress_candles']
 
 # %% ../nbs/00a_candles.ipynb #33723ae2
 import codecs, gzip, hashlib, io, os, re, zlib, zoneinfo
@@ -471,3 +472,17 @@ def simulate_candles(n: int,                     # number of hourly bars, 1 to 1
     noise = _ar1(make_rng(seed, "volume").standard_normal(n), 0.6)
     volume = np.ceil(2000*np.exp(1.2*np.log(_HOURS[times.hour]) + 0.6*log_vol + 0.33*noise))
     return pd.DataFrame(np.column_stack([prices, volume]), columns=OHLCV, index=times)
+
+# %% ../nbs/00a_candles.ipynb #e98718f6
+def stress_candles(n: int,       # number of hourly bars
+                   seed: int = 0
+                  ) -> pd.DataFrame:
+    "Valid candles in spells of still, silent, jumping, ticking and ordinary bars, at any price."
+    rng = make_rng(seed, "stress")
+    spell = np.repeat(rng.integers(0, 6, n), rng.integers(1, 80, n))[:n]
+    size = np.choose(spell, [0, 0, 1e-3, 1.5, 1e-9, 1e-2])*(rng.random(n) < np.where(spell == 3, 0.05, 1))
+    close = 10.**rng.uniform(-8, 8)*np.exp(np.clip((size*rng.normal(size=n)).cumsum(), -15, 15))
+    open = np.append(close[:1], close[:-1]); wick = np.abs(size*rng.normal(size=(2, n)))*(spell > 1)
+    high, low = np.fmax(open, close)*np.exp(wick[0]), np.fmin(open, close)*np.exp(-wick[1])
+    volume = np.where(spell == 1, 0, np.choose(spell, [1, 0, 1e12, 100, 1e-3, 1e4])*rng.integers(0, 9, n))
+    return pd.DataFrame(dict(zip(OHLCV, (open, high, low, close, volume))), pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC", name="time"))

@@ -43,7 +43,7 @@ def time_ticks(times: pd.DatetimeIndex, # the bars' times
         opens = np.flatnonzero(np.diff(np.asarray(period), prepend=-1))
         if at is not None and len(opens) > most: break
         at, (fine, coarse) = opens, fmt
-    at = at[np.append(np.diff(at) > len(times)/25, True)]     # a stub at the start would overprint its neighbour
+    at = at[np.append(np.diff(at) > len(times)/15, True)]     # a stub at the start would overprint its neighbour
     above, labels = "", []
     for t in times[at]:
         fresh, above = t.strftime(coarse) != above, t.strftime(coarse)
@@ -58,11 +58,11 @@ def _ordinal(fig, times):
 
 def _names(times): return times.strftime("%Y-%m-%d %H:%M:%S").str.removesuffix(":00")
 
-def _line(fig, k, x, y, name, **kw):
-    "The k-th line of a chart, by hue and by dash; one of at most three values is drawn in steps."
-    steps = "hv" if pd.Series(y).nunique() <= 3 else "linear"
+def _line(fig, hue, dash, x, y, name, **kw):
+    "A line with its hue and dash; one that mostly stands still, as a level does, is drawn in steps."
+    steps = "hv" if np.mean(np.diff(y, prepend=np.nan) == 0) > 0.5 else "linear"
     fig.add_scatter(x=x, y=y, name=str(name), mode="lines", **kw,
-                    line=dict(width=1.5, color=PALETTE[k % len(PALETTE)], dash=DASHES[k % len(DASHES)], shape=steps))
+                    line=dict(width=1.5, color=PALETTE[hue % len(PALETTE)], dash=DASHES[dash % len(DASHES)], shape=steps))
 
 def _finish(fig, title, height, **kw):
     return fig.update_layout(template="natron", title_text=title, height=height, **kw)
@@ -70,10 +70,10 @@ def _finish(fig, title, height, **kw):
 # %% ../nbs/00b_charts.ipynb #ce1c1a0d
 def _add_lines(fig, lines, times, row, first):
     "Lines named in `lines` at the candles' `times`; returns how many lines there are now."
-    for k, (name, s) in enumerate(lines.items(), first):
+    for k, (name, s) in enumerate(lines.items()):
         s = s.reindex(times)
         if s.isna().all(): raise NatronError(f"no value of {name!r} falls on these candles; give a Series by the candles' own times")
-        _line(fig, k, _names(times), s, name, row=row, col=1)
+        _line(fig, first+k, k, _names(times), s, name, row=row, col=1)
     return first+len(lines)
 
 def plot_candles(candles: pd.DataFrame,                        # open, high, low, close by time
@@ -104,7 +104,7 @@ def plot_lines(lines: pd.DataFrame | pd.Series | dict, # one line a column (or k
     "Lines that differ in hue and in dash; a time index is drawn bar by bar."
     frame = lines.to_frame() if isinstance(lines, pd.Series) else pd.DataFrame(lines)
     timed = isinstance(frame.index, pd.DatetimeIndex); fig = go.Figure()
-    for k, name in enumerate(frame): _line(fig, k, _names(frame.index) if timed else frame.index, frame[name], name)
+    for k, name in enumerate(frame): _line(fig, k, k, _names(frame.index) if timed else frame.index, frame[name], name)
     if timed: _ordinal(fig, frame.index)
     else: fig.update_xaxes(title_text=frame.index.name)
     return _finish(fig, title, height, yaxis_title=y, showlegend=frame.shape[1] > 1)

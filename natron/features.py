@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'MEMORY', 'WARMUP', 'CONTEXT', 'PIECE', 'BEFORE', 'VOL_HORIZON',
            'Feature', 'Catalogue', 'feature_group', 'settled', 'ratio', 'side', 'lag', 'Bars', 'bars_since_change',
-           'moving_average', 'rsi', 'cci', 'ultimate', 'momentum', 'volatility', 'chaikin', 'volume', 'hammer_bars',
-           'price_pattern', 'returns', 'directional', 'trend_strength', 'statistical', 'support_resistance',
-           'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money', 'market_profile', 'compute_features',
-           'volatility_terciles', 'seasonal_mean', 'compute_context', 'feature_frame', 'lookbacks', 'context_bars']
+           'moving_average', 'rsi', 'cci', 'ultimate', 'momentum', 'volatility', 'chaikin', 'total_z', 'volume',
+           'hammer_bars', 'price_pattern', 'returns', 'directional', 'trend_strength', 'statistical',
+           'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
+           'market_profile', 'compute_features', 'volatility_terciles', 'seasonal_mean', 'compute_context',
+           'feature_frame', 'lookbacks', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
 import difflib, math
@@ -20,6 +21,7 @@ import numpy as np, pandas as pd, talib
 from numba import get_num_threads
 
 from .core import ConfigError, FeaturesConfig, NatronError
+from .candles import OHLCV
 from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max, rolling_mean,
                             rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank, rolling_std,
                             rolling_sum, swing_highs)
@@ -67,26 +69,25 @@ def settled(first: int,          # bars until the average has its first value
 TINY = 1e-12  # of the price (or of one, for log returns): a spread that counts as none
 
 def ratio(a, b, neutral: float = 0., floor=0.):
-    "`a / b`, or `neutral` where `b` is not above `floor`."
+    "`a / b`, (N,), or `neutral` where `b` is not above `floor`; numbers broadcast."
     with np.errstate(all="ignore"): return np.where(b > floor, a/b, neutral)
 
 def side(a, b, price):
-    "+1 where `a` is above `b`, -1 where it is below, 0 where they are as near as rounding, beside `price`."
+    "+1 where `a` is above `b`, -1 where it is below, 0 where they are as near as rounding, beside `price`; (N,), NaN stays."
     gap = a - b
     return np.sign(gap)*(np.abs(gap) > 1e-10*price)
 
 def lag(x: np.ndarray, k: int) -> np.ndarray:
-    "The values of `k` bars before, NaN where there were none."
+    "The values of `k` bars before, (N,), NaN where there were none."
     return np.append(np.full(min(k, len(x)), np.nan), x[:-k])
 
 # %% ../nbs/01_features.ipynb #4e829565
 class Bars:
-    "Candles as float64 arrays `o h l c v`, and the series that several groups share."
-    def __init__(self, candles: pd.DataFrame):
-        names = ["open", "high", "low", "close", "volume"]
-        if missing := [k for k in names if k not in candles]:
-            raise NatronError(f"expected candles with {' '.join(names)}, missing: {', '.join(missing)}; `read_candles` makes them")
-        self.o, self.h, self.l, self.c, self.v = (np.array(candles[k], float) for k in names)
+    "Candles as float64 arrays `o h l c v`, (N,) each, and the series that several groups share; raises `NatronError` if a column is missing."
+    def __init__(self, candles: pd.DataFrame): # open, high, low, close, volume
+        if missing := [k for k in OHLCV if k not in candles]:
+            raise NatronError(f"expected candles with {' '.join(OHLCV)}, missing: {', '.join(missing)}; `read_candles` makes them")
+        self.o, self.h, self.l, self.c, self.v = (np.array(candles[k], float) for k in OHLCV)
         self.range, self.floor, self.typical = self.h - self.l, TINY*self.c, (self.h + self.l + self.c)/3
         with np.errstate(all="ignore"):
             self.before, self.log = lag(self.c, 1), np.log(self.c)
@@ -229,6 +230,22 @@ def chaikin(flow: np.ndarray, # (N,) money flow volume of each bar
         out[i] = s - f
     return out
 
+# %% ../nbs/01_features.ipynb #b3a9314c
+@kernel
+def total_z(flow: np.ndarray, # (N,)
+            n: int            # bars in the window
+           ) -> np.ndarray:
+    "How far the running total of `flow` is above its mean over the last `n` bars, in sd, (N,); 0 where it stood still."
+    out = np.full(len(flow), np.nan)
+    for i in range(n-1, len(flow)):
+        total, s1, s2 = 0., 0., 0.                            # since the first bar of the window
+        for j in range(i-n+2, i+1):
+            total += flow[j]
+            s1 += total; s2 += total*total
+        var = s2/n - (s1/n)**2
+        out[i] = (total - s1/n)/math.sqrt(var) if var > 0 else 0.
+    return out
+
 # %% ../nbs/01_features.ipynb #8109890d
 @feature_group("Volume",
     obv_z_20=(20, "on-balance volume less its mean of 20 bars, in sd"),
@@ -241,10 +258,9 @@ def chaikin(flow: np.ndarray, # (N,) money flow volume of each bar
 def volume(b: Bars) -> dict:
     "Which way the volume pushed."
     v, mean, sign, way = b.v, b.volume_20, np.sign(b.c - b.before), side(b.typical, lag(b.typical, 1), b.c)
-    obv, flow, push = talib.OBV(b.c, v), b.typical*v, ratio(2*b.c - b.h - b.l, b.range)*v
-    (om, osd), (vm, vsd) = rolling_mean_std(obv, 20), rolling_mean_std(v, 20)
+    flow, push, (vm, vsd) = b.typical*v, ratio(2*b.c - b.h - b.l, b.range)*v, rolling_mean_std(v, 20)
     cov, vt, _ = rolling_cov(np.arange(float(len(v))), v, 20)
-    return dict(obv_z_20=ratio(obv - om, osd), obv_slope_10=ratio(rolling_sum(sign*v, 10), rolling_sum(v, 10)),
+    return dict(obv_z_20=total_z(sign*v, 20), obv_slope_10=ratio(rolling_sum(sign*v, 10), rolling_sum(v, 10)),
                 volume_ratio_20=ratio(v, mean, 1.), volume_z_20=ratio(v - vm, vsd), volume_trend_20=ratio(cov/vt, mean),
                 vwap_20=ratio(b.c, ratio(rolling_mean(flow, 20), mean), 1.) - 1,
                 mfi_14=ratio(rolling_sum(flow*(way > 0), 14), rolling_sum(flow*(way != 0), 14), 0.5),
@@ -442,7 +458,7 @@ def market_profile(b: Bars) -> dict:
                       volume_entropy_20=entropy, profile_concentration_20=concentration)
 
 # %% ../nbs/01_features.ipynb #993b7d4b
-WARMUP, CONTEXT = 400, 512  # bars until every feature is there; candles to bring for a window of 96 rows
+WARMUP, CONTEXT = 400, 512  # bars until each of the hundred is there; candles to bring for a window of 96 rows
 PIECE, BEFORE = 32_768, 1024  # bars that are computed at once, and those that are brought along to warm up
 
 def _frame(features, parts, candles):
@@ -556,12 +572,12 @@ _NEEDS = {f.name: f.lookback for f in FEATURES + CONTEXT_FEATURES}
 
 def _extras(candles, wanted):
     "The user's own columns that join, or a `ConfigError` that names the one that cannot."
-    own = [k for k in candles.select_dtypes("number") if k not in ("open", "high", "low", "close", "volume")]
+    own = [k for k in candles.select_dtypes("number") if k not in OHLCV]
     names = own if wanted == "auto" else list(wanted)
     for k in names:
         if k in _NEEDS: raise ConfigError(f"feature_columns: {k!r} is the name of a feature; rename the column")
         near = difflib.get_close_matches(k, own, 1)
-        hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(own) or 'none beside open, high, low, close, volume'}"
+        hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(own) or 'none beside ' + ', '.join(OHLCV)}"
         if k not in own: raise ConfigError(f"feature_columns: {k!r} is no numeric column of these candles; {hint}")
     return names
 

@@ -12,7 +12,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .candles import OHLCV, RULES, CandleError, check_candles
-from .features import CONTEXT, CONTEXT_FEATURES, FEATURES, MEMORY, TINY, VOL_HORIZON, cci, seasonal_mean
+from .features import CONTEXT, CONTEXT_FEATURES, FEATURES, MEMORY, TINY, VOL_HORIZON, cci, seasonal_mean, total_z
 from .rolling import BINS, LAGS, SIDE, kernel, rolling_cov, rolling_mean_std, rolling_moments, swing_highs, value_area, window_profile
 
 # %% ../nbs/01c_stream.ipynb #99ac86a4
@@ -43,10 +43,10 @@ def _side(a, b, price):
     return float(np.sign(gap)) if abs(gap) > 1e-10*price else (0. if gap == gap else np.nan)
 
 @kernel
-def _last(b, row, i, n): return b[row][i-n+1:i+1]
+def _last(x, i, n): return x[i-n+1:i+1]
 
 @kernel
-def _mean(b, row, i, n): return _last(b, row, i, n).sum()/n
+def _mean(x, i, n): return _last(x, i, n).sum()/n
 
 @kernel
 def _mean_std(x):
@@ -73,7 +73,7 @@ def _derive(b, i):
     b[_IN, i], b[_MOVED, i] = b[_FLOW, i]*(way > 0), b[_FLOW, i]*(way != 0)
     r, body = math.log(h/l), math.log(c/o)
     b[_GK, i], b[_PARK, i] = max(0.5*r*r - (2*math.log(2)-1)*body*body, 0.), r*r
-    b[_VOL, i] = math.sqrt(_mean(b, _GK, i, VOL_HORIZON))
+    b[_VOL, i] = math.sqrt(_mean(b[_GK], i, VOL_HORIZON))
 
 # %% ../nbs/01c_stream.ipynb #00e90878
 @kernel
@@ -90,17 +90,17 @@ def _wilder(value, x, period, count, start):
 def _averages(b, i, s):
     "The averages take the step of bar `i`."
     c, n = b[_C, i], s.n
-    s.ema_5, s.ema_20, s.ema_50 = _ema(s.ema_5, c, 5, n, _mean(b, _C, i, 5)), _ema(s.ema_20, c, 20, n, _mean(b, _C, i, 20)), _ema(s.ema_50, c, 50, n, _mean(b, _C, i, 50))
-    s.ema_12, s.ema_26 = _ema(s.ema_12, c, 12, n-14, _mean(b, _C, i, 12)), _ema(s.ema_26, c, 26, n, _mean(b, _C, i, 26))
+    s.ema_5, s.ema_20, s.ema_50 = _ema(s.ema_5, c, 5, n, _mean(b[_C], i, 5)), _ema(s.ema_20, c, 20, n, _mean(b[_C], i, 20)), _ema(s.ema_50, c, 50, n, _mean(b[_C], i, 50))
+    s.ema_12, s.ema_26 = _ema(s.ema_12, c, 12, n-14, _mean(b[_C], i, 12)), _ema(s.ema_26, c, 26, n, _mean(b[_C], i, 26))
     b[_MACD, i] = s.ema_12 - s.ema_26
-    s.macd_signal = _ema(s.macd_signal, b[_MACD, i], 9, n-25, _mean(b, _MACD, i, 9))
+    s.macd_signal = _ema(s.macd_signal, b[_MACD, i], 9, n-25, _mean(b[_MACD], i, 9))
     s.hist_before, s.hist = s.hist, b[_MACD, i] - s.macd_signal
-    s.atr_14 = _wilder(s.atr_14, b[_TR, i], 14, n, _mean(b, _TR, i, 14))
-    s.atr_20 = _wilder(s.atr_20, b[_TR, i], 20, n, _mean(b, _TR, i, 20))
+    s.atr_14 = _wilder(s.atr_14, b[_TR, i], 14, n, _mean(b[_TR], i, 14))
+    s.atr_20 = _wilder(s.atr_20, b[_TR, i], 20, n, _mean(b[_TR], i, 20))
     h, l, v = b[_H, i], b[_L, i], b[_V, i]
     push = _ratio(2*c-h-l, h-l, 0., 0.)*v if n > 1 else 0.
     s.fast, s.slow = (s.fast+push)*2/4, (s.slow+push)*9/11
-    trend = _side(_mean_std(_last(b, _C, i, 20))[0], _mean(b, _C, i, 50), c)
+    trend = _side(_mean_std(_last(b[_C], i, 20))[0], _mean(b[_C], i, 50), c)
     s.age = min(s.age+1, 50.) if trend == s.trend else 0.
     s.trend = trend
 
@@ -140,8 +140,8 @@ def _fade(value, age, event):
 def _structure(b, i, s):
     "Swings, structure, breaks and the order block at bar `i`."
     known = s.n > 2*SIDE
-    if known and swing_highs(_last(b, _H, i, 2*SIDE+1))[-1]: s.high_bar, s.high_before = s.n-1-SIDE, s.high_bar
-    if known and swing_highs(-_last(b, _L, i, 2*SIDE+1))[-1]: s.low_bar, s.low_before = s.n-1-SIDE, s.low_bar
+    if known and swing_highs(_last(b[_H], i, 2*SIDE+1))[-1]: s.high_bar, s.high_before = s.n-1-SIDE, s.high_bar
+    if known and swing_highs(-_last(b[_L], i, 2*SIDE+1))[-1]: s.low_bar, s.low_before = s.n-1-SIDE, s.low_bar
     high, low, c = _height(b, _H, i, s, s.high_bar), _height(b, _L, i, s, s.low_bar), b[_C, i]
     rise, fall = np.sign(high-_height(b, _H, i, s, s.high_before)), np.sign(low-_height(b, _L, i, s, s.low_before))
     s.way, event = rise if rise == fall else 0., 0.
@@ -165,56 +165,57 @@ def _advance(b, i, s):
 def _advance_all(b, start, stop, state):
     for i in range(start, stop): _advance(b, i, state[0])
 
-# %% ../nbs/01c_stream.ipynb #39b43ae1
+# %% ../nbs/01c_stream.ipynb #4ff332ae
 @kernel
 def _moving_average(b, i, s):
-    c, m, e, w = b[_C, i], _mean_std(_last(b, _C, i, 20))[0], _mean(b, _C, i, 50), s.trend
-    return (c/_mean(b, _C, i, 5) - 1, c/_mean(b, _C, i, 10) - 1, c/m - 1, c/e - 1, c/s.ema_5 - 1, c/s.ema_20 - 1, c/s.ema_50 - 1,
-            m/_mean(b, _C, i-5, 20) - 1, e/_mean(b, _C, i-10, 50) - 1, m/e - 1, (s.ema_5-s.ema_20)/c, w*(_side(c, m, c) == w), w*s.age/50)
+    c, m, e, w = b[_C, i], _mean_std(_last(b[_C], i, 20))[0], _mean(b[_C], i, 50), s.trend
+    return (c/_mean(b[_C], i, 5) - 1, c/_mean(b[_C], i, 10) - 1, c/m - 1, c/e - 1, c/s.ema_5 - 1, c/s.ema_20 - 1, c/s.ema_50 - 1,
+            m/_mean(b[_C], i-5, 20) - 1, e/_mean(b[_C], i-10, 50) - 1, m/e - 1, (s.ema_5-s.ema_20)/c, w*(_side(c, m, c) == w), w*s.age/50)
 
+# %% ../nbs/01c_stream.ipynb #1372ec92
 @kernel
 def _rsi(up, down, c): return _ratio(up-down, up+down, 0., TINY*c)
 
 @kernel
 def _stochastic(b, i):
-    low = _last(b, _L, i, 14).min()
-    return _ratio(b[_C, i]-low, _last(b, _H, i, 14).max()-low, 0.5, 0.)
+    low = _last(b[_L], i, 14).min()
+    return _ratio(b[_C, i]-low, _last(b[_H], i, 14).max()-low, 0.5, 0.)
 
 @kernel
 def _ultimate(b, i):
     total = 0.
-    for w, n in ((4, 7), (2, 14), (1, 28)): total += w*_ratio(_last(b, _PRESS, i, n).sum(), _last(b, _TR, i, n).sum(), 0.5, 0.)
+    for w, n in ((4, 7), (2, 14), (1, 28)): total += w*_ratio(_last(b[_PRESS], i, n).sum(), _last(b[_TR], i, n).sum(), 0.5, 0.)
     return total/7
 
 @kernel
 def _momentum(b, i, s):
-    c, vol = b[_C, i], math.sqrt(rolling_moments(_last(b, _RET, i, 20), 20)[1][-1])
+    c, vol = b[_C, i], math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1])
     return (_rsi(s.up_7, s.down_7, c), _rsi(s.up_14, s.down_14, c), _rsi(s.up_21, s.down_21, c),
             _ratio(b[_LOG, i]-b[_LOG, i-5], vol*math.sqrt(5), 0., TINY), _ratio(b[_LOG, i]-b[_LOG, i-10], vol*math.sqrt(10), 0., TINY),
-            cci(_last(b, _TYP, i, 20), 20)[-1], _stochastic(b, i), (_stochastic(b, i)+_stochastic(b, i-1)+_stochastic(b, i-2))/3,
+            cci(_last(b[_TYP], i, 20), 20)[-1], _stochastic(b, i), (_stochastic(b, i)+_stochastic(b, i-1)+_stochastic(b, i-2))/3,
             b[_MACD, i]/c, s.macd_signal/c, s.hist/c, (s.hist-s.hist_before)/c, _ultimate(b, i))
 
-# %% ../nbs/01c_stream.ipynb #3d2f55d0
+# %% ../nbs/01c_stream.ipynb #6c6739cc
 @kernel
 def _volatility(b, i, s):
     c, floor = b[_C, i], TINY*b[_C, i]
-    (mean, sd), ema, atr = _mean_std(_last(b, _C, i, 20)), s.ema_20, s.atr_20
-    return (s.atr_14/c, atr/c, _ratio(_mean(b, _TR, i, 5), _mean(b, _TR, i, 50), 1., floor), (mean+2*sd-c)/c, (c-mean+2*sd)/c, 4*sd/c, _ratio(c-mean, 2*sd, 0., floor),
+    (mean, sd), ema, atr = _mean_std(_last(b[_C], i, 20)), s.ema_20, s.atr_20
+    return (s.atr_14/c, atr/c, _ratio(_mean(b[_TR], i, 5), _mean(b[_TR], i, 50), 1., floor), (mean+2*sd-c)/c, (c-mean+2*sd)/c, 4*sd/c, _ratio(c-mean, 2*sd, 0., floor),
             (ema+2*atr-c)/c, (c-ema+2*atr)/c, _ratio(c-ema, 2*atr, 0., floor), _ratio(sd, atr, 1., floor),
-            math.sqrt(rolling_moments(_last(b, _RET, i, 20), 20)[1][-1]), _mean_std(_last(b, _RET, i, 50))[1],
-            math.sqrt(_mean(b, _PARK, i, 20)/(4*math.log(2))), math.sqrt(_mean(b, _GK, i, 20)))
+            math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1]), _mean_std(_last(b[_RET], i, 50))[1],
+            math.sqrt(_mean(b[_PARK], i, 20)/(4*math.log(2))), math.sqrt(_mean(b[_GK], i, 20)))
 
+# %% ../nbs/01c_stream.ipynb #94230edc
 @kernel
 def _volume(b, i, s):
-    c, v = b[_C, i], _last(b, _V, i, 20)
+    c, v = b[_C, i], _last(b[_V], i, 20)
     (mean, sd), traded = _mean_std(v), v.sum()/20
-    obv = _mean_std(_last(b, _PUSH, i, 20).cumsum()); held = _last(b, _PUSH, i, 20).sum()
     cov, vt, _ = _cov(np.arange(20.), v)
-    return (_ratio(held-obv[0], obv[1], 0., 0.), _ratio(_last(b, _PUSH, i, 10).sum(), v[10:].sum(), 0., 0.), _ratio(v[-1], traded, 1., 0.), _ratio(v[-1]-mean, sd, 0., 0.),
-            _ratio(cov/vt, traded, 0., 0.), _ratio(c, _ratio(_mean(b, _FLOW, i, 20), traded, 0., 0.), 1., 0.) - 1,
-            _ratio(_last(b, _IN, i, 14).sum(), _last(b, _MOVED, i, 14).sum(), 0.5, 0.), _ratio((_last(b, _RET, i, 20)*v).sum()/20, traded, 0., 0.), _ratio(s.slow-s.fast, traded, 0., 0.))
+    return (total_z(_last(b[_PUSH], i, 20), 20)[-1], _ratio(_last(b[_PUSH], i, 10).sum(), v[10:].sum(), 0., 0.), _ratio(v[-1], traded, 1., 0.), _ratio(v[-1]-mean, sd, 0., 0.),
+            _ratio(cov/vt, traded, 0., 0.), _ratio(c, _ratio(_mean(b[_FLOW], i, 20), traded, 0., 0.), 1., 0.) - 1,
+            _ratio(_last(b[_IN], i, 14).sum(), _last(b[_MOVED], i, 14).sum(), 0.5, 0.), _ratio((_last(b[_RET], i, 20)*v).sum()/20, traded, 0., 0.), _ratio(s.slow-s.fast, traded, 0., 0.))
 
-# %% ../nbs/01c_stream.ipynb #4ff332ae
+# %% ../nbs/01c_stream.ipynb #94036969
 @kernel
 def _engulfing(b, i):
     "TA-Lib's CDLENGULFING / 100."
@@ -229,8 +230,8 @@ def _engulfing(b, i):
 def _hammer(b, i):
     "TA-Lib's CDLHAMMER; ties as in the batch."
     o, h, l, c = b[_O, i], b[_H, i], b[_L, i], b[_C, i]
-    body, top, bottom, span = abs(c-o), max(c, o), min(c, o), _last(b, _H, i-1, 10) - _last(b, _L, i-1, 10)
-    small, long = _side(_mean(b, _BODY, i-1, 10), body, c) > 0, _side(bottom-l, body, c) > 0
+    body, top, bottom, span = abs(c-o), max(c, o), min(c, o), _last(b[_H], i-1, 10) - _last(b[_L], i-1, 10)
+    small, long = _side(_mean(b[_BODY], i-1, 10), body, c) > 0, _side(bottom-l, body, c) > 0
     bare, below = _side(0.1*span.sum()/10, h-top, c) > 0, _side(b[_L, i-1] + 0.2*span[4:9].sum()/5, bottom, c) >= 0
     return 1. if small and long and bare and below else 0.
 
@@ -241,12 +242,13 @@ def _price_pattern(b, i, s):
             _ratio(max(o-before, 0.), s.atr_14, 0., floor), _ratio(max(before-o, 0.), s.atr_14, 0., floor), _ratio(c-l, h-l, 0.5, 0.), _ratio(h-l, s.atr_14, 1., floor),
             _engulfing(b, i), _hammer(b, i))
 
+# %% ../nbs/01c_stream.ipynb #0db843a6
 @kernel
 def _returns(b, i, s):
-    x, vol = b[_LOG], math.sqrt(rolling_moments(_last(b, _RET, i, 20), 20)[1][-1])
+    x, vol = b[_LOG], math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1])
     return (b[_RET, i], x[i]-x[i-5], x[i]-x[i-10], b[_C, i]/b[_O, i] - 1, (b[_H, i]-b[_L, i])/b[_C, i], x[i]-x[i-20], x[i]-x[i-50], _ratio(x[i]-x[i-20], vol*math.sqrt(20), 0., TINY))
 
-# %% ../nbs/01c_stream.ipynb #67e65bb6
+# %% ../nbs/01c_stream.ipynb #f21a1ff0
 @kernel
 def _latest(x):
     "Place of the last of the largest values."
@@ -258,10 +260,11 @@ def _latest(x):
 @kernel
 def _trend_strength(b, i, s):
     c, floor = b[_C, i], TINY*b[_C, i]
-    cov, vt, vc = _cov(np.arange(20.), _last(b, _C, i, 20))
-    return (s.adx, _ratio(s.plus, s.range, 0., floor), _ratio(s.minus, s.range, 0., floor), _latest(_last(b, _H, i, 26))/25, _latest(-_last(b, _L, i, 26))/25,
+    cov, vt, vc = _cov(np.arange(20.), _last(b[_C], i, 20))
+    return (s.adx, _ratio(s.plus, s.range, 0., floor), _ratio(s.minus, s.range, 0., floor), _latest(_last(b[_H], i, 26))/25, _latest(-_last(b[_L], i, 26))/25,
             _ratio(cov, math.sqrt(vt*vc), 0., floor))
 
+# %% ../nbs/01c_stream.ipynb #ea7d0215
 @kernel
 def _hurst(x):
     "Hurst's exponent of one window of log prices, as `rolling_hurst`."
@@ -275,17 +278,17 @@ def _hurst(x):
 
 @kernel
 def _statistical(b, i, s):
-    r, c = _last(b, _RET, i, 20), _last(b, _C, i, 20)
+    r, c = _last(b[_RET], i, 20), _last(b[_C], i, 20)
     mean, m2, m3, m4 = rolling_moments(r, 20)
-    sd, (cov, v0, v1) = math.sqrt(m2[-1]), _cov(r, _last(b, _RET, i-1, 20))
+    sd, (cov, v0, v1) = math.sqrt(m2[-1]), _cov(r, _last(b[_RET], i-1, 20))
     return (_ratio(m3[-1], m2[-1]*sd, 0., TINY**3), _ratio(m4[-1], m2[-1]**2, 3., TINY**4) - 3, _ratio(r[-1]-mean[-1], sd, 0., TINY),
-            _hurst(_last(b, _LOG, i, 100)), _ratio(cov, math.sqrt(v0*v1), 0., TINY**2), (c <= c[-1]).sum()/20)
+            _hurst(_last(b[_LOG], i, 100)), _ratio(cov, math.sqrt(v0*v1), 0., TINY**2), (c <= c[-1]).sum()/20)
 
-# %% ../nbs/01c_stream.ipynb #1372ec92
+# %% ../nbs/01c_stream.ipynb #3e2e5eaf
 @kernel
 def _support_resistance(b, i, s):
     c = b[_C, i]
-    return (_last(b, _H, i, 20).max()/c - 1, 1 - _last(b, _L, i, 20).min()/c, _last(b, _H, i, 50).max()/c - 1, 1 - _last(b, _L, i, 50).min()/c)
+    return (_last(b[_H], i, 20).max()/c - 1, 1 - _last(b[_L], i, 20).min()/c, _last(b[_H], i, 50).max()/c - 1, 1 - _last(b[_L], i, 50).min()/c)
 
 @kernel
 def _smart_money(b, i, s):
@@ -295,11 +298,12 @@ def _smart_money(b, i, s):
     return (_ratio(high-c if high == high else 0., s.atr_14, 0., floor), _ratio(c-low if low == low else 0., s.atr_14, 0., floor), s.way,
             s.bos if s.bos_age < 50 else 0., s.choch if s.choch_age < 50 else 0., _ratio(c-block, s.atr_14, 0., floor))
 
+# %% ../nbs/01c_stream.ipynb #7176c496
 @kernel
 def _area(b, i, n):
     "One window's profile, and the prices of its point of control and of the value area's ends."
-    h, l = _last(b, _H, i, n), _last(b, _L, i, n)
-    p = window_profile(h, l, _last(b, _V, i, n))
+    h, l = _last(b[_H], i, n), _last(b[_L], i, n)
+    p = window_profile(h, l, _last(b[_V], i, n))
     poc, first, last = value_area(p)
     low, step = l.min(), (h.max()-l.min())/BINS
     return p, low+(poc+0.5)*step, low+first*step, low+(last+1)*step, (last+1-first)/BINS if step > TINY*b[_C, i] else 0.
@@ -321,13 +325,14 @@ def _context(b, i, s):
     day, week = 2*np.pi*(t/86400 % 1), 2*np.pi*((t//86400 + 3) % 7)/7
     season = low = high = np.nan
     if s.n > 240:
-        step = np.median(_last(b, _STEP, i, 240))
-        season = _log_vol(math.sqrt(seasonal_mean(_last(b, _GK, i, 240), _last(b, _T, i, 240), np.full(240, step), VOL_HORIZON, 240)[-1]))
+        step = np.median(_last(b[_STEP], i, 240))
+        season = _log_vol(math.sqrt(seasonal_mean(_last(b[_GK], i, 240), _last(b[_T], i, 240), np.full(240, step), VOL_HORIZON, 240)[-1]))
     if s.n >= VOL_HORIZON+399:
-        low, high = np.quantile(_last(b, _VOL, i, 400), np.array([1/3, 2/3]))
-    gk = [_log_vol(math.sqrt(_mean(b, _GK, i, n))) for n in (1, 6, 24, 120, 240)]
+        low, high = np.quantile(_last(b[_VOL], i, 400), np.array([1/3, 2/3]))
+    gk = [_log_vol(math.sqrt(_mean(b[_GK], i, n))) for n in (1, 6, 24, 120, 240)]
     return (math.sin(day), math.cos(day), math.sin(week), math.cos(week), gk[0], gk[1], gk[2], gk[3], gk[4], season, _log_vol(low)-v, _log_vol(high)-v)
 
+# %% ../nbs/01c_stream.ipynb #eb4388e9
 @kernel
 def _put(out, k, values):
     for x in values: out[k] = x; k += 1
@@ -337,9 +342,18 @@ def _put(out, k, values):
 def _row(b, i, state, lookback, out):
     "The features of bar `i`, NaN where the stream has seen too few bars."
     s = state[0]
-    k = _put(out, _put(out, _put(out, _put(out, 0, _moving_average(b, i, s)), _momentum(b, i, s)), _volatility(b, i, s)), _volume(b, i, s))
-    k = _put(out, _put(out, _put(out, _put(out, k, _price_pattern(b, i, s)), _returns(b, i, s)), _trend_strength(b, i, s)), _statistical(b, i, s))
-    k = _put(out, _put(out, _put(out, _put(out, k, _support_resistance(b, i, s)), _smart_money(b, i, s)), _market_profile(b, i, s)), _context(b, i, s))
+    k = _put(out, 0, _moving_average(b, i, s))
+    k = _put(out, k, _momentum(b, i, s))
+    k = _put(out, k, _volatility(b, i, s))
+    k = _put(out, k, _volume(b, i, s))
+    k = _put(out, k, _price_pattern(b, i, s))
+    k = _put(out, k, _returns(b, i, s))
+    k = _put(out, k, _trend_strength(b, i, s))
+    k = _put(out, k, _statistical(b, i, s))
+    k = _put(out, k, _support_resistance(b, i, s))
+    k = _put(out, k, _smart_money(b, i, s))
+    k = _put(out, k, _market_profile(b, i, s))
+    k = _put(out, k, _context(b, i, s))
     for j in range(k):
         if s.n < lookback[j]: out[j] = np.nan
     return k
@@ -412,13 +426,17 @@ def _take(self, candle, state):
     return out
 
 @patch
-def append(self: FeatureStream, candle) -> np.ndarray: # (112,) float32, named by `columns`
+def append(self: FeatureStream,
+           candle              # a dict, or a row of a frame, with `time`, open, high, low, close, volume; a time without a zone is UTC
+          ) -> np.ndarray: # (112,) float32, named by `columns`
     "The features of a closed candle, which joins the stream; raises `CandleError` and changes nothing if it is faulty or not the newest."
     out = _take(self, candle, self._state)
     self._at += 1
     return out
 
 @patch
-def peek(self: FeatureStream, candle) -> np.ndarray: # (112,) float32
-    "What `append` would answer; the stream stays as it is."
+def peek(self: FeatureStream,
+         candle              # one that is not closed yet
+        ) -> np.ndarray: # (112,) float32, named by `columns`
+    "What `append` would answer; the stream stays as it is. Raises `CandleError` like it."
     return _take(self, candle, self._state.copy())
