@@ -1,7 +1,7 @@
 """Rows a second of the 100 features, beside TA-Lib in C, pandas-ta-classic, ta and plain pandas: `python benchmarks/features.py`.
 
-Every figure is a median of runs in this process tree, on simulated candles (or `--candles FILE`). Memory is the peak of a process of its own, the first call's cost that of a
-process without any compiled kernel. The peers come with `pip install -e ".[bench]"`; one that is missing is named and left out. `--out FILE` appends the tables to a file.
+Speeds are medians, on simulated candles (or `--candles FILE`); calls that are compared are made in turn. Memory is the peak of a process of its own, the first call's cost that of
+one process without any compiled kernel and of one after it. The peers come with `pip install -e ".[bench]"`; one that is missing is named and left out. `--out FILE` appends the tables to a file.
 """
 import argparse, importlib.util, json, os, platform, re, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
@@ -41,7 +41,7 @@ def talib_calls(c):
     t = talib; out = [t.SMA(k, n) for n in (5, 10, 20, 50)] + [t.EMA(k, n) for n in (5, 20, 50)] + [t.RSI(k, n) for n in (7, 14, 21)] + [t.ROC(k, n) for n in (5, 10)]
     out += [t.CCI(h, l, k, 20), *t.STOCHF(h, l, k, 14, 3), *t.MACD(k), t.ULTOSC(h, l, k), t.ATR(h, l, k, 14), t.ATR(h, l, k, 20), *t.BBANDS(k, 20), t.STDDEV(k, 20), t.STDDEV(k, 50)]
     out += [t.OBV(k, v), t.LINEARREG_SLOPE(v, 20), t.MFI(h, l, k, v, 14), t.ADOSC(h, l, k, v), t.CDLDOJI(o, h, l, k), t.CDLENGULFING(o, h, l, k), t.CDLHAMMER(o, h, l, k)]
-    out += [t.ADX(h, l, k, 14), t.PLUS_DI(h, l, k, 14), t.MINUS_DI(h, l, k, 14), *t.AROON(h, l, 25), t.CORREL(k, v, 20), *(t.MAX(h, n) for n in (20, 50)), *(t.MIN(l, n) for n in (20, 50))]
+    out += [t.ADX(h, l, k, 14), t.PLUS_DI(h, l, k, 14), t.MINUS_DI(h, l, k, 14), *t.AROON(h, l, 25), t.CORREL(k, np.arange(float(len(k))), 20), *(t.MAX(h, n) for n in (20, 50)), *(t.MIN(l, n) for n in (20, 50))]
     return len(out)
 
 
@@ -95,7 +95,7 @@ def peak(n):
 
 
 def cold():
-    "Seconds of the first call, of the first row of a stream, and of one more candle, in this process."
+    "Seconds of the first call, and of the first row of a stream, in this process."
     from natron.stream import FeatureStream
     c = simulate_candles(1100, seed=1); records = c.reset_index().to_dict("records")
     batch = once(lambda: compute_features(c[:600])); start = time.perf_counter(); s = FeatureStream(c[:600]); s.append(records[600]); first = time.perf_counter()-start
@@ -110,11 +110,35 @@ def stream_figures(path):
     for r in records[1000:]: start = time.perf_counter(); rows.append(s.append(r)); took.append(time.perf_counter()-start)
     want = compute_features(c).join(compute_context(c)); gap = np.nanmax(np.abs(np.array(rows, float) - want[1000:])/want.std().to_numpy())
     peek = median(lambda: s.peek(records[-1] | dict(time=records[-1]["time"] + pd.Timedelta("1h"))), 0.5)
+    def last(): return compute_features(c[-CONTEXT:]).join(compute_context(c[-CONTEXT:]))
     return [("one candle, median", np.median(took)*1e6), ("one candle, 99 %", np.quantile(took, 0.99)*1e6), ("peek, median", peek*1e6),
-            (f"last {CONTEXT} bars as a batch", median(lambda: compute_features(c[-CONTEXT:]), 0.5)*1e6)], gap
+            (f"last {CONTEXT} bars as a batch", median(last, 0.5)*1e6)], gap
 
 
 def table(head, rows): return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|"*len(head)] + ["| " + " | ".join(map(str, r)) + " |" for r in rows])
+
+
+def size_table(sizes, cores, path):
+    "Rows a second by size, beside TA-Lib in C, and memory."
+    rows, threads = [], sorted({1, cores})
+    for n in sizes:
+        c, ours = candles_of(n, path), {}; had = talib_calls(c[:100])
+        for k in threads: numba.set_num_threads(k); ours[k] = n/median(lambda: compute_features(c))
+        floor, memory = n/median(lambda: talib_calls(c)), child("--peak", n)
+        rows.append((f"{n:,}", *(f"{ours[k]/1e6:.2f} M" for k in threads), f"{ours[1]*100/1e6:.0f} M", f"{floor/1e6:.2f} M ({had} columns)", f"{floor*had/1e6:.0f} M",
+                     f"{memory['own']:.0f} MB", f"{memory['total']:.0f} MB"))
+    return table(["rows", *(f"{k} core{'s'*(k > 1)}" for k in threads), "values", "TA-Lib in C, what it has", "values", "peak memory, own", "of the process"], rows)
+
+
+def peer_table(path):
+    "Others on one core, each in turn with Natron."
+    numba.set_num_threads(1); rows = []
+    for name, module, f, n in (("plain pandas", "pandas", pandas_columns, 100_000), ("pandas-ta-classic, TA-Lib on", "pandas_ta_classic", classic_columns, 100_000),
+                               ("ta.add_all_ta_features", "ta", ta_columns, 10_000)):
+        if not importlib.util.find_spec(module): rows.append((name, f"{n:,}", "", "not installed", "", "", "")); continue
+        c = candles_of(n, path); columns = f(c[:1000]); per, us = (n/x for x in medians(lambda: f(c), lambda: compute_features(c)))
+        rows.append((name, f"{n:,}", columns, f"{per:,.0f}", f"{us:,.0f}", f"{us/per:.1f}", f"{us*100/per/columns:.1f}"))
+    return table(["", "rows", "columns", "its rows a second", "Natron's", "faster by", "by values"], rows)
 
 
 def main():
@@ -126,24 +150,11 @@ def main():
     if a.cold: return cold()
     cores, parts = numba.get_num_threads(), []
     def show(text): print(text, flush=True); parts.append(text)
-    show(f"## {' '.join(['python', 'benchmarks/features.py', *sys.argv[1:]])}\n\n{platform.processor() or platform.machine()}, {cores} cores, Python {platform.python_version()}, numpy {np.__version__}, numba {numba.__version__}, "
-         f"TA-Lib {talib.__version__}; {Path(a.candles).name if a.candles else 'simulated candles'}\n")
-    compute_features(candles_of(600, a.candles)); ours = {}
-    rows = []
-    for n in a.sizes:
-        c = candles_of(n, a.candles)
-        for k in sorted({1, cores}):
-            numba.set_num_threads(k); ours[n, k] = n/median(lambda: compute_features(c))
-        floor = n/median(lambda: talib_calls(c)); memory = child("--peak", n)
-        rows.append((f"{n:,}", *(f"{ours[n, k]/1e6:.2f} M" for k in sorted({1, cores})), f"{ours[n, 1]*100/1e6:.0f} M", f"{floor/1e6:.2f} M ({talib_calls(c[:100])} columns)", f"{floor*talib_calls(c[:100])/1e6:.0f} M",
-                     f"{memory['own']:.0f} MB", f"{memory['total']:.0f} MB"))
-    show("Rows a second of all 100 columns, and values a second on one core:\n\n" + table(["rows", *(f"{k} core{'s'*(k > 1)}" for k in sorted({1, cores})), "values", "TA-Lib in C, what it has", "values", "peak memory, own", "of the process"], rows) + "\n")
-    numba.set_num_threads(1); rows = []
-    for name, module, f, n in (("plain pandas", "pandas", pandas_columns, 100_000), ("pandas-ta-classic, TA-Lib on", "pandas_ta_classic", classic_columns, 100_000), ("ta.add_all_ta_features", "ta", ta_columns, 10_000)):
-        if not importlib.util.find_spec(module): rows.append((name, f"{n:,}", "", "not installed", "", "", "")); continue
-        c = candles_of(n, a.candles); columns = f(c[:1000]); per, us = (n/x for x in medians(lambda: f(c), lambda: compute_features(c)))
-        rows.append((name, f"{n:,}", columns, f"{per:,.0f}", f"{us:,.0f}", f"{us/per:.1f}", f"{us*100/per/columns:.1f}"))
-    show("On one core, in turn with others (Natron computes 100 columns):\n\n" + table(["", "rows", "columns", "its rows a second", "Natron's", "faster by", "by values"], rows) + "\n")
+    show(f"## {' '.join(['python', 'benchmarks/features.py', *sys.argv[1:]])}\n\n{platform.processor() or platform.machine()}, {cores} cores, Python {platform.python_version()}, numpy {np.__version__}, "
+         f"numba {numba.__version__}, TA-Lib {talib.__version__}; {Path(a.candles).name if a.candles else 'simulated candles'}\n")
+    compute_features(candles_of(600, a.candles))
+    show(f"Rows a second of all 100 columns, and values a second on one core:\n\n{size_table(a.sizes, cores, a.candles)}\n")
+    show(f"On one core, in turn with others (Natron computes 100 columns):\n\n{peer_table(a.candles)}\n")
     with tempfile.TemporaryDirectory() as folder: first, again = (child("--cold", NUMBA_CACHE_DIR=folder) for _ in range(2))
     numba.set_num_threads(1); figures, gap = stream_figures(a.candles)
     show(table(["live", "microseconds"], [(k, f"{x:.0f}") for k, x in figures]) + f"\n\nLargest difference of the stream from the batch over 5,000 bars, 112 columns: {gap:.1g} standard deviations.\n")

@@ -60,7 +60,8 @@ def _names(times): return times.strftime("%Y-%m-%d %H:%M:%S").str.removesuffix("
 
 def _line(fig, hue, dash, x, y, name, **kw):
     "A line with its hue and dash; one that mostly stands still, as a level does, is drawn in steps."
-    steps = "hv" if np.mean(np.diff(y, prepend=np.nan) == 0) > 0.5 else "linear"
+    s = pd.Series(np.asarray(y, float))
+    steps = "hv" if (s.diff().abs() <= 1e-6*s.abs().max()).mean() > 0.5 else "linear"
     fig.add_scatter(x=x, y=y, name=str(name), mode="lines", **kw,
                     line=dict(width=1.5, color=PALETTE[hue % len(PALETTE)], dash=DASHES[dash % len(DASHES)], shape=steps))
 

@@ -17,8 +17,8 @@ from .features import FEATURES, compute_features
 # %% ../nbs/01d_explore.ipynb #a99bf361
 _OF_LINE = "sma_5 sma_10 sma_20 sma_50 ema_5 ema_20 ema_50 vwap_20".split()                              # close / line - 1
 _ABOVE = "bb_upper_20 kc_upper_20 dist_high_20 dist_high_50 vah_dist_20 vah_dist_50".split()             # (line - close) / close
-_BELOW = "bb_lower_20 kc_lower_20 dist_low_20 dist_low_50 poc_dist_20 poc_dist_50 val_dist_20 val_dist_50".split()
-_IN_ATR = dict(swing_high_dist=1, swing_low_dist=-1, order_block_dist=-1)
+_BELOW = "bb_lower_20 kc_lower_20 dist_low_20 dist_low_50 poc_dist_20 poc_dist_50 val_dist_20 val_dist_50".split()  # (close - line) / close
+_IN_ATR = dict(swing_high_dist=1, swing_low_dist=-1, order_block_dist=-1)                                # sign*(line - close) / ATR14
 
 def price_lines(features: pd.DataFrame, # as `compute_features` gives them
                 candles: pd.DataFrame   # the candles that they were made of
@@ -62,7 +62,7 @@ class Explorer:
     def figure(self) -> go.Figure:
         "The chosen features over the chosen candles."
         part = self.candles.iloc[max(self.end.value-self.bars.value, 0):self.end.value]
-        return plot_features(part, list(self.names.value), self.features, self.group.value)
+        return plot_features(part, list(self.names.value), self.features, f"{self.group.value}, {part.index[0]:%d %b %Y} to {part.index[-1]:%d %b %Y}")
 
     def _regroup(self, change=None):
         "The features of the chosen group, the first of them chosen."

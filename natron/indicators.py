@@ -14,6 +14,7 @@ import numpy as np, torch
 from torch import Tensor
 
 from .core import NatronError
+from .candles import OHLCV
 
 # %% ../nbs/01b_indicators.ipynb #3b8bb1a6
 def _passes(n, a, eps):
@@ -84,7 +85,9 @@ def lead(x: Tensor,            # (...,N)
     n, a = n_bars(period), 1 - 2/(period+1)
     return _seeded(x.diff(), a, torch.arange(1, n, dtype=torch.float64)/n, a)
 
-def ema(x: Tensor, period: int | Tensor) -> Tensor:
+def ema(x: Tensor,            # (...,N)
+        period: int | Tensor  # bars; a tensor of one number to learn it
+       ) -> Tensor:
     "Exponential average as in TA-Lib, seeded by the mean of the first `period` values, (...,N-period+1)."
     return x[..., n_bars(period)-1:] - lead(x, period)
 
@@ -100,7 +103,9 @@ def window_mean(x: Tensor, # (...,N)
         d *= 2
     return mean
 
-def window_max(x: Tensor, n: int) -> Tensor:
+def window_max(x: Tensor, # (...,N)
+               n: int     # bars in the window
+              ) -> Tensor:
     "Largest of `n` values in a row, from the bar that completes the first window on, (...,N-n+1)."
     size, d = max(x.shape[-1]-n+1, 0), 1
     while 2*d <= n: x = torch.maximum(x[..., :-d], x[..., d:]); d *= 2
@@ -166,11 +171,15 @@ class Indicator:
         raise NotImplementedError
 
 # %% ../nbs/01b_indicators.ipynb #09866242
-def tiny(x: Tensor) -> float:
-    "Relative to the price, a movement that counts as none."
+def tiny(x: Tensor # of prices, for its type
+        ) -> float:
+    "Relative to the price, a movement that counts as none: 1e-12, or four roundings of the type."
     return max(1e-12, 4*torch.finfo(x.dtype).eps)
 
-def share(part: Tensor, size: Tensor, price: Tensor) -> Tensor:
+def share(part: Tensor, # (...,N)
+          size: Tensor, # (...,N), never negative
+          price: Tensor # (...,N)
+         ) -> Tensor: # (...,N)
     "`part / size`; fades to 0 as `size` and `part` vanish beside the `price`."
     return part/torch.maximum(size, tiny(price)*price)
 
@@ -205,7 +214,10 @@ class RSI(Indicator):
         return dict(rsi=rsi, buy=rises(rsi > self.low), sell=rises(rsi < self.high))
 
 # %% ../nbs/01b_indicators.ipynb #1989b8aa
-def true_range(high: Tensor, low: Tensor, close: Tensor) -> Tensor:
+def true_range(high: Tensor, # (...,N), as the others
+               low: Tensor,
+               close: Tensor
+              ) -> Tensor:
     "Range of each bar together with the close before it, from the second bar on, (...,N-1)."
     before = close[..., :-1]
     return torch.maximum(high[..., 1:], before) - torch.minimum(low[..., 1:], before)
@@ -275,13 +287,18 @@ class WaveTrend(Indicator):
         return dict(wt1=wt1, wt2=wt2, buy=rises(ahead > tiny(price)), sell=rises(ahead < -tiny(price)))
 
 # %% ../nbs/01b_indicators.ipynb #014ba00f
-def stack_candles(frames: list,                      # of frames with open, high, low, close, volume
+def stack_candles(frames: list,                      # of frames with open, high, low, close, volume, by times that are the last ones of the longest
                   dtype: torch.dtype = torch.float32,
                   device: str = "cpu"
                  ) -> dict[str, Tensor]:
-    "Tensors (symbols, bars) of candles that end together, with NaN where a symbol has no bar yet."
-    n, out = max(map(len, frames)), {}
-    for k in ("open", "high", "low", "close", "volume"):
+    "Tensors (symbols, bars) of the candles' columns, NaN where a symbol has no bar yet; raises `NatronError` if other times are missing."
+    if not frames: raise NatronError("expected at least one frame of candles, got none")
+    whole = max(frames, key=len).index; n, out = len(whole), {}
+    for i, f in enumerate(frames):
+        want = whole[n-len(f):]
+        if f.index.equals(want): continue
+        raise NatronError(f"symbol {i} has no bar at {want.difference(f.index)[-1]}, a time of the longest; a hole needs a row of NaN")
+    for k in OHLCV:
         x = np.full((len(frames), n), np.nan)
         for row, f in zip(x, frames): row[n-len(f):] = f[k]
         out[k] = torch.tensor(x, dtype=dtype, device=device)

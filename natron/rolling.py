@@ -98,8 +98,8 @@ def rolling_std(x: np.ndarray, # (N,) float64
 @kernel
 def rolling_moments(x: np.ndarray, # (N,) float64
                     n: int         # bars in the window
-                   ) -> tuple:
-    "Mean, and second, third and fourth central moments of the last `n` values."
+                   ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    "Mean, and second, third and fourth central moments of the last `n` values, (N,) each."
     out, tail = np.full((4, len(x)), np.nan), np.zeros((n+1, 4))
     for b in range(0, len(x), n):
         m, origin, s1, s2, s3, s4 = min(n, len(x)-b), x[b], 0., 0., 0., 0.
@@ -124,8 +124,8 @@ def _add_pair(old, new, u, v):
 def rolling_cov(x: np.ndarray, # (N,) float64
                 y: np.ndarray, # (N,) float64
                 n: int         # bars in the window
-               ) -> tuple:
-    "Population covariance of the last `n` pairs, variance of `x`, variance of `y`."
+               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Population covariance of the last `n` pairs, variance of `x`, variance of `y`, (N,) each."
     out, tail = np.full((3, len(x)), np.nan), np.zeros((n+1, 5))
     for b in range(0, len(x), n):
         m, head = min(n, len(x)-b), np.zeros(5)
@@ -289,7 +289,7 @@ def _fullest(p):
 def value_area(p: np.ndarray,      # (BINS,) shares
                share: float = 0.7, # of the volume
                tie: float = 1e-9   # shares that differ by less are equal
-              ) -> tuple:
+              ) -> tuple[int, int, int]:
     "The fullest bin, and the first and last bin of the value area around it."
     k = len(p); a, b, full = (k-1)//2, k//2, _fullest(p) - tie
     while a > 0 and not (p[a] >= full or p[b] >= full): a -= 1; b += 1

@@ -2,14 +2,15 @@
 import json, os, re, subprocess, sys
 from importlib.util import find_spec
 from pathlib import Path
-import pytest
+import pytest, torch
 
 root = Path(__file__).resolve().parent.parent
+flags = "slow gpu" if torch.cuda.is_available() else "slow"
 notebooks = sorted((root/"nbs").glob("*.ipynb"))
 tutorials = sorted((root/"nbs/tutorials").glob("*.ipynb"))
 
 
-def run(path, flags=""):
+def run(path):
     env = os.environ | {"PLOTLY_RENDERER": "json", "OMP_NUM_THREADS": "1"}
     r = subprocess.run([str(Path(sys.executable).parent/"nbdev_test"), "--path", str(path), "--flags", flags],
                        cwd=root, capture_output=True, text=True, timeout=600, env=env)
@@ -23,8 +24,8 @@ def test_tutorial(path):
     code = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
     missing = {m for m in re.findall(r"^(?:from|import) (\w+)", "\n".join(code), re.M) if not find_spec(m)}
     if missing: pytest.skip(f"needs {', '.join(sorted(missing))}")
-    run(path, "slow")
+    run(path)
 
 
 @pytest.mark.parametrize("path", notebooks, ids=lambda p: p.stem)
-def test_notebook(path): run(path, "slow")
+def test_notebook(path): run(path)
