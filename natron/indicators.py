@@ -7,7 +7,7 @@ __all__ = ['linear_scan', 'n_bars', 'wilder', 'lead', 'ema', 'window_mean', 'win
            'EMA', 'RSI', 'true_range', 'ATR', 'ADX', 'CCI', 'WaveTrend', 'stack_candles']
 
 # %% ../nbs/01b_indicators.ipynb #2191cb72
-import math
+import math, numbers
 from dataclasses import dataclass
 
 import numpy as np, torch
@@ -56,8 +56,8 @@ def linear_scan(u: Tensor,        # (...,N) float32 or float64
 # %% ../nbs/01b_indicators.ipynb #207e458e
 def n_bars(period: int | Tensor) -> int:
     "The whole bars of a period; raises `NatronError` below 2."
-    n = period.item() if isinstance(period, Tensor) else period
-    if not n >= 2 or not (isinstance(period, Tensor) or n == int(n)):
+    n = period.item() if isinstance(period, Tensor) and period.numel() == 1 else period
+    if not isinstance(n, numbers.Real) or not 2 <= n < math.inf or not (isinstance(period, Tensor) or n == int(n)):
         raise NatronError(f"period: expected a whole number of bars from 2 on (or a tensor of one such number, to learn it), got {period!r}")
     return round(n)
 
@@ -116,7 +116,7 @@ def _columns(candles, names):
     "The named columns as tensors of one shape, type and device, (...,N) each."
     if missing := [k for k in names if k not in candles]:
         raise NatronError(f"expected candles with {', '.join(names)}, missing: {', '.join(missing)}")
-    out = [x if isinstance(x := candles[k], Tensor) else torch.tensor(np.asarray(x, float)) for k in names]
+    out = [x if isinstance(x := candles[k], Tensor) else torch.tensor(np.asarray(x, np.float32 if getattr(x, "dtype", None) == np.float32 else float)) for k in names]
     for k, x in zip(names, out):
         if x.dtype not in (torch.float32, torch.float64):
             raise NatronError(f"{k}: expected float32 or float64, got {x.dtype}, which is too coarse for prices; take .float() of what they were made of")
@@ -282,7 +282,7 @@ class WaveTrend(Indicator):
         gap = lead(price, self.channel)                                          # (S,N-n+1)
         size = ema(gap.abs(), self.channel)                                      # (S,N-2n+2)
         wt1 = ema(share(gap[..., n-1:], size, price[..., 2*n-2:])/0.015, self.average)
-        wt2 = window_mean(wt1, self.signal)
+        wt2 = window_mean(wt1, n_bars(self.signal))
         ahead = wt1[..., self.signal-1:] - wt2
         return dict(wt1=wt1, wt2=wt2, buy=rises(ahead > tiny(price)), sell=rises(ahead < -tiny(price)))
 

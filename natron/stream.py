@@ -6,13 +6,14 @@
 __all__ = ['SERIES', 'KEEP', 'ROOM', 'STATE', 'FeatureStream']
 
 # %% ../nbs/01c_stream.ipynb #680304d0
-import math
+import copy, math, numbers, re
+from collections.abc import Mapping
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .candles import OHLCV, RULES, CandleError, check_candles
-from .features import CONTEXT, CONTEXT_FEATURES, FEATURES, MEMORY, TINY, VOL_HORIZON, cci, seasonal_mean, total_z
+from .features import CONTEXT, CONTEXT_FEATURES, FEATURES, MEMORY, STILL, TINY, VOL_HORIZON, cci, seasonal_mean, total_z
 from .rolling import BINS, LAGS, SIDE, kernel, rolling_cov, rolling_mean_std, rolling_moments, swing_highs, value_area, window_profile
 
 # %% ../nbs/01c_stream.ipynb #99ac86a4
@@ -47,6 +48,11 @@ def _last(x, i, n): return x[i-n+1:i+1]
 
 @kernel
 def _mean(x, i, n): return _last(x, i, n).sum()/n
+
+@kernel
+def _least(b, i):
+    "What an average that fades must exceed to be a denominator; nothing does where the market stands still."
+    return np.inf if _last(b[_TR], i, STILL).max() <= 0 else TINY*b[_C, i]
 
 @kernel
 def _mean_std(x):
@@ -123,7 +129,7 @@ def _movement(b, i, s):
     s.plus = keep*s.plus + (up if up > max(down+tie, 0.) else 0.)
     s.minus = keep*s.minus + (down if down > max(up+tie, 0.) else 0.)
     s.range = keep*s.range + b[_TR, i]
-    if m >= 14: s.adx += (_ratio(abs(s.plus-s.minus), s.plus+s.minus, 0., TINY*c) - (s.adx if m >= 28 else 0.))/14
+    if m >= 14: s.adx += (_ratio(abs(s.plus-s.minus), s.plus+s.minus, 0., _least(b, i)) - (s.adx if m >= 28 else 0.))/14
 
 # %% ../nbs/01c_stream.ipynb #ac02a0ce
 @kernel
@@ -174,7 +180,9 @@ def _moving_average(b, i, s):
 
 # %% ../nbs/01c_stream.ipynb #1372ec92
 @kernel
-def _rsi(up, down, c): return _ratio(up-down, up+down, 0., TINY*c)
+def _rsi(up, down, b, i):
+    still = (np.diff(_last(b[_C], i, STILL+1)) == 0).all()
+    return 0. if still else _ratio(up-down, up+down, 0., TINY*b[_C, i])
 
 @kernel
 def _stochastic(b, i):
@@ -190,7 +198,7 @@ def _ultimate(b, i):
 @kernel
 def _momentum(b, i, s):
     c, vol = b[_C, i], math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1])
-    return (_rsi(s.up_7, s.down_7, c), _rsi(s.up_14, s.down_14, c), _rsi(s.up_21, s.down_21, c),
+    return (_rsi(s.up_7, s.down_7, b, i), _rsi(s.up_14, s.down_14, b, i), _rsi(s.up_21, s.down_21, b, i),
             _ratio(b[_LOG, i]-b[_LOG, i-5], vol*math.sqrt(5), 0., TINY), _ratio(b[_LOG, i]-b[_LOG, i-10], vol*math.sqrt(10), 0., TINY),
             cci(_last(b[_TYP], i, 20), 20)[-1], _stochastic(b, i), (_stochastic(b, i)+_stochastic(b, i-1)+_stochastic(b, i-2))/3,
             b[_MACD, i]/c, s.macd_signal/c, s.hist/c, (s.hist-s.hist_before)/c, _ultimate(b, i))
@@ -201,7 +209,7 @@ def _volatility(b, i, s):
     c, floor = b[_C, i], TINY*b[_C, i]
     (mean, sd), ema, atr = _mean_std(_last(b[_C], i, 20)), s.ema_20, s.atr_20
     return (s.atr_14/c, atr/c, _ratio(_mean(b[_TR], i, 5), _mean(b[_TR], i, 50), 1., floor), (mean+2*sd-c)/c, (c-mean+2*sd)/c, 4*sd/c, _ratio(c-mean, 2*sd, 0., floor),
-            (ema+2*atr-c)/c, (c-ema+2*atr)/c, _ratio(c-ema, 2*atr, 0., floor), _ratio(sd, atr, 1., floor),
+            (ema+2*atr-c)/c, (c-ema+2*atr)/c, _ratio(c-ema, 2*atr, 0., _least(b, i)), _ratio(sd, atr, 1., _least(b, i)),
             math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1]), _mean_std(_last(b[_RET], i, 50))[1],
             math.sqrt(_mean(b[_PARK], i, 20)/(4*math.log(2))), math.sqrt(_mean(b[_GK], i, 20)))
 
@@ -237,7 +245,7 @@ def _hammer(b, i):
 
 @kernel
 def _price_pattern(b, i, s):
-    o, h, l, c, before, floor = b[_O, i], b[_H, i], b[_L, i], b[_C, i], b[_C, i-1], TINY*b[_C, i]
+    o, h, l, c, before, floor = b[_O, i], b[_H, i], b[_L, i], b[_C, i], b[_C, i-1], _least(b, i)
     return (_ratio(c-o, h-l, 0., 0.), _ratio(h-max(o, c), h-l, 0., 0.), _ratio(min(o, c)-l, h-l, 0., 0.), 1. if _side(0.1*(h-l), abs(c-o), c) > 0 else 0.,
             _ratio(max(o-before, 0.), s.atr_14, 0., floor), _ratio(max(before-o, 0.), s.atr_14, 0., floor), _ratio(c-l, h-l, 0.5, 0.), _ratio(h-l, s.atr_14, 1., floor),
             _engulfing(b, i), _hammer(b, i))
@@ -261,7 +269,7 @@ def _latest(x):
 def _trend_strength(b, i, s):
     c, floor = b[_C, i], TINY*b[_C, i]
     cov, vt, vc = _cov(np.arange(20.), _last(b[_C], i, 20))
-    return (s.adx, _ratio(s.plus, s.range, 0., floor), _ratio(s.minus, s.range, 0., floor), _latest(_last(b[_H], i, 26))/25, _latest(-_last(b[_L], i, 26))/25,
+    return (s.adx, _ratio(s.plus, s.range, 0., _least(b, i)), _ratio(s.minus, s.range, 0., _least(b, i)), _latest(_last(b[_H], i, 26))/25, _latest(-_last(b[_L], i, 26))/25,
             _ratio(cov, math.sqrt(vt*vc), 0., floor))
 
 # %% ../nbs/01c_stream.ipynb #ea7d0215
@@ -292,7 +300,7 @@ def _support_resistance(b, i, s):
 
 @kernel
 def _smart_money(b, i, s):
-    c, floor = b[_C, i], TINY*b[_C, i]
+    c, floor = b[_C, i], _least(b, i)
     high, low = _height(b, _H, i, s, s.high_bar), _height(b, _L, i, s, s.low_bar)
     block = s.block if s.n-1-s.block_bar < MEMORY else c
     return (_ratio(high-c if high == high else 0., s.atr_14, 0., floor), _ratio(c-low if low == low else 0., s.atr_14, 0., floor), s.way,
@@ -380,6 +388,7 @@ class FeatureStream:
         for x in (self._bars, self._times): x[..., :KEEP] = x[..., self._at-KEEP+1:self._at+1].copy()
         self._at = KEEP-1
 
+    def __copy__(self): return copy.deepcopy(self)                                # two streams never share their bars
     def __len__(self): return int(self._state["n"][0])                            # bars seen
 
     @property
@@ -390,13 +399,20 @@ class FeatureStream:
 
 # %% ../nbs/01c_stream.ipynb #b5194c90
 def _time_ns(candle):
+    "The candle's time in ns since 1970; a time without a zone is UTC."
     time = candle["time"] if "time" in candle else getattr(candle, "name", None)
     try:
-        if isinstance(time, (int, float, np.number, type(None))): raise ValueError("a bare number says neither its unit nor its zone" if time is not None else "there is none")
+        if time is None: raise ValueError("there is none")
+        if isinstance(time, (numbers.Number, np.generic)) and not isinstance(time, np.datetime64): raise ValueError("a bare number says neither its unit nor its zone")
+        if isinstance(time, str) and not re.match(r"\s*\d{4}-\d\d-\d\d([T ]|\s*$)", time): raise ValueError("of a text, the year, month and day come first")
         t = pd.Timestamp(time)
         if t is pd.NaT: raise ValueError("it is empty")
-    except ValueError as e: raise CandleError(f"time: expected a time such as '2026-01-05T13:00Z', got {time!r}: {e}", "index") from e
-    return t.as_unit("ns").value                                                  # a time without a zone is UTC
+        return t.as_unit("ns").value
+    except (TypeError, ValueError, OverflowError) as e: raise CandleError(f"time: expected a time such as '2026-01-05T13:00Z', got {time!r}: {e}", "index") from e
+
+def _number(x):
+    if isinstance(x, (str, bool, np.bool_)) and not re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", str(x)): raise ValueError(f"expected a number, got {x!r}")
+    return float(x)
 
 def _fault(ns, before, o, h, l, c, v):
     "The rule of `RULES` that the candle breaks, or None."
@@ -406,10 +422,11 @@ def _fault(ns, before, o, h, l, c, v):
 
 def _read(candle, before):
     "Prices, volume and time of a candle that may follow the time `before`; raises `CandleError`."
+    if not isinstance(candle, (Mapping, pd.Series)): raise CandleError(f"expected a candle as a dictionary or as a row of a frame, got {type(candle).__name__}", "columns")
     ns = _time_ns(candle)
     if missing := [k for k in OHLCV if k not in candle]: raise CandleError(f"the candle of {pd.Timestamp(ns)} has no {', '.join(missing)}; expected {' '.join(OHLCV)}", "columns", time=pd.Timestamp(ns, tz="UTC"))
-    try: x = [float(candle[k]) for k in OHLCV]
-    except (TypeError, ValueError) as e: raise CandleError(f"the candle of {pd.Timestamp(ns)}: {e}", "dtype", time=pd.Timestamp(ns, tz="UTC")) from e
+    try: x = [_number(candle[k]) for k in OHLCV]
+    except (TypeError, ValueError, OverflowError) as e: raise CandleError(f"the candle of {pd.Timestamp(ns)}: {e}", "dtype", time=pd.Timestamp(ns, tz="UTC")) from e
     if rule := _fault(ns, before, *x):
         told = f", after {pd.Timestamp(before)}" if rule in ("duplicate", "unsorted") else ": " + ", ".join(f"{k} {v:.10g}" for k, v in zip(OHLCV, x))
         raise CandleError(f"the candle of {pd.Timestamp(ns)} UTC: {RULES[rule].replace('row', 'candle')}{told}", rule, time=pd.Timestamp(ns, tz="UTC"))
