@@ -9,8 +9,8 @@ __all__ = []
 from .core import Config, NatronError, load_config
 from .candles import check_candles, clean_candles, read_candles, sample_candles, simulate_candles
 from .charts import plot_candles
-from .features import FEATURES, compute_features
-from .explore import explore
+from .features import FEATURES, compute_context, compute_features
+from .explore import explore, plot_features
 from .stream import FeatureStream
 from .audit import audit
 from .labels import LabelGenerator
@@ -22,5 +22,5 @@ from .serve import Predictor, load_predictor
 
 # %% ../nbs/10_all.ipynb #27cb6463
 __all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles", "simulate_candles",
-           "plot_candles", "FEATURES", "compute_features", "explore", "FeatureStream", "audit", "LabelGenerator", "prepare", "finetune", "make_bundle", "judge", "load_bundle",
+           "plot_candles", "FEATURES", "compute_context", "compute_features", "explore", "plot_features", "FeatureStream", "audit", "LabelGenerator", "prepare", "finetune", "make_bundle", "judge", "load_bundle",
            "save_bundle", "Predictor", "load_predictor"]

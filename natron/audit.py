@@ -129,7 +129,7 @@ def findings(self: Case, check: str, d: Differences,
             ): # of `Finding`
     "A finding for every column in which something differed."
     for k in np.flatnonzero(d.cells):
-        hint = "; as little as single precision rounds: if it is computed in it, return it in it" if d.size[k] < 1e-6 else ""
+        hint = "; as little as single precision rounds: if it is computed in it, return it in it" if 0 < d.size[k] < 1e-6 else ""
         yield Finding(check, self.base.columns[k], self.base.index[d.first[k]].isoformat(), float(d.size[k]), say(k) + hint)
 
 # %% ../nbs/01a_audit.ipynb #72ed68fd
@@ -304,6 +304,8 @@ def scale(case: Case):
 def _streamed(answer, stream, case):
     "What a stream answered, in the order of the columns; its `columns` name a bare array."
     row = pd.Series(answer, getattr(stream, "columns", None), dtype=float)
+    if len(row) != len(case.base.columns) if row.index.dtype.kind == "i" else not row.index.isin(case.base.columns).any():
+        raise AuditError(f"the stream of {case.subject.name} answers {', '.join(map(str, row.index[:3])) or 'nothing'}, ...; expected {', '.join(case.base.columns[:3])}, ...")
     return (row.reindex(case.base.columns) if row.index.dtype.kind != "i" else row).to_numpy()
 
 @check
@@ -318,10 +320,11 @@ def parity(case: Case):
     yield from case.findings("parity", d, lambda j: f"{d.cells[j]} of {d.seen} rows computed from {k} bars differ from those of the whole history")
     if case.stream is None: return
     start = max(n//2, n-300)
-    try: stream = case.stream(case.candles[:start])
+    try:
+        stream = case.stream(case.candles[:start])
+        live.add(np.array([_streamed(stream.append(case.candles.iloc[t]), stream, case) for t in range(start, n)]), start)
     except NatronError: raise
-    except Exception as e: raise AuditError(f"the stream of {case.subject.name} raises {type(e).__name__} on a history of {start:,} bars: {e}") from e
-    for t in range(start, n): live.add(_streamed(stream.append(case.candles.iloc[t]), stream, case)[None], t)
+    except Exception as e: raise AuditError(f"the stream of {case.subject.name} raises {type(e).__name__}: {e}; expected a history -> object whose `append(candle)` gives a row") from e
     yield from case.findings("parity", live, lambda j: f"{live.cells[j]} of {live.seen} rows from the stream differ from the batch")
 
 # %% ../nbs/01a_audit.ipynb #c45ddcba
@@ -408,17 +411,24 @@ class Audit:
     def _repr_html_(self): return f"<p>{_headline(self)}</p>" + (self.table.to_html(index=False, float_format="{:.3g}".format, na_rep="") if self.findings else "")
 
 def _headline(a):
-    failed, columns = len({f.check for f in a.findings}), len({f.column for f in a.findings})
-    return f"{a.name}: {len(a.columns)} column{'s'*(len(a.columns) > 1)}, {len(a.checks)} checks on {a.bars:,} bars, " + (f"{failed} failed, in {columns} of them" if failed else "all passed")
+    failed, bad, n = len({f.check for f in a.findings}), len({f.column for f in a.findings}), len(a.columns)
+    said = f"{failed} of {len(a.checks)} checks failed, in {bad} of {n} column{'s'*(n > 1)}" if failed else f"{n} column{'s'*(n > 1)} passed {len(a.checks)} check{'s'*(len(a.checks) > 1)}"
+    return f"{a.name}: {said}, on {a.bars:,} bars"
+
+def _verdict(a):
+    "Which columns look ahead, and which cannot be judged because they never say the same twice."
+    of = lambda *checks: [c for c in a.columns if any(f.column == c and f.check in checks for f in a.findings)]
+    moody = of("repeatable"); ahead = [c for c in of("truncation", "garbled-future", "rewrites") if c not in moody]
+    return [f"{what}: {', '.join(names[:8])}" + (f" and {len(names)-8} more" if len(names) > 8 else "") for what, names in (("looks ahead", ahead), ("not repeatable, so that the rest says little", moody)) if names]
 
 def audit_text(a: Audit) -> str:
     "The audit for a terminal: every check, then every finding with its first bar."
     count = {c: len({f.column for f in a.findings if f.check == c}) for c in a.checks}
-    lines = [_headline(a), ""] + [f"  {c:15} {f'{count[c]} failed' if count[c] else 'passed':10} {what}" for c, what in a.checks.items()]
+    lines = [_headline(a), *_verdict(a), ""] + [f"  {c:15} {f'{count[c]} failed' if count[c] else 'passed':10} {what}" for c, what in a.checks.items()]
     wide = max([len(f.column) for f in a.findings], default=0)
     if a.findings: lines.append("")
     for f in (f for c in [*a.columns, "(candles)"] for f in a.findings if f.column == c):
-        lines.append(f"  {f.column:{wide}}  {f.check:15} {f.time[:16].replace('T', ' '):17} {f.text}" + (f" (up to {f.size:.2g} sd)" if np.isfinite(f.size) and f.size else ""))
+        lines.append(f"  {f.column:{wide}}  {f.check:15} {f.time[:16].replace('T', ' '):17} {f.text}" + (f" (up to {f.size:.2g} sd)" if np.isfinite(f.size) and f.size else " (a value comes or goes)" if np.isinf(f.size) else ""))
     return "\n".join(lines)
 
 # %% ../nbs/01a_audit.ipynb #18f61d66
@@ -433,6 +443,7 @@ def audit(function: Callable,                   # candles -> frame (or Series) o
           cuts: int = 80                        # places anywhere at which short pieces are cut; more find rarer leaks
          ) -> Audit:
     "Run the checks on a function of candles; raises `AuditError` where it cannot be audited."
+    checks = [checks] if isinstance(checks, str) else checks
     unknown = [c for c in checks or [] if c not in CHECKS]
     if unknown: raise AuditError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
     case = make_case(function, candles, horizon, context, stream, seed, name, cuts)
@@ -459,7 +470,8 @@ def lookup(target: str # module:name; dots lead on from there
     if not name: raise AuditError(f"{target!r}: expected module:function, such as natron.features:compute_features")
     if str(Path.cwd()) not in sys.path: sys.path.insert(0, str(Path.cwd()))
     try: found = importlib.import_module(module)
-    except ModuleNotFoundError as e: raise AuditError(f"{target}: there is no module {e.name!r} here or in this environment") from e
+    except ModuleNotFoundError as e: raise AuditError(f"{target}: there is no module {e.name!r} here or in this environment" + ("; leave out the .py" if module.endswith(".py") else "")) from e
+    except Exception as e: raise AuditError(f"{target}: importing {module} raises {type(e).__name__}: {e}") from e
     for part in name.split("."):
         if not hasattr(found, part): raise AuditError(f"{target}: {found.__name__ if inspect.ismodule(found) else type(found).__name__} has no {part!r}")
         found = getattr(found, part)

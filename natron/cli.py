@@ -214,8 +214,8 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC",
 @app.command()
 def audit(target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="What takes candles and returns a frame: a function, or a class with fit and transform.")],
           candles: Candles, tz: Zone = "UTC",
-          horizon: Annotated[int, typer.Option(min=0, help="Bars that it may look ahead: for labels.")] = 0,
-          context: Annotated[int, typer.Option(min=2, help="Bars that a live caller brings.")] = 512,
+          horizon: Annotated[int, typer.Option(min=0, help="Of labels: the bars that they look ahead; so many last rows must be empty.")] = 0,
+          context: Annotated[int, typer.Option(min=8, help="Bars that a live caller brings.")] = 512,
           check: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this check; repeatable.")] = None,
           cuts: Annotated[int, typer.Option(min=0, help="Places anywhere at which the candles are cut; more find rarer leaks.")] = 80,
           stream: Annotated[str | None, typer.Option(metavar="MODULE:CLASS", help="Its live form: made of a history, `append(candle)` gives the next row.")] = None,
@@ -234,6 +234,7 @@ def _spread(args):
     "Repeat `--candles` before every file that follows it."
     out, many = [], False
     for a in args:
+        many = many and (":" not in a or Path(a).exists())                     # module:function is no file
         if many and not a.startswith("-") and out[-1] != "--candles": out.append("--candles")
         if a.startswith("-"): many = a.partition("=")[0] == "--candles"
         out.append(a)

@@ -7,6 +7,7 @@ __all__ = ['price_lines', 'plot_features', 'Explorer', 'explore']
 
 # %% ../nbs/01d_explore.ipynb #eeac18da
 import ipywidgets as widgets, pandas as pd, plotly.graph_objects as go
+from IPython import get_ipython
 from IPython.display import display
 
 from .core import NatronError
@@ -20,22 +21,23 @@ _ABOVE = "bb_upper_20 kc_upper_20 dist_high_20 dist_high_50 vah_dist_20 vah_dist
 _BELOW = "bb_lower_20 kc_lower_20 dist_low_20 dist_low_50 poc_dist_20 poc_dist_50 val_dist_20 val_dist_50".split()  # (close - line) / close
 _IN_ATR = dict(swing_high_dist=1, swing_low_dist=-1, order_block_dist=-1)                                # sign*(line - close) / ATR14
 
-def price_lines(features: pd.DataFrame, # as `compute_features` gives them
+def price_lines(features: pd.DataFrame, # as `compute_features` gives them, or some of them; those in ATR need atr_14
                 candles: pd.DataFrame   # the candles that they were made of
-               ) -> pd.DataFrame: # (N,25) prices
+               ) -> pd.DataFrame: # (N,25) prices, or fewer
     "The features that are distances to a price, as that price."
-    close, atr = candles.close, features.atr_14*candles.close
-    lines = {k: close/(1 + features[k]) for k in _OF_LINE} | {k: close*(1 + features[k]) for k in _ABOVE} | {k: close*(1 - features[k]) for k in _BELOW}
-    return pd.DataFrame(lines | {k: close + sign*atr*features[k] for k, sign in _IN_ATR.items()})
+    close, there = candles.close, lambda names: [k for k in names if k in features]
+    lines = {k: close/(1 + features[k]) for k in there(_OF_LINE)} | {k: close*(1 + features[k]) for k in there(_ABOVE)} | {k: close*(1 - features[k]) for k in there(_BELOW)}
+    if "atr_14" in features: lines |= {k: close + _IN_ATR[k]*features.atr_14*close*features[k] for k in there(_IN_ATR)}
+    return pd.DataFrame(lines, candles.index)
 
 # %% ../nbs/01d_explore.ipynb #0d25e504
 def plot_features(candles: pd.DataFrame,                  # the bars to draw
-                  names: list[str],                       # features
-                  features: pd.DataFrame | None = None,   # computed on a longer history, by the same times; None: on these bars
+                  names: str | list[str],                 # features
+                  features: pd.DataFrame | None = None,   # computed on a longer history, or your own, by the candles' times; None: computed on these bars
                   title: str = ""
                  ) -> go.Figure:
     "Features over their candles: prices as lines, each of the others in a panel below; raises `NatronError` for a name that is no feature."
-    X = compute_features(candles) if features is None else features.loc[candles.index]
+    X, names = compute_features(candles) if features is None else features.loc[candles.index], [names] if isinstance(names, str) else names
     if unknown := [k for k in names if k not in X]: raise NatronError(f"there is no feature {unknown[0]!r}; `FEATURES` lists them")
     lines = price_lines(X, candles)
     own = [k for k in names if k not in lines]
@@ -75,6 +77,7 @@ class Explorer:
     def _draw(self, change=None):
         told = {f.name: f for f in FEATURES}
         self.formula.value = "<br>".join(f"<b>{k}</b> = {told[k].formula} ({told[k].lookback} bars)" for k in self.names.value)
+        if get_ipython() is None: return                                 # no notebook, nothing to draw in
         self.chart.clear_output(wait=True)
         with self.chart: display(self.figure)
 

@@ -36,7 +36,11 @@ class Feature:
     formula: str
 
 class Catalogue(list):
-    "Features in their order; a notebook shows them as a table."
+    "Features in their order, also by name; a notebook shows them as a table."
+    def __getitem__(self, k):
+        if not isinstance(k, str): return super().__getitem__(k)
+        if k not in (names := [f.name for f in self]): raise NatronError(f"there is no feature {k!r}" + (f"; did you mean {near[0]}?" if (near := difflib.get_close_matches(k, names, 1)) else ""))
+        return self[names.index(k)]
     def __repr__(self): return f"{len(self)} features in {len({f.group for f in self})} groups"
     def _repr_html_(self):
         head = "".join(f"<th>{k}</th>" for k in ("", "group", "feature", "lookback", "formula"))

@@ -114,6 +114,7 @@ def window_max(x: Tensor, # (...,N)
 # %% ../nbs/01b_indicators.ipynb #07172c38
 def _columns(candles, names):
     "The named columns as tensors of one shape, type and device, (...,N) each."
+    if isinstance(candles, Tensor): raise NatronError(f"expected candles with {', '.join(names)} by name, as a dictionary or a frame, got a tensor")
     if missing := [k for k in names if k not in candles]:
         raise NatronError(f"expected candles with {', '.join(names)}, missing: {', '.join(missing)}")
     out = [x if isinstance(x := candles[k], Tensor) else torch.tensor(np.asarray(x, np.float32 if getattr(x, "dtype", None) == np.float32 else float)) for k in names]
@@ -149,7 +150,7 @@ class Indicator:
 
     def __call__(self, candles # dict of (...,N) tensors, or a frame: high, low, close
                 ) -> dict[str, Tensor]:
-        "Values, NaN where there are none yet, and `buy` and `sell`, all (...,N)."
+        "Values, NaN where there are none yet and from a series' first hole on, and `buy` and `sell`, all (...,N)."
         columns = _columns(candles, self.columns)
         shape = columns[0].shape
         rows = [x.reshape(-1, shape[-1]) for x in columns]                       # (S,N)
@@ -297,7 +298,7 @@ def stack_candles(frames: list,                      # of frames with open, high
     for i, f in enumerate(frames):
         want = whole[n-len(f):]
         if f.index.equals(want): continue
-        raise NatronError(f"symbol {i} has no bar at {want.difference(f.index)[-1]}, a time of the longest; a hole needs a row of NaN")
+        raise NatronError(f"symbol {i} has no bar at {want.difference(f.index)[-1]}, a time of the longest; keep the times that all have (a row of NaN there would end the symbol)")
     for k in OHLCV:
         x = np.full((len(frames), n), np.nan)
         for row, f in zip(x, frames): row[n-len(f):] = f[k]

@@ -388,6 +388,7 @@ class FeatureStream:
         for x in (self._bars, self._times): x[..., :KEEP] = x[..., self._at-KEEP+1:self._at+1].copy()
         self._at = KEEP-1
 
+    def __repr__(self): return f"FeatureStream of {len(self):,} bars" + (f" up to {self.history.index[-1]:%Y-%m-%d %H:%M}" if len(self) else "")
     def __copy__(self): return copy.deepcopy(self)                                # two streams never share their bars
     def __len__(self): return int(self._state["n"][0])                            # bars seen
 
