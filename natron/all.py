@@ -22,5 +22,5 @@ from .serve import Predictor, load_predictor
 
 # %% ../nbs/10_all.ipynb #27cb6463
 __all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles", "simulate_candles",
-           "plot_candles", "FEATURES", "compute_context", "compute_features", "explore", "plot_features", "FeatureStream", "audit", "LabelGenerator", "prepare", "finetune", "make_bundle", "judge", "load_bundle",
-           "save_bundle", "Predictor", "load_predictor"]
+           "plot_candles", "FEATURES", "compute_context", "compute_features", "explore", "plot_features", "FeatureStream", "audit",
+           "LabelGenerator", "prepare", "finetune", "make_bundle", "judge", "load_bundle", "save_bundle", "Predictor", "load_predictor"]
