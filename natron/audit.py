@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'AuditError', 'Subject', 'spread', 'rounding', 'Differences', 'Finding', 'Case', 'check', 'make_case',
-           'truncation', 'garble', 'garbled_future', 'Replay', 'replay', 'rewrites', 'scale', 'parity', 'warm_up',
-           'finite', 'constant', 'duplicates', 'repeatable', 'memory', 'Audit', 'audit_text', 'audit', 'plot_rewrites',
-           'lookup', 'resolve']
+           'truncation', 'too_early', 'garble', 'garbled_future', 'Replay', 'replay', 'rewrites', 'scale', 'parity',
+           'warm_up', 'finite', 'constant', 'duplicates', 'repeatable', 'memory', 'Audit', 'audit_text', 'audit',
+           'plot_rewrites', 'lookup', 'resolve']
 
 # %% ../nbs/01a_audit.ipynb #2a2c0a90
 import importlib, inspect, json, numbers, sys
@@ -203,20 +203,28 @@ def _pieces(case, more=50):
         cuts -= set(near)
 
 # %% ../nbs/01a_audit.ipynb #9c468fb4
-@check
-def truncation(case: Case):
-    "Bars that come later are cut off; earlier readings stay."
-    d, early = (Differences(case.base, case.tolerance) for _ in range(2)); h = np.array(list(case.horizon.values()))
+def _cut_answers(case):
+    "For every cut: where its piece starts, what is said of the bars before the cut, and of the whole piece, (n,F) both."
     for start, stop, cuts in [(0, len(case.candles), _cuts(case)), *_pieces(case)]:
         whole = (case.base if stop-start == len(case.candles) else case.short(case.candles[start:stop])).to_numpy()
         for cut in cuts:
-            got = case.short(case.candles[start:cut])
-            if got is None: continue
-            got = got.to_numpy(); open_ = (np.arange(len(got))[:, None] >= len(got)-h) & ~np.isnan(got)
-            d.add(_past(case, got, whole), start, whole[:len(got)])
-            early.cells += open_.sum(0); early.first = np.minimum(early.first, np.where(open_.any(0), start + open_.argmax(0), len(case.base)))
+            if (got := case.short(case.candles[start:cut])) is not None: yield start, got.to_numpy(), whole
+
+@check
+def truncation(case: Case):
+    "Bars that come later are cut off; earlier readings stay."
+    d = Differences(case.base, case.tolerance)
+    for start, got, whole in _cut_answers(case): d.add(_past(case, got, whole), start, whole[:len(got)])
     yield from case.findings("truncation", d, lambda k: f"{d.cells[k]:,} of {d.seen:,} past readings change when the later bars are cut off")
-    yield from case.findings("truncation", early, lambda k: f"{early.cells[k]:,} answers are given before their horizon of {case.horizon[case.base.columns[k]]} bars has passed")
+
+@check
+def too_early(case: Case):
+    "Of what may look ahead, no answer is there before its horizon has passed."
+    h = np.array(list(case.horizon.values())); d = Differences(case.base, case.tolerance)
+    for start, got, _ in _cut_answers(case) if h.any() else ():
+        given = (np.arange(len(got))[:, None] >= len(got)-h) & ~np.isnan(got)
+        d.cells += given.sum(0); d.first = np.minimum(d.first, np.where(given.any(0), start + given.argmax(0), len(case.base)))
+    yield from case.findings("too-early", d, lambda k: f"{d.cells[k]:,} answers are given before their horizon of {case.horizon[case.base.columns[k]]} bars has passed; leave them empty")
 
 # %% ../nbs/01a_audit.ipynb #b3d35d1d
 def garble(candles: pd.DataFrame,

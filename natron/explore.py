@@ -75,8 +75,7 @@ class Explorer:
         self._draw()
 
     def _draw(self, change=None):
-        told = {f.name: f for f in FEATURES}
-        self.formula.value = "<br>".join(f"<b>{k}</b> = {told[k].formula} ({told[k].lookback} bars)" for k in self.names.value)
+        self.formula.value = "<br>".join(f"<b>{f.name}</b> = {f.formula} ({f.lookback} bars)" for f in map(FEATURES.__getitem__, self.names.value))
         if get_ipython() is None: return                                 # no notebook, nothing to draw in
         self.chart.clear_output(wait=True)
         with self.chart: display(self.figure)
