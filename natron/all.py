@@ -18,7 +18,7 @@ from .dataset import prepare
 from .finetune import finetune, make_bundle
 from .evaluate import judge
 from .bundle import load_bundle, save_bundle
-from .serve import Predictor, load_predictor
+from .predictor import Predictor, load_predictor
 
 # %% ../nbs/10_all.ipynb #27cb6463
 __all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles", "simulate_candles",

@@ -8,7 +8,7 @@ __all__ = ['FORMAT', 'MAX_BYTES', 'TENSORS', 'STATES', 'KINDS', 'MARK', 'TAIL', 
 
 # %% ../nbs/04b_bundle.ipynb #3ca82a4a
 import hashlib, io, json, pickle, zipfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
@@ -17,12 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 from .core import Config, ModelConfig, NatronError, atomic_write
 from .dataset import Scaler
 from .candles import bar_length
-from .features import feature_frame
+from .features import feature_array
 from .labels import LabelGenerator, Task
 from .model import Natron, build_model, count_parameters
 
 # %% ../nbs/04b_bundle.ipynb #c842a16e
-FORMAT = 1                 # changes when a reader of the old layout could not read the new one
+FORMAT = 2                 # changes when a reader of the old layout could not read the new one
 MAX_BYTES = 512 * 1024**2  # a larger file is refused before it is read
 
 class BundleError(NatronError):
@@ -47,11 +47,13 @@ class Bundle:
     settings: dict                  # the whole configuration
     label_state: dict               # what the label rules fitted
     rl_policy_state: dict | None = None
+    engines: dict[str, torch.Tensor] = field(default_factory=dict)  # the network for other engines, by engine: (bytes,) uint8
+    recorded: dict[str, torch.Tensor] = field(default_factory=dict) # some windows `x` (R,T,F) and `mask`, and the `logits.TASK` that torch gave for them
     format: int = FORMAT
     sha256: str = ""                # identity of the content; filled by saving
 
 # %% ../nbs/04b_bundle.ipynb #2f5928c0
-TENSORS, STATES = ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high"), ("model_state", "rl_policy_state")
+TENSORS, STATES = ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high"), ("model_state", "rl_policy_state", "engines", "recorded")
 
 def plain(v,        # any value
           name: str # where it stands, for the message
@@ -104,7 +106,7 @@ def _check_fields(c):
         if type(c[k]) is not kind: raise BundleError(f"{k} must be {kind.__name__}, got {type(c[k]).__name__}")
         plain(c[k], k)
     for k in STATES:
-        if k == "model_state" or c[k] is not None: _tensors(c[k], k)
+        if k != "rl_policy_state" or c[k] is not None: _tensors(c[k], k)
 
 # %% ../nbs/04b_bundle.ipynb #1e52cc6a
 def _parsed(what, f):
@@ -176,10 +178,22 @@ def _check_tensors(c):
     for k, t in want.items(): _check_tensor(f"model_state.{k}", got[k], t.shape, (t.dtype,))
     for k, t in (c["rl_policy_state"] or {}).items(): _check_tensor(f"rl_policy_state.{k}", t, t.shape, (t.dtype,))
 
+# %% ../nbs/04b_bundle.ipynb #4fcca4bc
+def _check_engines(c):
+    if odd := set(c["engines"]) - {"onnx", "int8"}: raise BundleError(f"engines.{sorted(odd)[0]} is no engine")
+    for k, t in c["engines"].items(): _check_tensor(f"engines.{k}", t, (t.numel(),), (torch.uint8,))
+    if not c["recorded"] and not c["engines"]: return
+    R, T, F = len(c["recorded"].get("x", ())), c["window_length"], len(c["feature_columns"])
+    if not R: raise BundleError("recorded.x is missing, and the engines could not be compared with the network")
+    want = dict(x=((R, T, F), torch.float16), mask=((R, T, F), torch.bool))
+    want |= {f"logits.{t.name}": ((R, t.n_out) if t.output == "multiclass" else (R,), torch.float32) for t in _tasks(c["tasks"])}
+    if odd := sorted(set(want) ^ set(c["recorded"])): raise BundleError(f"recorded.{odd[0]} is {'missing' if odd[0] in want else 'no part of a recording'}")
+    for k, (shape, dtype) in want.items(): _check_tensor(f"recorded.{k}", c["recorded"][k], shape, (dtype,))
+
 def check_contents(content: dict # the fields as they stand in the file
                   ) -> None:
     "Raise a `BundleError` that names the first field that is wrong."
-    for check in (_check_fields, _check_values, _check_tensors): check(content)
+    for check in (_check_fields, _check_values, _check_tensors, _check_engines): check(content)
     if content_digest(content) != content["sha256"]: raise BundleError("sha256 is not that of the content; the file was put together from parts of others")
 
 # %% ../nbs/04b_bundle.ipynb #4472198f
@@ -245,6 +259,11 @@ def model(self: Bundle) -> Natron:
     return net.eval()
 
 @patch
+def task_list(self: Bundle) -> list[Task]:
+    "What the model answers, in order."
+    return _tasks(self.tasks)
+
+@patch
 def label_generator(self: Bundle) -> LabelGenerator:
     "The label rules as they were fitted."
     return LabelGenerator.from_state(self.config.labels, self.label_state)
@@ -262,12 +281,18 @@ def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
         raise BundleError(f"these candles are {bar:g} minutes long, and the model was trained on {' and '.join(f'{m:g}' for m in trained)}; its answers would mean nothing")
 
 @patch
-def features(self: Bundle, candles: pd.DataFrame) -> pd.DataFrame: # (N,F) unscaled
-    "The columns of the model's window for these candles; raises `BundleError` if they lack one."
-    frame = feature_frame(candles, self.config.features)
-    missing = [c for c in self.feature_columns if c not in frame]
+def rows(self: Bundle, candles: pd.DataFrame) -> np.ndarray: # (N,F) float32, unscaled
+    "The rows of the model's window for these candles; raises `BundleError` if they lack a column."
+    names, x = feature_array(candles, self.config.features)
+    if list(names) == self.feature_columns: return x
+    missing = [c for c in self.feature_columns if c not in names]
     if missing: raise BundleError(f"the model was trained with the columns {missing}, which these candles do not have; bring them, or train with features.feature_columns: []")
-    return frame[self.feature_columns]
+    return x[:, [names.index(c) for c in self.feature_columns]]
+
+@patch
+def features(self: Bundle, candles: pd.DataFrame) -> pd.DataFrame: # (N,F) unscaled
+    "`rows` as a frame."
+    return pd.DataFrame(self.rows(candles), candles.index, self.feature_columns)
 
 @patch(as_prop=True)
 def config(self: Bundle) -> Config:

@@ -9,7 +9,7 @@ __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'STILL', 'MEMORY', 
            'total_z', 'volume', 'hammer_bars', 'price_pattern', 'returns', 'directional', 'trend_strength',
            'statistical', 'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
            'market_profile', 'compute_features', 'volatility_terciles', 'seasonal_mean', 'compute_context',
-           'feature_frame', 'lookbacks', 'context_bars']
+           'feature_array', 'feature_frame', 'lookbacks', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
 import difflib, math
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np, pandas as pd, talib
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
 from .core import ConfigError, FeaturesConfig, NatronError
@@ -92,9 +93,11 @@ class Bars:
     def __init__(self, candles: pd.DataFrame): # open, high, low, close, volume
         if missing := [k for k in OHLCV if k not in candles]:
             raise NatronError(f"expected candles with {' '.join(OHLCV)}, missing: {', '.join(missing)}; `read_candles` makes them")
-        if coarse := [k for k in OHLCV if candles[k].dtype in ("float32", "float16")]:
+        columns = [candles[k].to_numpy() for k in OHLCV]
+        if coarse := [k for k, x in zip(OHLCV, columns) if x.dtype in (np.float32, np.float16)]:
             raise NatronError(f"{coarse[0]}: expected float64, got {candles[coarse[0]].dtype}, in which equal prices cease to be equal; read the candles again")
-        self.o, self.h, self.l, self.c, self.v = (np.array(candles[k], float) for k in OHLCV)
+        self.o, self.h, self.l, self.c, self.v = (np.array(x, float) for x in columns)
+        self.times = candles.index
         self.range, self.floor, self.typical = self.h - self.l, TINY*self.c, (self.h + self.l + self.c)/3
         with np.errstate(all="ignore"):
             self.before, self.log = lag(self.c, 1), np.log(self.c)
@@ -473,14 +476,14 @@ def market_profile(b: Bars) -> dict:
 WARMUP, CONTEXT = 400, 512  # bars until each of the hundred is there; candles to bring for a window of 96 rows
 PIECE, BEFORE = 32_768, 1024  # bars that are computed at once, and those that are brought along to warm up
 
-def _frame(features, parts, candles):
-    "float32 columns in the order of `features`, from a function of candles to dicts of arrays; NaN before each one's lookback."
+def _array(features, parts, candles):
+    "float32 columns (N,F) in the order of `features`, from a function of bars to dicts of arrays; NaN before each one's lookback."
     at = {f.name: i for i, f in enumerate(features)}
     out = np.empty((len(at), len(candles)), np.float32)                                        # (F,N)
     def fill(start):
         known, names = min(start, BEFORE), []
         with np.errstate(all="ignore"):
-            for part in parts(candles.iloc[start-known:start+PIECE]):
+            for part in parts(Bars(candles.iloc[start-known:start+PIECE])):
                 for name, x in part.items(): out[at[name], start:start+PIECE] = x[known:]
                 names += part
         assert len(names) == len(at)
@@ -489,11 +492,11 @@ def _frame(features, parts, candles):
     else:
         with ThreadPoolExecutor(get_num_threads()) as pool: list(pool.map(fill, starts))
     for f, x in zip(features, out): x[:f.lookback-1] = np.nan
-    return pd.DataFrame(out.T, candles.index, list(at), copy=False)
+    return out.T
 
-def _groups(candles):
-    bars = Bars(candles)
-    return (group(bars) for group in GROUPS)
+def _frame(features, parts, candles): return pd.DataFrame(_array(features, parts, candles), candles.index, [f.name for f in features], copy=False)
+
+def _groups(b): return (group(b) for group in GROUPS)
 
 def compute_features(candles: pd.DataFrame # open, high, low, close, volume
                     ) -> pd.DataFrame:
@@ -506,7 +509,9 @@ VOL_HORIZON = 12  # bars over which a volatility is measured and forecast
 def volatility_terciles(candles: pd.DataFrame # open, high, low, close, volume
                        ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Garman-Klass volatility of the last 12 bars, and its lower and upper tercile among its last 400 values, each (N,)."
-    b = Bars(candles)
+    return _terciles(Bars(candles))
+
+def _terciles(b):
     v = np.sqrt(rolling_mean(gk_var(b.o, b.h, b.l, b.c), VOL_HORIZON))
     low, high = rolling_quantile(v, 400, [1/3, 2/3]).T
     return v, low, high
@@ -565,9 +570,10 @@ CONTEXT_FEATURES += [Feature(name, "Context", *entry) for name, entry in dict(
     vol_low_400=(VOL_HORIZON+399, "log of the lower tercile of 400 12-bar volatilities, less log of the current one"),
     vol_high_400=(VOL_HORIZON+399, "log of the upper tercile of 400 12-bar volatilities, less log of the current one")).items()]
 
-def _context(candles):
-    b, (v, low, high) = Bars(candles), volatility_terciles(candles)
-    t = np.array((candles.index - pd.Timestamp(0, tz=candles.index.tz)).total_seconds())
+def _context(b):
+    if not isinstance(b.times, pd.DatetimeIndex): raise NatronError(f"expected candles by time, got an index of {b.times.dtype}; `read_candles` makes one")
+    v, low, high = _terciles(b)
+    t = b.times.as_unit("ns").asi8/1e9
     gk, step = gk_var(b.o, b.h, b.l, b.c), rolling_quantile(t - lag(t, 1), 240, [0.5])[:, 0]
     season = seasonal_mean(gk, t, step, VOL_HORIZON, 240)
     columns = _clock(t) | {f"log_gk_{n}": _log_vol(np.sqrt(rolling_mean(gk, n))) for n in (1, 6, 24, 120, 240)}
@@ -576,7 +582,6 @@ def _context(candles):
 def compute_context(candles: pd.DataFrame # open, high, low, close, volume by `time`
                    ) -> pd.DataFrame:
     "Clock, scale and thresholds: the columns of `CONTEXT_FEATURES`, (N,12) float32."
-    if not isinstance(candles.index, pd.DatetimeIndex): raise NatronError(f"expected candles by time, got an index of {candles.index.dtype}; `read_candles` makes one")
     return _frame(CONTEXT_FEATURES, _context, candles)
 
 # %% ../nbs/01_features.ipynb #951dc031
@@ -584,7 +589,7 @@ _NEEDS = {f.name: f.lookback for f in FEATURES + CONTEXT_FEATURES}
 
 def _extras(candles, wanted):
     "The user's own columns that join, or a `ConfigError` that names the one that cannot."
-    own = [k for k in candles.select_dtypes("number") if k not in OHLCV]
+    own = [k for k, kind in candles.dtypes.items() if k not in OHLCV and is_numeric_dtype(kind) and not is_bool_dtype(kind)]
     names = own if wanted == "auto" else list(wanted)
     for k in names:
         if k in _NEEDS: raise ConfigError(f"feature_columns: {k!r} is the name of a feature; rename the column")
@@ -593,13 +598,23 @@ def _extras(candles, wanted):
         if k not in own: raise ConfigError(f"feature_columns: {k!r} is no numeric column of these candles; {hint}")
     return names
 
+def _both(b): yield from _groups(b); yield from _context(b)
+
+def feature_array(candles: pd.DataFrame,                 # as for `feature_frame`
+                  cfg: FeaturesConfig = FeaturesConfig()
+                 ) -> tuple[tuple[str, ...], np.ndarray]: # names (F,), values (N,F) float32
+    "The columns of `feature_frame` without a frame, for whoever has to be quick."
+    own = _extras(candles, cfg.feature_columns)
+    features, parts = (FEATURES + CONTEXT_FEATURES, _both) if cfg.context else (FEATURES, _groups)
+    x = _array(features, parts, candles)
+    return (*(f.name for f in features), *own), np.hstack([x, candles[own].to_numpy(np.float32)]) if own else x
+
 def feature_frame(candles: pd.DataFrame,                 # open, high, low, close, volume by `time`, and columns of the user's own
                   cfg: FeaturesConfig = FeaturesConfig() # whether context joins, and which own columns
                  ) -> pd.DataFrame:
     "All the columns that a model sees, float32: the features, the context, the user's own."
-    own = _extras(candles, cfg.feature_columns)
-    parts = [compute_features(candles)] + [compute_context(candles)]*cfg.context + [candles[own].astype(np.float32)]*bool(own)
-    return pd.concat(parts, axis=1)
+    names, x = feature_array(candles, cfg)
+    return pd.DataFrame(x, candles.index, list(names), copy=False)
 
 # %% ../nbs/01_features.ipynb #2e03a6c5
 def lookbacks(columns: list[str] # names of columns of a feature frame

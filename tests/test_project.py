@@ -66,7 +66,7 @@ def test_configurations_load():
 
 def test_constraints_pin_what_is_required():
     cfg = ConfigParser(delimiters=["="]); cfg.read(root/"settings.ini")
-    norm = lambda s: re.split(r"[=<>\[]", s)[0].lower().replace("_", "-")
+    norm = lambda s: re.split(r"[=<>\[;]", s)[0].lower().replace("_", "-")
     pinned = {norm(l) for l in (root/"constraints.txt").read_text().splitlines() if "==" in l}
     for r in (cfg["DEFAULT"]["requirements"] + " " + cfg["DEFAULT"]["dev_requirements"]).split(): assert norm(r) in pinned, f"{r} is not pinned"
     assert "torch==2.13.0\n" in (root/"constraints.txt").read_text()
