@@ -7,16 +7,17 @@ __all__ = ['log', 'Prob', 'Info', 'Health', 'OPEN', 'LOCAL', 'MAX_SERIES', 'LIMI
            'prediction_type', 'Problem', 'Guard', 'create_app', 'TimedProtocol', 'RestServer']
 
 # %% ../nbs/08_serve.ipynb #a036a1b1
-import asyncio, io, logging, time
+import asyncio, io, json, logging, time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
-import anyio, pandas as pd, uvicorn
+import anyio, orjson, pandas as pd, uvicorn
 from fastcore.basics import patch
 from fastapi import Body, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field
@@ -142,6 +143,19 @@ def _add_errors(app):
     @app.exception_handler(Exception)
     async def unknown(request, e): return _problem(500, "the server failed; its log says why")
 
+# %% ../nbs/08_serve.ipynb #5bf3df23
+class _Request(Request):
+    async def json(self):
+        body = await self.body()
+        try: return orjson.loads(body)
+        except orjson.JSONDecodeError: return json.loads(body)
+
+class _Route(APIRoute):
+    def get_route_handler(self):
+        handle = super().get_route_handler()
+        async def handler(request): return await handle(_Request(request.scope, request.receive))
+        return handler
+
 # %% ../nbs/08_serve.ipynb #ae56ba64
 def _add_status(app, service, token, refused):
     "What the server says of itself."
@@ -182,6 +196,7 @@ def create_app(service: Service, gate: Gate | None = None # who may call; withou
     asked = refused | _errors(408, 413, 422, 429, 500, 503)
     app = FastAPI(title="Natron", version=natron.__version__, docs_url=None, redoc_url=None,
                   description="Calibrated predictions for the last of the candles that are sent. " + ("Every route but /health wants the token." if gate.token else "It answers this machine only."))
+    app.router.route_class = _Route
     _add_errors(app); _add_status(app, service, token, refused)
     One = wire.form("PredictRequest", candles=wire.Candles)
     Many = wire.form("BatchRequest", series=Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], wire.Candles], Field(min_length=1, max_length=MAX_SERIES, description="candles by name")])

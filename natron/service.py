@@ -8,7 +8,7 @@ __all__ = ['log', 'QUEUE', 'BATCH', 'DEADLINE', 'RATE', 'DRAIN', 'SWITCH', 'Metr
            'run_servers', 'in_background']
 
 # %% ../nbs/07c_service.ipynb #3cfa1763
-import asyncio, collections, hmac, ipaddress, logging, math, signal, socket, ssl, sys, threading, time
+import asyncio, collections, gc, hmac, ipaddress, logging, math, signal, socket, ssl, sys, threading, time
 from contextlib import contextmanager
 from concurrent.futures import Future
 from pathlib import Path
@@ -384,7 +384,7 @@ def run_servers(service: Service, *servers) -> None:
         for s in (signal.SIGTERM, signal.SIGINT): signal.signal(s, lambda *a: loop.call_soon_threadsafe(stop.set))
         await _work(servers, stop)
     _many_files()
-    sys.setswitchinterval(SWITCH)
+    sys.setswitchinterval(SWITCH); gc.collect(); gc.freeze()                 # the libraries' own objects need not be looked through again and again
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner: runner.run(main())
     finally: service.stop(1.)

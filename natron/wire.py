@@ -7,7 +7,8 @@ __all__ = ['MAX_CANDLES', 'Time', 'Price', 'Volume', 'Own', 'STRICT', 'candle_ty
            'Wire', 'read']
 
 # %% ../nbs/07b_wire.ipynb #349ce303
-from typing import Annotated, Any, Literal, NotRequired
+from operator import itemgetter
+from typing import Annotated, Any
 
 import numpy as np, pandas as pd
 from pydantic import ConfigDict, FailFast, Field, TypeAdapter, ValidationError
@@ -18,8 +19,8 @@ from .candles import OHLCV, RULES, CandleError, check_candles
 # %% ../nbs/07b_wire.ipynb #f0d73d51
 MAX_CANDLES = 4096         # in one request
 
-_ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$"
-Time = Annotated[Annotated[str, Field(pattern=_ISO)] | Annotated[int, Field(gt=0, lt=10_000_000_000)],
+_ISO = r"^(19[7-9]\d|2[01]\d\d)-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$"
+Time = Annotated[Annotated[str, Field(pattern=_ISO)] | Annotated[int, Field(gt=0, lt=7_258_118_400)],
                  Field(description="ISO 8601 (UTC unless it states an offset), or whole seconds since 1970", examples=["2026-01-05T13:00:00Z"])]
 Price = Annotated[float, Field(gt=0, lt=1e15, examples=[1.0853])]
 Volume = Annotated[float, Field(ge=0, lt=1e18, examples=[1250])]
@@ -70,7 +71,7 @@ def candle_frame(rows: list[dict],          # candles of the right form
                 ) -> pd.DataFrame:
     "Checked candles by UTC time; raises `WireError` with the field and row of the first fault."
     columns = [*OHLCV, *own]
-    x = np.array([[r[k] for k in columns] for r in rows])                                # (N,5+)
+    x = np.array(list(map(itemgetter(*columns), rows)), float)                           # (N,5+)
     frame = pd.DataFrame(x, _times([r["time"] for r in rows], offset, at).rename("time"), columns)
     try: return check_candles(frame)
     except CandleError as e:
