@@ -276,8 +276,8 @@ def scaler(self: Bundle) -> Scaler:
 @patch
 def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
     "Raise a `BundleError` if these candles are of another length than those that the model was trained on."
-    trained, bar = sorted({s["bar_seconds"]/60 for s in self.fit_span["series"].values()}), bar_length(candles).total_seconds()/60
-    if trained and bar not in trained:
+    trained = sorted({s["bar_seconds"]/60 for s in self.fit_span["series"].values()})
+    if (bar := bar_length(candles).total_seconds()/60) not in trained and trained:
         raise BundleError(f"these candles are {bar:g} minutes long, and the model was trained on {' and '.join(f'{m:g}' for m in trained)}; its answers would mean nothing")
 
 @patch
@@ -297,7 +297,8 @@ def features(self: Bundle, candles: pd.DataFrame) -> pd.DataFrame: # (N,F) unsca
 @patch(as_prop=True)
 def config(self: Bundle) -> Config:
     "The configuration of the run."
-    return Config(**self.settings)
+    if "_config" not in vars(self): self._config = Config(**self.settings)
+    return self._config
 
 # %% ../nbs/04b_bundle.ipynb #21b717b2
 @patch

@@ -332,7 +332,9 @@ def bar_length(candles: pd.DataFrame # OHLCV by UTC `time`, two candles at least
               ) -> pd.Timedelta:
     "The commonest step between neighbouring candles; the shortest of them where several are as common."
     if len(candles) < 2: raise CandleError(f"the length of a bar needs two candles, got {len(candles)}", "empty")
-    steps, counts = np.unique(np.diff(candles.index.as_unit("ns").asi8), return_counts=True)
+    step = np.diff(candles.index.as_unit("ns").asi8)
+    if (step == step[0]).mean() > 0.5: return pd.Timedelta(int(step[0]), "ns")             # no other can be commoner
+    steps, counts = np.unique(step, return_counts=True)
     return pd.Timedelta(int(steps[counts.argmax()]), "ns")
 
 def find_gaps(candles: pd.DataFrame # OHLCV by UTC `time`

@@ -483,7 +483,7 @@ def _array(features, parts, candles):
     def fill(start):
         known, names = min(start, BEFORE), []
         with np.errstate(all="ignore"):
-            for part in parts(Bars(candles.iloc[start-known:start+PIECE])):
+            for part in parts(Bars(candles.iloc[start-known:start+PIECE] if len(candles) > PIECE else candles)):
                 for name, x in part.items(): out[at[name], start:start+PIECE] = x[known:]
                 names += part
         assert len(names) == len(at)
@@ -589,7 +589,7 @@ _NEEDS = {f.name: f.lookback for f in FEATURES + CONTEXT_FEATURES}
 
 def _extras(candles, wanted):
     "The user's own columns that join, or a `ConfigError` that names the one that cannot."
-    own = [k for k, kind in candles.dtypes.items() if k not in OHLCV and is_numeric_dtype(kind) and not is_bool_dtype(kind)]
+    own = [] if candles.shape[1] == 5 else [k for k, kind in candles.dtypes.items() if k not in OHLCV and is_numeric_dtype(kind) and not is_bool_dtype(kind)]
     names = own if wanted == "auto" else list(wanted)
     for k in names:
         if k in _NEEDS: raise ConfigError(f"feature_columns: {k!r} is the name of a feature; rename the column")

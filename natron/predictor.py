@@ -61,7 +61,7 @@ def window(self: Predictor, candles: pd.DataFrame # checked, 96 to 4,096 of them
     n = len(candles)
     if not self.window_length <= n <= MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window_length} to {MAX_CANDLES:,} candles, got {n:,}", "length")
-    rows = self.bundle.rows(candles.iloc[-self.context:])[-self.window_length:]          # (T,F)
+    rows = self.bundle.rows(candles.iloc[-self.context:] if n > self.context else candles)[-self.window_length:]          # (T,F)
     return Window(*self.scaler.transform(rows), candles.index[-1], min(n, self.context))
 
 # %% ../nbs/07a_predictor.ipynb #789ee866
@@ -76,23 +76,22 @@ def probabilities(self: Predictor, windows: Sequence[Window]
     return out
 
 # %% ../nbs/07a_predictor.ipynb #7fbf03a4
-def _number(x): return round(float(x), 6)
-
 def _said(task, p):
-    if not task.classes: return {task.name: _number(p[0])}
-    if task.output == "binary": return {f"{task.name}_prob": _number(p[1])}
-    return {task.name: task.classes[int(p.argmax())], f"{task.name}_probs": dict(zip(task.classes, map(_number, p)))}
+    "One task's part of the answer."
+    if not task.classes: return {task.name: round(p[0], 6)}
+    if task.output == "binary": return {f"{task.name}_prob": round(p[1], 6)}
+    return {task.name: task.classes[p.index(max(p))], f"{task.name}_probs": {c: round(x, 6) for c, x in zip(task.classes, p)}}
 
 @patch
 def answers(self: Predictor, windows: Sequence[Window]) -> list[dict]:
     "The dictionary for each window."
-    probs = self.probabilities(windows)
+    probs = {k: p.tolist() for k, p in self.probabilities(windows).items()}
     asked = [t for t in self.tasks if t.classes]
     asked = [t for t in asked if t.kind == "forecast"] or asked
     out = []
     for i, w in enumerate(windows):
         said = {k: v for t in self.tasks for k, v in _said(t, probs[t.name][i]).items()}
-        confidence = _number(np.mean([probs[t.name][i].max() for t in asked])) if asked else None
+        confidence = round(sum(max(probs[t.name][i]) for t in asked)/len(asked), 6) if asked else None
         out.append(said | dict(confidence=confidence, timestamp=w.time.isoformat(), warmup=dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context)))
     return out
 

@@ -134,7 +134,11 @@ def _run(self: Service):
             batch = [self.jobs.popleft() for _ in range(min(BATCH, len(self.jobs)))]
         if not batch and not taking: return                                  # closed, and nothing left
         if taking: self._take_over(*taking)
-        self._serve([j for j in batch if self._wanted(j)])
+        batch = [j for j in batch if self._wanted(j)]
+        try: self._serve(batch)
+        except Exception:
+            fault = self._fault()
+            for j in batch: j.future.done() or j.future.set_exception(fault)
 
 @patch
 def _wanted(self: Service, job):
@@ -154,8 +158,7 @@ def _serve(self: Service, jobs):
         except NatronError as e: j.future.set_exception(e)
         except Exception: j.future.set_exception(self._fault())
     asking = [j for j in jobs if j.window is not None]
-    try: answers = self.predictor.answers([j.window for j in asking]) if asking else []
-    except Exception: answers = [self._fault()]*len(asking)
+    answers = self.predictor.answers([j.window for j in asking]) if asking else []
     if asking: self.metrics.batch.observe(len(asking))
     for j in jobs:
         if not j.future.done(): self._finish(j, answers.pop(0) if j.window is not None else None)
@@ -172,7 +175,6 @@ def _prepare(self: Service, job):
 
 @patch
 def _finish(self: Service, job, answer):
-    if isinstance(answer, Exception): job.future.set_exception(answer); return
     if answer: self.metrics.predicted(answer)
     if self.recorder: self.recorder.write(job.kind, job.args, answer)
     job.future.set_result(answer)
@@ -183,15 +185,20 @@ def _finish(self: Service, job, answer):
 @patch
 def swap(self: Service, predictor: Predictor) -> Future: # done when the new model answers
     "Put another model in place; raises `NatronError` if it does not take the same requests."
-    ours, theirs = ((p.window_length, p.own) for p in (self.predictor, predictor))
-    if ours != theirs: raise NatronError(f"the new model reads {theirs[0]} bars and the columns {theirs[1]}, the server's {ours[0]} and {ours[1]}; restart the server with it")
+    ours, theirs = ({"window": p.window_length, "own columns": p.own, "tasks": [(t.name, *t.classes) for t in p.tasks]} for p in (self.predictor, predictor))
+    for k, v in theirs.items():
+        if v != ours[k]: raise NatronError(f"the new model has other {k} than the server's ({v}, not {ours[k]}); restart the server with it")
     predictor.warm_up(); done = Future()
-    with self.ready: self.next = (predictor, done); self.ready.notify()
+    with self.ready:
+        if self.next: self.next[1].cancel()                                  # one that is newer has come
+        self.next = (predictor, done); self.ready.notify()
     return done
 
 @patch
 def _take_over(self: Service, predictor, done):
-    predictor.adopt(self.predictor); self.predictor = predictor
+    try: predictor.adopt(self.predictor)
+    except Exception: done.set_exception(self._fault()); return
+    self.predictor = predictor
     self.metrics.swaps.labels("done").inc(); self._show_model()
     if self.recorder: self.recorder.begin(predictor, "swap")
     log.info("model", extra=dict(model=predictor.bundle.sha256, engine=predictor.engine.name))
@@ -214,9 +221,9 @@ def watch(self: Service, path: str | Path, device: str = "auto", engine: str = "
             if (now := _stamp(path)) in (seen, None): continue
             seen = now
             try: self.swap(load_predictor(path, device, engine))
-            except NatronError as e:
+            except Exception as e:
                 self.metrics.swaps.labels("refused").inc()
-                log.error("model refused", extra=dict(reason=str(e)))
+                log.error("model refused", exc_info=not isinstance(e, NatronError), extra=dict(reason=str(e)))
     t = threading.Thread(target=look, name="natron-watch", daemon=True); t.start()
     return t
 
@@ -335,7 +342,7 @@ def info(self: Service) -> dict:
     b, p = self.predictor.bundle, self.predictor
     tasks = [dict(name=t.name, classes=list(t.classes), kind=t.kind, horizon=t.horizon) for t in p.tasks]
     return dict(version=natron.__version__, model=b.sha256, engine=p.engine.name, difference=p.difference, tasks=tasks, window=p.window_length, context=p.context,
-                own_columns=p.own, bar_seconds=sorted({s["bar_seconds"] for s in b.fit_span["series"].values()}), fitted=b.fit_span["train"], validated=b.fit_span["validation"], symbols=sorted(p.live))
+                own_columns=p.own, bar_seconds=sorted({s["bar_seconds"] for s in b.fit_span["series"].values()}), fitted=b.fit_span["train"], validated=b.fit_span["validation"], symbols=sorted(list(p.live)))
 
 @patch
 def health(self: Service) -> dict:
