@@ -172,6 +172,8 @@ def _csv_candles(body, tz):
     "The last candles of a text file."
     try: text = body.decode("utf-8-sig")
     except UnicodeDecodeError as e: raise WireError(f"expected text in UTF-8, got another byte at position {e.start}; compressed and parquet files are not taken here", "body") from e
+    longest = max(map(len, text.splitlines()), default=0)
+    if longest > 2_000: raise WireError(f"a line has {longest:,} characters, which no candle does", "body")   # a million columns would take gigabytes
     return read_candles(io.StringIO(text), tz=tz).iloc[-MAX_CANDLES:]
 
 # %% ../nbs/08_serve.ipynb #49fe7912
@@ -194,7 +196,7 @@ def create_app(service: Service, gate: Gate | None = None # who may call; withou
     Prediction, token = prediction_type(service.predictor.tasks), [Depends(HTTPBearer(auto_error=False))] if gate.token else []
     refused = _errors(*((401,) if gate.token else ()), 403)
     asked = refused | _errors(408, 413, 422, 429, 500, 503)
-    app = FastAPI(title="Natron", version=natron.__version__, docs_url=None, redoc_url=None,
+    app = FastAPI(title="Natron", version=natron.__version__, docs_url=None, redoc_url=None, telemetry=dict(tracing=False, metrics=False, logs=False),
                   description="Calibrated predictions for the last of the candles that are sent. " + ("Every route but /health wants the token." if gate.token else "It answers this machine only."))
     app.router.route_class = _Route
     _add_errors(app); _add_status(app, service, token, refused)
@@ -230,7 +232,7 @@ def _raw(status, reason, message, extra=b""):
 
 class TimedProtocol(HttpToolsProtocol):
     "uvicorn's protocol, with an end to waiting."
-    timer, head, further, refused = None, 0, False, False
+    timer, unread, running, head, further, refused = None, None, None, 0, False, False
 
     def connection_made(self, transport):
         super().connection_made(transport)
@@ -239,7 +241,17 @@ class TimedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc):
         self._disarm()
+        if self.unread: self.unread.cancel()
+        self._gone()
         super().connection_lost(exc)
+
+    def pause_writing(self):
+        self.unread = self.loop.call_later(ARRIVE, self._cut)                # for whoever does not read what he asked for
+        super().pause_writing()
+
+    def resume_writing(self):
+        if self.unread: self.unread.cancel(); self.unread = None
+        super().resume_writing()
 
     def _arm(self):
         if not self.timer: self.timer = self.loop.call_later(ARRIVE, self._expired)
@@ -250,7 +262,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self):
         self.transport.close()
-        self.loop.call_later(ARRIVE, self.transport.abort)                   # for whoever has not read his answer
+        self.loop.call_later(ARRIVE, self._cut)                              # for whoever has not read his answer
 
     def _close(self, said):
         "Say why, and close; what still comes for a moment is thrown away, as closing with bytes unread would take back what was said."
@@ -263,7 +275,18 @@ class TimedProtocol(HttpToolsProtocol):
     def _expired(self):
         self.timer = None
         self._close(_raw(408, b"Request Timeout", f"the request was not whole after {ARRIVE:g} seconds"))
-        self.loop.call_later(2*LINGER, self.transport.abort)                 # for whoever does not read either
+        self.loop.call_later(2*LINGER, self._cut)                            # for whoever does not read either
+
+    def _cut(self):
+        self._gone(); self.transport.abort()
+
+    def _start_asgi_task(self, cycle, app):
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _gone(self):
+        "Nobody hears the answer that is being given; uvicorn would know it of the newest request only."
+        if self.running: self.running.disconnected = True
 
 # %% ../nbs/08_serve.ipynb #9509ca4b
 @patch
