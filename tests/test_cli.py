@@ -1,13 +1,13 @@
 "The `natron` command on real files: the demonstration from end to end, and everything that can be given wrongly."
-import json, re, shutil, subprocess, sys, time
+import json, os, re, shutil, subprocess, sys, time
 from pathlib import Path
 import pandas as pd, pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 from natron.cli import app
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
-pytestmark = pytest.mark.xdist_group("cli")
 quick = ["--set", "train.epochs=2", "--set", "evaluate.lightgbm=false", "--set", "evaluate.resamples=200"]
 
 
@@ -41,20 +41,24 @@ def test_there_are_leaks_and_a_control(): assert len(planted) == 13 and "control
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    "A short demonstration run."
-    cwd = tmp_path_factory.mktemp("demo")
-    return cwd, natron("demo", *quick, cwd=cwd)
+    "A short demonstration run, made by the first worker that needs it."
+    base = tmp_path_factory.getbasetemp()
+    cwd = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)/"natron-demo"
+    cwd.mkdir(exist_ok=True)
+    with FileLock(cwd/"lock"):
+        if not (cwd/"runs/demo/manifest.json").exists(): (cwd/"out").write_text(natron("demo", *quick, cwd=cwd).stdout)
+    return cwd, (cwd/"out").read_text()
 
 
 @pytest.mark.slow
 def test_demo_leaves_a_whole_run(run):
-    cwd, r = run
+    cwd, told = run
     folder = cwd/"runs/demo"
     for f in ("train.ipynb", "config.yaml", "metrics.json", "manifest.json", "report.html", "natron_v2.pt", "scores.txt"): assert (folder/f).stat().st_size
     m = json.loads((folder/"manifest.json").read_text())
     assert {"versions", "seed", "data_hash", "fit_span"} <= set(m)
-    for word in ("volatility", "direction", "majority", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in r.stdout, word
-    prediction = json.loads(r.stdout[r.stdout.index("\n{"):])
+    for word in ("volatility", "direction", "majority", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in told, word
+    prediction = json.loads(told[told.index("\n{"):])
     assert prediction == json.loads(natron("predict", "--json", "--model", folder/"natron_v2.pt", "--candles", sample, cwd=cwd).stdout)
 
 

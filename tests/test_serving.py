@@ -12,7 +12,7 @@ from natron.predictor import load_predictor
 
 root = Path(__file__).resolve().parent.parent
 natron = str(Path(sys.executable).parent/"natron")
-pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 candles = sample_candles()
 recent = candles.iloc[-512:]
 rows = [dict(time=t.isoformat(), **r) for t, r in recent.iterrows()]
