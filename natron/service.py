@@ -255,10 +255,10 @@ def check_bind(host: str, token: str | None) -> None:
 
 # %% ../nbs/07c_service.ipynb #a4c9a7b4
 def log_json(stream=None, level: int = logging.INFO) -> logging.Handler: # standard error without a stream
-    "Send Natron's log to a stream as JSON lines."
+    "Send Natron's log, and the warnings of the libraries below it, to a stream as JSON lines."
     h = logging.StreamHandler(stream)
     h.setFormatter(JsonFormatter("%(levelname)s %(message)s", rename_fields=dict(levelname="level", message="event"), timestamp="time"))
-    log.handlers, log.propagate = [h], False
+    logging.getLogger().handlers = [h]
     log.setLevel(level)
     return h
 
