@@ -246,7 +246,7 @@ def slow_http(scene):
 
 
 CODES, LAST = {"bad_json", "bad_type", "invalid", "busy"}, {"line_too_long", "not_http"}     # of errors that a fuzzed line may cause; that end a connection
-NOTHING, CLOSES, LINE = object(), object(), 1_500_000
+NOTHING, CLOSES, LINE, WEB = object(), object(), 1_500_000, b"GET / HTTP/1.1"
 NUMBERS = ["NaN", "-Infinity", "1e400", "-1e308", "5e-324", "1e-400", "-0", "0", "-1", "1.5", "true", str(2**31), str(2**53+1), str(2**63), str(2**64), "9"*400, "1e15",
            "9999999999", "9223372036", "9223372037", "-9223372037", "7258118399", "01", "0x10", "1_000", "+1"]
 TEXTS = ['""', "null", "[]", "{}", '"N"', '"9999-12-31T23:59:59Z"', '"0001-01-01"', '"2262-04-11T23:47:17Z"', '"2199-12-31T23:59:59-23:59"',
@@ -296,7 +296,7 @@ class Fuzzer:
         "The next `n` lines, or a few more."
         out = []
         while len(out) < n:
-            if self.rng.random() < 2e-5: out += [b'{"type":"ping","data":"' + b"x"*self.rng.choice([LINE-100, LINE, LINE+200_000]) + b'"}', b"GET / HTTP/1.1"]
+            if self.rng.random() < 2e-5: out += [b'{"type":"ping","data":"' + b"x"*self.rng.choice([LINE-100, LINE, LINE+200_000]) + b'"}', WEB]
             else: out += self.rng.choice(self.ways)().split(b"\n")
         return out
 
@@ -358,6 +358,7 @@ class Talk:
 
     def send(self, lines):
         "Send lines up to the first that ends the connection; returns the rest."
+        if lines[0] == WEB: self.close()
         if not self.sock: self.open()
         self.asked, self.end = [], None
         for i, line in enumerate(lines):
