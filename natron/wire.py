@@ -7,6 +7,7 @@ __all__ = ['MAX_CANDLES', 'Time', 'Price', 'Volume', 'Own', 'STRICT', 'candle_ty
            'Wire', 'read']
 
 # %% ../nbs/07b_wire.ipynb #349ce303
+from functools import lru_cache
 from operator import itemgetter
 from typing import Annotated, Any
 
@@ -53,14 +54,25 @@ def explain(errors: list[dict] # as pydantic lists them
     return WireError(words, ".".join(map(str, loc)) or None, next((o for o in loc if isinstance(o, int)), None))
 
 # %% ../nbs/07b_wire.ipynb #79c9b8dd
+def _plain_utc(given):
+    "Times that all end in Z or all in +00:00, as numpy reads them, which costs a fifth; None for any others."
+    zone = "Z" if given[0].endswith("Z") else "+00:00"
+    if not all(t.endswith(zone) for t in given): return
+    try: return pd.DatetimeIndex(np.array([t[:-len(zone)] for t in given], "datetime64[ns]"), tz="UTC")
+    except ValueError: return                                                            # the slower way says where
+
 def _times(given, offset, at):
     "UTC times of text or seconds; `offset` seconds are taken off those that state no zone."
     if all(type(t) is int for t in given): return pd.DatetimeIndex(np.array(given, "int64").astype("datetime64[s]"), tz="UTC").as_unit("ns") - pd.Timedelta(offset, "s")
     if any(type(t) is int for t in given): raise WireError("some are text and some are seconds; write all of them alike", f"{at}.time")
+    if (t := _plain_utc(given)) is not None: return t
     t = pd.to_datetime(given, format="ISO8601", utc=True, errors="coerce")
     if t.hasnans: raise WireError("there is no such day or hour", f"{at}.{t.isna().argmax()}.time", int(t.isna().argmax()))
     naive = [not (s.endswith("Z") or s[10:].rpartition("+")[1] or "-" in s[10:]) for s in given] if offset else [False]
     return (t - pd.to_timedelta(np.where(naive, offset, 0), "s") if any(naive) else t).as_unit("ns")
+
+@lru_cache
+def _columns(own): return pd.Index([*OHLCV, *own])
 
 _FIELD = dict(finite="open", positive="open", high="high", low="low", volume="volume", duplicate="time", unsorted="time")
 
@@ -70,7 +82,7 @@ def candle_frame(rows: list[dict],          # candles of the right form
                  at: str = "candles"        # where they stand, for the message
                 ) -> pd.DataFrame:
     "Checked candles by UTC time; raises `WireError` with the field and row of the first fault."
-    columns = [*OHLCV, *own]
+    columns = _columns(own)
     x = np.array(list(map(itemgetter(*columns), rows)), float)                           # (N,5+)
     frame = pd.DataFrame(x, _times([r["time"] for r in rows], offset, at).rename("time"), columns)
     try: return check_candles(frame)
