@@ -2,9 +2,11 @@
 
 In one run: Python (on one core) beside the network alone in eager torch; REST with one client; the bridge with 32 clients that predict and one that pings; the bridge's lines a second
 beside those of an echo server that does nothing else; memory. Servers are processes of their own on this machine, so clients and servers share its cores. The model is untrained, which makes no
-difference to the time; the candles are simulated. `--seconds` is the time of each measurement, `--out FILE` appends the tables to a file. A GPU is measured where there is one.
+difference to the time; the candles are simulated. Everything is measured in turn, `--rounds` times for `--seconds` each: on a shared machine the rounds tell how much is its neighbours'.
+`--out FILE` appends the tables to a file. A GPU is measured where there is one.
 """
 import argparse, http.client, json, os, platform, socket, subprocess, sys, tempfile, threading, time
+from collections import defaultdict
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, "1")
@@ -49,9 +51,6 @@ def timed(f, seconds, least=50):
     return np.array(took)
 
 
-def quantiles(ms): return f"{np.median(ms):.2f}", f"{np.quantile(ms, .99):.2f}"
-
-
 class Server:
     "A server process and where it listens."
     def __init__(self, *command, servers=1):
@@ -66,25 +65,30 @@ class Server:
 def natron(*args): return ("-c", "from natron.cli import main; main()", *args)
 
 
-def in_python(path, candles, seconds):
-    "Rows of the table for `predict`, on one core, beside the network alone."
-    cores = os.sched_getaffinity(0); os.sched_setaffinity(0, {min(cores)}); torch.set_num_threads(1)
-    bundle, rows = load_bundle(path), []
-    net, engines = bundle.model(), ("auto", "onnx", "torch")
+def in_python(path, candles):
+    "What is measured in this process, by name: the network alone, `predict` with each engine, `append`."
+    bundle = load_bundle(path); net = bundle.model()
     x, mask = torch.zeros(1, bundle.window_length, len(bundle.feature_columns)), torch.ones(1, bundle.window_length, len(bundle.feature_columns), dtype=torch.bool)
-    with torch.inference_mode(): rows.append(("eager torch, the network alone", *quantiles(timed(lambda: net(x, mask), seconds)), ""))
-    for engine in engines:
-        p = load_predictor(path, "cpu", engine)
-        rows.append((f"predict, engine {p.engine.name}" + (" (chosen)" if engine == "auto" else ""), *quantiles(timed(lambda: p.predict(candles), seconds)), "6 / 15" if engine == "auto" else ""))
-    p.append("SIM", candles); t = candles.index[-1]; step = candles.index[-1]-candles.index[-2]; p = load_predictor(path, "cpu"); p.append("SIM", candles)
+    @torch.inference_mode()
+    def alone(): net(x, mask)
+    loaded = {e: load_predictor(path, "cpu", e) for e in ("auto", "onnx", "torch")}
+    live, step, t = load_predictor(path, "cpu"), candles.index[-1]-candles.index[-2], candles.index[-1]
+    live.append("SIM", candles)
     def one():
         nonlocal t
-        t += step; p.append("SIM", dict(candles.iloc[-1], time=t))
-    rows.append((f"append, engine {p.engine.name}", *quantiles(timed(one, seconds)), ""))
-    os.sched_setaffinity(0, cores)
-    if torch.cuda.is_available():
-        p = load_predictor(path, "cuda"); rows.append((f"predict on {torch.cuda.get_device_name()}", *quantiles(timed(lambda: p.predict(candles), seconds)), "3 / -"))
-    return rows
+        t += step; live.append("SIM", dict(candles.iloc[-1], time=t))
+    out = {"eager torch, the network alone": alone}
+    out |= {f"predict, engine {p.engine.name}" + (" (chosen)" if e == "auto" else ""): lambda p=p: p.predict(candles) for e, p in loaded.items()}
+    out |= {f"append, engine {live.engine.name}": one}
+    if torch.cuda.is_available(): p = load_predictor(path, "cuda"); out[f"predict on {torch.cuda.get_device_name()}"] = lambda: p.predict(candles)
+    return out
+
+
+def on_one_core(f, seconds):
+    "Milliseconds of each call."
+    cores = os.sched_getaffinity(0); os.sched_setaffinity(0, {min(cores)}); torch.set_num_threads(1)
+    try: return timed(f, seconds)
+    finally: os.sched_setaffinity(0, cores)
 
 
 def over_rest(port, body, seconds):
@@ -135,26 +139,42 @@ def lines_a_second(port, line, seconds, connections=4, ahead=16):
 def table(head, rows): return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in (head, ["---"]*len(head), *rows))
 
 
+ASKED = {"predict, engine int8 (chosen)": "6 / 15", "REST, one client": "- / 50", "ping, while 32 clients predict over the bridge": "- / 20",
+         "REST, one client: requests a second": "100", "bridge: lines of 96 candles a second, parsed, checked, echoed": "15,000"}
+
+
+def times(named):
+    "A table of milliseconds: medians over the rounds, and how far the rounds' own medians lie apart."
+    def row(name, rounds):
+        mid, late = [np.median(ms) for ms in rounds], [np.quantile(ms, .99) for ms in rounds]
+        return name, f"{np.median(mid):.2f}", f"{np.median(late):.2f}", f"{min(mid):.2f} - {max(mid):.2f}", ASKED.get(name, "3 / -" if "predict on" in name else "")
+    return table(["512 candles to a dictionary, ms", "median", "99 %", "medians of the rounds", "asked"], [row(*i) for i in named.items()])
+
+
+def rates(named):
+    "A table of what is done in a second."
+    return table(["a second", "median", "rounds", "asked"], [(k, f"{np.median(v):,.0f}", f"{min(v):,.0f} - {max(v):,.0f}", ASKED.get(k, "")) for k, v in named.items()])
+
+
 if __name__ == "__main__":
-    a = argparse.ArgumentParser(description=__doc__); a.add_argument("--seconds", type=float, default=8); a.add_argument("--out", type=Path); a = a.parse_args()
+    a = argparse.ArgumentParser(description=__doc__); a.add_argument("--rounds", type=int, default=5); a.add_argument("--seconds", type=float, default=3); a.add_argument("--out", type=Path); a = a.parse_args()
+    ms, persec = defaultdict(list), defaultdict(list)
     with tempfile.TemporaryDirectory() as d:
         path = Path(d)/"natron_v2.pt"; weights = make_model(path); candles = simulate_candles(512, seed=2)
         rows = [dict(time=t.isoformat(), **r) for t, r in candles.iterrows()]; body = json.dumps(dict(candles=rows)).encode()
-        text = [f"{weights:,} weights, file {path.stat().st_size/1e6:.0f} MB; {platform.processor() or platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__.partition('+')[0]}, ONNX Runtime {onnxruntime.__version__}; milliseconds, {a.seconds:g} s each"]
-        python = in_python(path, candles, a.seconds)
-        with Server(*natron("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second"), servers=2) as s:
-            over_rest(s.ports[0], body, 1)
-            ms = over_rest(s.ports[0], body, a.seconds); python.append(("REST, one client", *quantiles(ms), "- / 50")); rest = 1e3/ms.mean()
-            line = json.dumps(dict(type="predict", candles=rows)).encode() + b"\n"
-            ms, predictions = crowd(s.ports[1], line, a.seconds); python.append(("ping, while 32 clients predict over the bridge", *quantiles(ms), "- / 20"))
-            ping = json.dumps(dict(type="ping", data=[dict(time=int(t.timestamp()), **r) for t, r in candles.iloc[:96].iterrows()])).encode() + b"\n"
-            with Server("-c", ECHO) as echo: pairs = [(lines_a_second(echo.ports[0], ping, a.seconds/4), lines_a_second(s.ports[1], ping, a.seconds/4)) for _ in range(4)]
-            plain, bridge = np.median(pairs, axis=0)
-            memory = s.megabytes()
-        text += [table(["512 candles to a dictionary", "median", "99 %", "asked"], python),
-                 table(["", "measured", "asked"], [("REST, one client: requests a second", f"{rest:.0f}", "100"), ("bridge, 32 clients: predictions a second", f"{predictions:.0f}", ""),
-                       (f"bridge: lines a second echoed, 96 candles each ({len(ping)/1e3:.1f} kB), parsed and checked", f"{bridge:,.0f}", "15,000"), ("bare echo server: the same lines a second", f"{plain:,.0f}", ""),
-                       ("memory of the server after all this, MB", f"{memory:.0f}", "1,000")])]
-    print(*text, sep="\n\n")
+        line = json.dumps(dict(type="predict", candles=rows)).encode() + b"\n"
+        ping = json.dumps(dict(type="ping", data=[dict(time=int(t.timestamp()), **r) for t, r in candles.iloc[:96].iterrows()])).encode() + b"\n"
+        print(about := f"{weights:,} weights, file {path.stat().st_size/1e6:.0f} MB; {platform.processor() or platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__.partition('+')[0]}, ONNX Runtime {onnxruntime.__version__}; {a.rounds} rounds of {a.seconds:g} s each")
+        calls = in_python(path, candles)
+        with Server(*natron("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second"), servers=2) as s, Server("-c", ECHO) as echo:
+            for _ in range(a.rounds):
+                for name, f in calls.items(): ms[name].append(on_one_core(f, a.seconds))
+                took = over_rest(s.ports[0], body, a.seconds); ms["REST, one client"].append(took); persec["REST, one client: requests a second"].append(1e3/took.mean())
+                took, predictions = crowd(s.ports[1], line, a.seconds); ms["ping, while 32 clients predict over the bridge"].append(took); persec["bridge, 32 clients: predictions a second"].append(predictions)
+                persec["bridge: lines of 96 candles a second, parsed, checked, echoed"].append(lines_a_second(s.ports[1], ping, a.seconds))
+                persec["bare echo server: the same lines a second"].append(lines_a_second(echo.ports[0], ping, a.seconds))
+            memory = f"Memory of the server after all this: {s.megabytes():.0f} MB (asked 1,000). A line of 96 candles has {len(ping)/1e3:.1f} kB."
+    text = [about, times(ms), rates(persec), memory]
+    print(*text[1:], sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python {' '.join(sys.argv)}`", *text]) + "\n")

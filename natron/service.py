@@ -230,13 +230,20 @@ def watch(self: Service, path: str | Path, device: str = "auto", engine: str = "
 # %% ../nbs/07c_service.ipynb #6a3eeb8a
 RATE = "200/second"        # calls of one address
 
+class _Calls(MemoryStorage):
+    cleaned = 0.
+    def _MemoryStorage__schedule_expiry(self):
+        if (now := time.monotonic()) < self.cleaned + 1: return
+        self.cleaned = now; self._MemoryStorage__expire_events()
+        self.events = {client: calls for client, calls in self.events.items() if calls}
+
 class Gate:
     "The token that callers must know, if any, and the number of calls that each may make."
     def __init__(self, token: str | None = None, rate: str = RATE): # such as "200/second" or "1000/minute"
         self.token = (token or "").encode()
         try: self.rate = parse(rate)
         except ValueError as e: raise NatronError(f"rate {rate!r}: write it as 200/second or 1000/minute") from e
-        self.limiter = MovingWindowRateLimiter(MemoryStorage())
+        self.limiter = MovingWindowRateLimiter(_Calls())
 
     def knows(self, token: str | None) -> bool:
         "Whether this is the token, or none is asked for."
