@@ -187,6 +187,7 @@ def act(self: Connection, kind, m, id, frame):
     if isinstance(m, NatronError): return self.fault(kind, m, id)
     try: getattr(self, f"on_{kind}")(m, id, *([] if frame is None else [frame]))
     except WireError as e: self.fault(kind, e, id)
+    except Exception: self.fault(kind, _unforeseen(), id)
 
 @patch
 def fault(self: Connection, kind, e, id):
@@ -202,7 +203,8 @@ def fault(self: Connection, kind, e, id):
 @patch
 def on_ping(self: Connection, m, id):
     "Say that we are there."
-    self.send(dict(type="pong", id=id) | ({"data": m["data"]} if "data" in m else {}))
+    try: self.send(dict(type="pong", id=id) | ({"data": m["data"]} if "data" in m else {}))
+    except orjson.JSONEncodeError as e: raise WireError(f"cannot be sent back: {e}", "data") from e
 
 @patch
 def on_pong(self: Connection, m, id): "The client has answered our ping."
