@@ -424,9 +424,9 @@ def fuzz(scene):
     n, tally, fuzzer = scene.times(1_000_000), Counter(), Fuzzer(scene, 1)
     with running(scene, "bridge") as server, Bridge(server.bridge) as other:
         for k in range(256): assert other.ask(type="history", symbol=f"S{k}", candles=scene.rows)["type"] == "history"     # so many are kept, and no more
-        first = server.rss(); odd = fuzz_lines(server.bridge, fuzzer, n//5, tally); time.sleep(1)
+        first = server.rss(); odd = fuzz_lines(server.bridge, fuzzer, n//20, tally); time.sleep(1)
         before, start, warmed = server.rss(), time.monotonic(), tally["lines"]
-        odd += fuzz_lines(server.bridge, fuzzer, n-n//5, tally); rate = (tally["lines"]-warmed)/(time.monotonic()-start)
+        odd += fuzz_lines(server.bridge, fuzzer, n-n//20, tally); rate = (tally["lines"]-warmed)/(time.monotonic()-start)
         time.sleep(1); grown, warm = (server.rss()-before)/MB, (before-first)/MB
         right = other.ask(type="predict", candles=scene.rows)["data"] == scene.expected
     kinds, example = Counter(what for what, _ in odd), dict(odd)
