@@ -8,7 +8,7 @@ __all__ = ['log', 'Id', 'Symbol', 'TIMEFRAMES', 'LINE', 'UNREAD', 'LINGER', 'PAT
 
 # %% ../nbs/08a_bridge.ipynb #f89077f7
 import asyncio, contextlib, itertools, logging, re, socket, ssl, time
-from collections import deque
+from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Iterator, NotRequired
@@ -43,10 +43,12 @@ PATIENCE, TOKEN_TIME, PING = 10., 2., 30.    # seconds: for a line's end and for
 class Connection(asyncio.Protocol):
     "One client of the bridge."
     def __init__(self, bridge: "BridgeServer"):
-        self.bridge, self.buffer, self.scanned = bridge, bytearray(), 0
-        self.symbol, self.offset, self.known, self.task, self.eof, self.first, self.refused = None, 0, not bridge.gate.token, None, False, True, False
+        self.bridge, self.buffer, self.scanned = bridge, bytearray(), 0      # scanned: bytes of the buffer in which no line ends
+        self.known, self.symbol, self.offset = not bridge.gate.token, None, 0  # known: it may talk; the others are from its hello
+        self.task = None                                                     # the request that is being answered
+        self.first, self.eof, self.refused = True, False, False              # no line yet; it has closed its half; we have closed ours
         self.born = self.heard = time.monotonic()
-        self.unfinished = self.unread = None                                 # since when
+        self.unfinished = self.unread = None                                 # since when a line waits for its end, and answers for a reader
 
     def connection_made(self, transport):
         self.transport = transport
@@ -150,7 +152,7 @@ def understand(self: Connection, line: bytes) -> tuple: # kind, message, id, fra
     try:
         read(form, m); rows = m.get("candles") or ([m["candle"]] if "candle" in m else None)
         return kind, m, id, rows and self.bridge.service.wire.frame(rows, self.offset, "candles" if "candles" in m else "candle")
-    except WireError as e: return kind, e, id, None
+    except WireError as e: return kind, WireError(e.message, e.field.replace(".0.", ".")) if kind == "append" and e.field else e, id, None     # there is but one candle
     except Exception: return kind, _unforeseen(), id, None
 
 def _unforeseen():
@@ -195,6 +197,7 @@ def fault(self: Connection, kind, e, id):
     if isinstance(e, WireError): code, more = "invalid", dict(field=e.field, row=e.row)
     elif isinstance(e, BusyError): code, more = "busy", dict(retry=e.retry)
     elif isinstance(e, ModelError): code, more = "internal", {}
+    elif kind == "append": code, more = "invalid", dict(field="candle", row=None)
     else: code, more = "invalid", dict(field="candles", row=getattr(e, "row", None))
     self.bridge.count(kind, code)
     self.error(code, str(e), id, **more)
@@ -380,29 +383,36 @@ class BridgeClient:
                  tls: ssl.SSLContext | None = None):
         self.at, self.timeout, self.retries, self.tls, self.sock = (host, port), timeout, retries, tls, None
         self.greeting = {k: v for k, v in dict(token=token, symbol=symbol, timeframe=timeframe, gmt_offset=gmt_offset).items() if v is not None}
-        self.ids, self.pushed, self.histories = itertools.count(1), deque(), {}
+        self.ids, self.pushed, self.histories = itertools.count(1), defaultdict(deque), {}     # the last two by symbol
         self.info = self._connect()
 
     def __enter__(self): return self
     def __exit__(self, *e): self.close()
     def close(self) -> None:
-        if self.sock: self.sock.close(); self.sock = None
+        "Hang up; the next request connects again."
+        if self.sock: self.lines.close(); self.sock.close(); self.sock = None
 
 # %% ../nbs/08a_bridge.ipynb #403f3a5e
 @patch
 def _connect(self: BridgeClient):
     for k in range(self.retries):
-        try: sock = socket.create_connection(self.at, self.timeout); break
-        except OSError as e:
-            if k == self.retries-1: raise BridgeError("unreachable", f"nobody answers at {self.at[0]}:{self.at[1]}: {e.strerror or e}") from e
-            time.sleep(0.5*2**k)
+        if k: time.sleep(0.25*2**k)
+        try: return self._open()
+        except OSError as e: self.close(); why = e
+    raise BridgeError("unreachable", f"nobody answers at {self.at[0]}:{self.at[1]}: {why.strerror or why}") from why
+
+@patch
+def _open(self: BridgeClient):
+    sock = socket.create_connection(self.at, self.timeout)
     self.sock = self.tls.wrap_socket(sock, server_hostname=self.at[0]) if self.tls else sock
     self.lines = self.sock.makefile("rb")
     return self._exchange("hello", self.greeting)["data"]
 
 @patch
-def _read(self: BridgeClient):
+def _read(self: BridgeClient, seconds):
     "The next message that is not a ping."
+    if not self.sock: raise ConnectionError("closed")
+    self.sock.settimeout(seconds)
     while True:
         line = self.lines.readline()
         if not line: raise ConnectionError("the server has closed the connection")
@@ -415,11 +425,16 @@ def _exchange(self: BridgeClient, type, fields):
     if not self.sock: raise ConnectionError("closed")
     id = next(self.ids)
     self.sock.sendall(_line(dict(type=type, id=id, **fields)))
-    while (m := self._read()).get("id") != id:
-        if m["type"] == "error": raise ConnectionError(m["code"]) if m["code"] == "shutting_down" else BridgeError(m["code"], m["message"])
-        self.pushed.append(m)
+    while (m := self._read(self.timeout)).get("id") != id: self._keep(m)
     if m["type"] == "error": raise BridgeError(m["code"], m["message"])
     return m
+
+@patch
+def _keep(self: BridgeClient, m):
+    "Keep what was pushed for whoever follows the symbol; an error that answers nothing ends the connection."
+    if m["type"] != "error": self.pushed[m["symbol"]].append(m)
+    elif m["code"] == "shutting_down": raise ConnectionError(m["message"])
+    else: raise BridgeError(m["code"], m["message"])
 
 # %% ../nbs/08a_bridge.ipynb #b92631c1
 @patch
@@ -455,14 +470,18 @@ def append(self: BridgeClient, candle, symbol: str | None = None) -> dict | None
     "Add one closed candle and return the prediction."
     symbol, row = symbol or self.greeting.get("symbol"), _jsonable(candle)
     data = self.request("append", candle=row, **{"symbol": symbol} if symbol else {})["data"]
-    self.histories.setdefault(symbol, deque(maxlen=self.info["context"])).append(row)
+    if symbol in self.histories: self.histories[symbol].append(row)
     return data
 
 @patch
-def subscribe(self: BridgeClient, symbol: str | None = None) -> Iterator[dict]: # each with symbol and data
-    "Follow a symbol: every prediction that anybody's candle brings about, as it comes."
-    self.request("subscribe", **{"symbol": symbol} if symbol else {})
+def subscribe(self: BridgeClient, symbol: str | None = None) -> Iterator[dict]: # of `symbol` and `data`; endless, and waits for each
+    "Follow a symbol from now on: every prediction that anybody's candle brings about. Connects again where needed; what came meanwhile is missing."
+    symbol = self.request("subscribe", **{"symbol": symbol} if symbol else {})["symbol"]
+    return self._follow(symbol)
+
+@patch
+def _follow(self: BridgeClient, symbol):
     while True:
-        while self.pushed: yield self.pushed.popleft()
-        self.sock.settimeout(None)
-        self.pushed.append(self._read())
+        while self.pushed[symbol]: yield self.pushed[symbol].popleft()
+        try: self._keep(self._read(3*PING))                                  # a server that lives has pinged by then
+        except OSError: self.close(); self.request("subscribe", symbol=symbol)

@@ -85,7 +85,7 @@ def info(model: Model = None, as_json: Json = False):
 def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", device: Device = "auto", as_json: Json = False):
     "Predict from the last candle of each file."
     series = _series(candles, tz)
-    p = _mod("serve").load_predictor(model or newest_model(), device)
+    p = _mod("predictor").load_predictor(model or newest_model(), device)
     answers = {n: _of(n, p.predict, c.iloc[-p.context:]) for n, c in series.items()}
     if as_json: print(_as_json(answers))
     else: print("\n\n".join(answer_text(n, a) for n, a in answers.items()))
@@ -244,7 +244,7 @@ def _serve(model, device, engine, rate, record, *makers):
     "Run the servers that the makers make of a service and a gate."
     import torch
     m, path = _mod("service"), model or newest_model()
-    m.log_json(); torch.set_num_threads(1)
+    m.log_json(); torch.set_num_threads(1)                                  # one request at a time is fastest on one core, and leaves the others to the servers
     predictor = _mod("predictor").load_predictor(path, device, engine)
     service, gate = m.Service(predictor), m.Gate(os.environ.get("NATRON_TOKEN"), rate)
     servers = [make(service, gate) for make in makers]

@@ -148,8 +148,8 @@ class OnnxEngine:
 # %% ../nbs/04c_engine.ipynb #c59e47fc
 def engine_difference(engine,          # `TorchEngine` or `OnnxEngine`
                       bundle: Bundle   # with a recording
-                     ) -> float:
-    "The largest difference between this engine's answers and the recorded ones."
+                     ) -> float: # of a probability; for a regression, of its standard deviation
+    "The largest difference between this engine's answers and the recorded ones; infinite if either is no number."
     r, tasks = bundle.recorded, bundle.task_list()
     got = engine(r["x"].float().numpy(), r["mask"].numpy())
     said = {t.name: r[f"logits.{t.name}"] for t in tasks}
@@ -158,7 +158,7 @@ def engine_difference(engine,          # `TorchEngine` or `OnnxEngine`
     return worst if np.isfinite(worst) else np.inf                                       # NaN is as far as it gets
 
 # %% ../nbs/04c_engine.ipynb #2f2adda5
-TOLERANCE = 0.01           # of a probability
+TOLERANCE = 0.01           # of a probability, or of a regression's standard deviation
 ENGINES = ("int8", "onnx", "torch")
 
 def _open(name, bundle, device):
@@ -168,8 +168,8 @@ def _open(name, bundle, device):
 def pick_engine(bundle: Bundle,
                 device: str = "auto",   # auto, cpu, cuda, ...
                 engine: str = "auto"    # auto, int8, onnx, torch
-               ):                       # engine, and its difference from the recording (None without one)
-    "The fastest engine that repeats torch's recorded answers; raises `BundleError` where the one that was asked for does not, or is not in the file."
+               ) -> tuple[TorchEngine | OnnxEngine, float | None]: # the engine, and its largest difference from the recording, None without one
+    "The first of int8, onnx, torch that repeats torch's recorded answers; raises `BundleError` where the one that was asked for does not, or is not in the file."
     where = pick_device(device)
     if engine not in ("auto", *ENGINES): raise BundleError(f"engine {engine!r}: expected auto, {', '.join(ENGINES)}")
     here = [n for n in ENGINES if n == "torch" or n in bundle.engines and where.type == "cpu"]
@@ -186,7 +186,7 @@ def pick_engine(bundle: Bundle,
 # %% ../nbs/04c_engine.ipynb #2c7c029d
 def export_model(bundle: Bundle, path: str | Path # a file that ends in .onnx or .safetensors
                 ) -> None:
-    "Write the network for other programs, whole or not at all."
+    "Write the network for other programs, whole or not at all, over what is there; raises `BundleError` for another ending."
     path, kind = Path(path), Path(path).suffix
     about = {k: getattr(bundle, k) for k in ("sha256", "window_length", "feature_columns", "tasks", "calibration", "model_config")}
     about = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (about | {f"scaler_{k}": getattr(bundle, f"scaler_{k}").tolist() for k in ("mean", "scale", "low", "high")}).items()}

@@ -55,9 +55,9 @@ class Window(NamedTuple):
     bars: int             # candles that went into it, at most the context
 
 @patch
-def window(self: Predictor, candles: pd.DataFrame # checked, 96 to 4,096 of them
+def window(self: Predictor, candles: pd.DataFrame # checked; the window's length (96 by default) to 4,096 of them
           ) -> Window:
-    "What the network sees of these candles."
+    "What the network sees of these candles; raises `CandleError` if they are too few or too many, `BundleError` if they lack a column of the model's."
     n = len(candles)
     if not self.window_length <= n <= MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window_length} to {MAX_CANDLES:,} candles, got {n:,}", "length")
@@ -106,7 +106,7 @@ def _candles(given):
 def predict(self: Predictor,
             candles: pd.DataFrame | list[dict] # the window's length (96) to 4,096 candles, oldest first
            ) -> dict: # JSON-able; probabilities, likeliest classes, confidence, timestamp and warm-up
-    "The model's answer for the last candle; raises `CandleError` naming rule, row and time for bad input."
+    "The model's answer for the last candle; raises `CandleError` with rule, row and time for faulty candles, `BundleError` for bars or columns that the model was not trained on."
     candles = _candles(candles)
     self.bundle.check_timeframe(candles)
     return self.answers([self.window(candles)])[0]
@@ -156,7 +156,7 @@ MAX_MARKETS = 256
 @patch
 def start(self: Predictor, symbol: str, candles: pd.DataFrame # its history, checked
          ) -> None:
-    "Begin a symbol, anew if it is known; raises `CandleError`, and changes nothing, if these candles do not fit the model."
+    "Begin a symbol, anew if it is known. Raises `BundleError` for bars or columns that the model was not trained on, `NatronError` beyond 256 symbols; then nothing has changed."
     if symbol not in self.live and len(self.live) >= MAX_MARKETS:
         raise NatronError(f"{MAX_MARKETS} symbols are followed, which is the limit; {symbol!r} would be one more")
     if len(candles) > 1: self.bundle.check_timeframe(candles)
@@ -172,6 +172,7 @@ def live_window(self: Predictor, symbol: str) -> Window | None: # None while the
 @patch
 def advance(self: Predictor, symbol: str, candle: Mapping) -> Window | None:
     "Add one closed candle to a symbol, known or new; as `append`, without the answer."
+    if isinstance(candle, pd.Series): candle = {"time": candle.name, **candle}
     if symbol in self.live: self.live[symbol].append(candle)
     else: self.start(symbol, _candles([candle]))
     return self.live_window(symbol)
@@ -179,14 +180,20 @@ def advance(self: Predictor, symbol: str, candle: Mapping) -> Window | None:
 @patch
 def append(self: Predictor,
            symbol: str,                        # whose candle
-           candle: Mapping | pd.DataFrame      # one closed candle, or the history to begin with
+           candle: Mapping | pd.Series | pd.DataFrame # one closed candle, a dictionary with `time` or a row of a frame; or several, to begin with or to go on
           ) -> dict | None:                    # the prediction; None until there is a window of candles
-    "Add closed candles to a symbol and predict; raises `CandleError`, and changes nothing, if they do not fit."
-    if isinstance(candle, pd.DataFrame):
-        known = self.live.get(symbol)
-        self.start(symbol, check_candles(pd.concat([known.candles, candle[list(known.candles)]]) if known else candle)); w = self.live_window(symbol)
+    "Add closed candles to a symbol and predict. Raises `CandleError`, `BundleError` or `NatronError` as `predict` and `start` do; then nothing has changed."
+    if isinstance(candle, pd.DataFrame): self.start(symbol, self._joined(symbol, candle)); w = self.live_window(symbol)
     else: w = self.advance(symbol, candle)
     return w and self.answers([w])[0]
+
+@patch
+def _joined(self: Predictor, symbol, candles):
+    "What is known of a symbol and what comes after it, checked."
+    candles, known = check_candles(candles), self.live.get(symbol)
+    if not known: return candles
+    if lacking := [k for k in self.own if k not in candles]: raise CandleError(f"the candles lack {lacking}, which the model was trained with", "columns")
+    return check_candles(pd.concat([known.candles, candles[OHLCV + self.own]]))
 
 # %% ../nbs/07a_predictor.ipynb #89f750db
 @patch

@@ -79,7 +79,8 @@ class Service:
     def __init__(self, predictor: Predictor, recorder: "Recorder | None" = None, queue: int = QUEUE, deadline: float = DEADLINE):
         self.predictor, self.recorder, self.limit, self.deadline = predictor, recorder, queue, deadline
         self.metrics, self.wire, self.begun = Metrics(), Wire(predictor.window_length, tuple(predictor.own)), time.time()
-        self.jobs, self.ready, self.closed, self.next = collections.deque(), threading.Condition(), threading.Event(), None
+        self.jobs, self.ready, self.closed = collections.deque(), threading.Condition(), threading.Event()
+        self.newcomer = None                                                 # a model that is to take over, and the future of that
         self.listeners: list[Callable] = []                                  # called with symbol and answer after each appended candle
         self.metrics.queue.set_function(lambda: len(self.jobs))
         self.thread = threading.Thread(target=self._run, name="natron-model", daemon=True)
@@ -90,7 +91,7 @@ class Service:
 # %% ../nbs/07c_service.ipynb #0bdaa683
 @patch
 def submit(self: Service, *asked: tuple # each a kind and its arguments: ("predict", candles), ("history", symbol, candles), ("append", symbol, candle)
-          ) -> list[Future]: # one for each
+          ) -> list[Future]: # one for each: of a prediction's dictionary, of None for history, of either for append (None until there is a window)
     "Queue jobs for the model's thread; raises `BusyError` if there is no room for all of them."
     jobs = [Job(kind, args, self.deadline) for kind, *args in asked]
     with self.ready:
@@ -129,8 +130,8 @@ def stop(self: Service, seconds: float = 8.) -> None: # for what is queued
 def _run(self: Service):
     while True:
         with self.ready:
-            self.ready.wait_for(lambda: self.jobs or self.next or self.closed.is_set())
-            taking, self.next = self.next, None
+            self.ready.wait_for(lambda: self.jobs or self.newcomer or self.closed.is_set())
+            taking, self.newcomer = self.newcomer, None
             batch = [self.jobs.popleft() for _ in range(min(BATCH, len(self.jobs)))]
         if not batch and not taking: return                                  # closed, and nothing left
         if taking: self._take_over(*taking)
@@ -138,7 +139,8 @@ def _run(self: Service):
         try: self._serve(batch)
         except Exception:
             fault = self._fault()
-            for j in batch: j.future.done() or j.future.set_exception(fault)
+            for j in batch:
+                if not j.future.done(): j.future.set_exception(fault)
 
 @patch
 def _wanted(self: Service, job):
@@ -158,10 +160,18 @@ def _serve(self: Service, jobs):
         except NatronError as e: j.future.set_exception(e)
         except Exception: j.future.set_exception(self._fault())
     asking = [j for j in jobs if j.window is not None]
-    answers = self.predictor.answers([j.window for j in asking]) if asking else []
+    answers = self._answers([j.window for j in asking]) if asking else []
     if asking: self.metrics.batch.observe(len(asking))
     for j in jobs:
         if not j.future.done(): self._finish(j, answers.pop(0) if j.window is not None else None)
+
+@patch
+def _answers(self: Service, windows):
+    "What the model says of each window, or the fault."
+    try: return self.predictor.answers(windows)
+    except Exception:
+        if len(windows) == 1: return [self._fault()]
+        return [self._answers([w])[0] for w in windows]
 
 # %% ../nbs/07c_service.ipynb #14656799
 @patch
@@ -175,23 +185,27 @@ def _prepare(self: Service, job):
 
 @patch
 def _finish(self: Service, job, answer):
+    fault, answer = (answer, None) if isinstance(answer, ModelError) else (None, answer)
     if answer: self.metrics.predicted(answer)
-    if self.recorder: self.recorder.write(job.kind, job.args, answer)
+    if self.recorder and not (fault and job.kind == "predict"): self.recorder.write(job.kind, job.args, answer)
+    if fault: job.future.set_exception(fault); return
     job.future.set_result(answer)
     if job.kind == "append":
         for tell in list(self.listeners): tell(job.args[0], answer)
 
 # %% ../nbs/07c_service.ipynb #48df1dee
+def _bar_seconds(predictor): return sorted({s["bar_seconds"] for s in predictor.bundle.fit_span["series"].values()})
+
 @patch
 def swap(self: Service, predictor: Predictor) -> Future: # done when the new model answers
     "Put another model in place; raises `NatronError` if it does not take the same requests."
-    ours, theirs = ({"window": p.window_length, "own columns": p.own, "tasks": [(t.name, *t.classes) for t in p.tasks]} for p in (self.predictor, predictor))
+    ours, theirs = ({"window": p.window_length, "own columns": p.own, "tasks": [(t.name, *t.classes) for t in p.tasks], "seconds of a bar": _bar_seconds(p)} for p in (self.predictor, predictor))
     for k, v in theirs.items():
         if v != ours[k]: raise NatronError(f"the new model has other {k} than the server's ({v}, not {ours[k]}); restart the server with it")
     predictor.warm_up(); done = Future()
     with self.ready:
-        if self.next: self.next[1].cancel()                                  # one that is newer has come
-        self.next = (predictor, done); self.ready.notify()
+        if self.newcomer: self.newcomer[1].cancel()                          # one that is newer has come
+        self.newcomer = (predictor, done); self.ready.notify()
     return done
 
 @patch
@@ -250,7 +264,7 @@ class Gate:
         return not self.token or hmac.compare_digest((token or "").encode("utf-8", "surrogatepass"), self.token)
 
     def wait(self, client: str) -> int:
-        "0 if the client may call now, else the seconds until it may."
+        "Count a call of this client: 0 if it may be made now, else whole seconds until the next may."
         if self.limiter.hit(self.rate, client): return 0
         return max(1, math.ceil(self.limiter.get_window_stats(self.rate, client).reset_time - time.time()))
 
@@ -262,7 +276,7 @@ def check_bind(host: str, token: str | None) -> None:
 
 # %% ../nbs/07c_service.ipynb #a4c9a7b4
 def log_json(stream=None, level: int = logging.INFO) -> logging.Handler: # standard error without a stream
-    "Send Natron's log, and the warnings of the libraries below it, to a stream as JSON lines."
+    "Send Natron's log, and the warnings of the libraries below it, to a stream as JSON lines; takes the place of the root logger's handlers."
     h = logging.StreamHandler(stream)
     h.setFormatter(JsonFormatter("%(levelname)s %(message)s", rename_fields=dict(levelname="level", message="event"), timestamp="time"))
     logging.getLogger().handlers = [h]
@@ -326,7 +340,7 @@ def _again(predictor, r):
     return predictor.append(r["symbol"], given)
 
 def replay(path: str | Path, predictor: Predictor, tolerance: float = 1e-5) -> Iterator[tuple[int, str]]: # line number and what differs there
-    "Recompute a recording with this predictor; yields every difference."
+    "Recompute a recording with this predictor, which forgets the symbols that it followed; yields every difference."
     predictor.live.clear()
     with open(path, "rb") as f:
         for n, line in enumerate(f, 1):
@@ -345,15 +359,15 @@ def replay(path: str | Path, predictor: Predictor, tolerance: float = 1e-5) -> I
 # %% ../nbs/07c_service.ipynb #7de22bef
 @patch
 def info(self: Service) -> dict:
-    "What this server's model is, what it answers and what it needs."
+    "What this server's model is, what it answers and what it needs; `difference` is its engine's from torch, `window` and `context` count candles."
     b, p = self.predictor.bundle, self.predictor
     tasks = [dict(name=t.name, classes=list(t.classes), kind=t.kind, horizon=t.horizon) for t in p.tasks]
     return dict(version=natron.__version__, model=b.sha256, engine=p.engine.name, difference=p.difference, tasks=tasks, window=p.window_length, context=p.context,
-                own_columns=p.own, bar_seconds=sorted({s["bar_seconds"] for s in b.fit_span["series"].values()}), fitted=b.fit_span["train"], validated=b.fit_span["validation"], symbols=sorted(list(p.live)))
+                own_columns=p.own, bar_seconds=_bar_seconds(p), fitted=b.fit_span["train"], validated=b.fit_span["validation"], symbols=sorted(list(p.live)))
 
 @patch
 def health(self: Service) -> dict:
-    "Whether it works."
+    "Whether it works, how many jobs wait and for how many seconds it has run."
     recording = "off" if not self.recorder else f"ended: {self.recorder.failed}" if self.recorder.failed else "on"
     ok = self.thread.is_alive() and not self.closed.is_set()
     return dict(status="ok" if ok else "stopping", model=self.predictor.bundle.sha256[:12], queue=len(self.jobs), uptime=round(time.time()-self.begun, 1), recording=recording)
@@ -391,17 +405,20 @@ def _many_files():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard: resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-def _return_memory():
-    "Have glibc return blocks of a quarter of a megabyte and more when they are free; after one it would keep the next, up to 32 MB."
-    if platform.libc_ver()[0] == "glibc": ctypes.CDLL(None).mallopt(-3, 1 << 18)                             # M_MMAP_THRESHOLD
+async def _return_memory():
+    "Every five seconds, have glibc return what is free (half a millisecond); by itself it keeps what a flood of long lines took."
+    while platform.libc_ver()[0] == "glibc":
+        await asyncio.sleep(5.); ctypes.CDLL(None).malloc_trim(0)
 
 def run_servers(service: Service, *servers) -> None:
     "Serve until SIGTERM or Ctrl-C, then drain and stop the service."
     async def main():
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for s in (signal.SIGTERM, signal.SIGINT): signal.signal(s, lambda *a: loop.call_soon_threadsafe(stop.set))
+        tidy = loop.create_task(_return_memory())
         await _work(servers, stop)
-    _many_files(); _return_memory()
+        tidy.cancel()
+    _many_files()
     sys.setswitchinterval(SWITCH); gc.collect(); gc.freeze()                 # the libraries' own objects need not be looked through again and again
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner: runner.run(main())
