@@ -5,7 +5,7 @@ anything but its usual lines, or that does not end within half a minute when it 
 of the soak; `--scale 0.01` shrinks the numbers of connections, lines, bits, kills and swaps, to try the script itself. It needs Linux, psutil and hypothesis, and takes
 eight minutes beside the soak.
 """
-import argparse, http.client, itertools, json, os, platform, random, re, resource, secrets, selectors, shutil, signal, socket, struct, subprocess, sys
+import argparse, http.client, itertools, json, multiprocessing, os, platform, random, re, resource, secrets, selectors, shutil, signal, socket, struct, subprocess, sys
 import tempfile, threading, time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -217,14 +217,20 @@ def half_written(scene):
         f"{kept[0]:+.0f} MB after the first time, {kept[1]:+.0f} MB after the second"
 
 
+def watch_health(address, stop, tell):
+    "Ask for /health until told to stop, and tell how long each time took; for a process of its own, so that nothing but the server delays it."
+    latest = []
+    while not stop.wait(.02): latest.append(seconds(call, address, "GET", "/health"))
+    tell.send(latest)
+
+
 @attack("300 connections that dribble headers and 300 that dribble a body, a byte a second: all closed within 15 s, each GET /health of another client within 100 ms")
 def slow_http(scene):
-    n, latest, done = scene.times(300), [], threading.Event()
+    n, own = scene.times(300), multiprocessing.get_context("fork"); stop, (hear, tell) = own.Event(), own.Pipe(False)
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
     with running(scene, "serve") as server:
-        def health():
-            while not done.wait(.02): latest.append(seconds(call, server.rest, "GET", "/health"))
-        files, socks, at = server.files(), crowd(server.rest, 2*n), {}; watching = threading.Thread(target=health); watching.start()
+        files, watching = server.files(), own.Process(target=watch_health, args=(server.rest, stop, tell)); watching.start()
+        socks, at = crowd(server.rest, 2*n), {}
         for k, s in enumerate(socks):
             if k >= n: s.sendall(head)
             at[s] = time.monotonic()
@@ -236,7 +242,7 @@ def slow_http(scene):
             for k, s in enumerate(socks):
                 with suppress(OSError): s.send(head[i:i+1] if k < n else b"[")
         said, ended = hung_up(socks, 25, tick)
-        done.set(); watching.join()
+        stop.set(); latest = hear.recv(); watching.join()
         told, longest = sum(o.startswith(b"HTTP/1.1 408") for o in said.values()), max(ended.get(s, float("inf"))-t for s, t in at.items())
         for s in socks: s.close()
         gone = until(lambda: server.files() <= files, 5)
