@@ -370,20 +370,21 @@ def _line(message):
 
 def _jsonable(candles):
     "Candles as JSON, from a frame, a row of one, or as they are."
-    if isinstance(candles, pd.DataFrame): return [_jsonable(r) for _, r in candles.iterrows()]
+    if isinstance(candles, pd.DataFrame): return [_jsonable(r) for _, r in (candles.set_index("time") if "time" in candles else candles).iterrows()]
     if isinstance(candles, pd.Series): return dict(candles, time=candles.name)
     return candles
 
 class BridgeClient:
-    "A connection to the bridge that is made again when it breaks."
+    "A connection to the bridge that is made again when it breaks; symbols begun with `history` get theirs again, so that `append` goes on. Raises `BridgeError`."
     def __init__(self, host: str = "127.0.0.1", port: int = 9000, token: str | None = None, symbol: str | None = None,
                  timeframe: str | None = None,            # such as H1
                  gmt_offset: int | None = None,           # seconds that times without a zone are ahead of UTC
-                 timeout: float = 10., retries: int = 5,  # seconds for an answer; attempts to connect, the waits between them doubling from half a second
-                 tls: ssl.SSLContext | None = None):
+                 timeout: float = 10., retries: int = 7,  # seconds for an answer; attempts to connect, the waits between them doubling from half a second, 31 in all
+                 tls: ssl.SSLContext | None = None):      # such as ssl.create_default_context(cafile="cert.pem")
+        if retries < 1: raise NatronError(f"retries {retries}: it takes one attempt at least")
         self.at, self.timeout, self.retries, self.tls, self.sock = (host, port), timeout, retries, tls, None
         self.greeting = {k: v for k, v in dict(token=token, symbol=symbol, timeframe=timeframe, gmt_offset=gmt_offset).items() if v is not None}
-        self.ids, self.pushed, self.histories = itertools.count(1), defaultdict(deque), {}     # the last two by symbol
+        self.ids, self.pushed, self.histories, self.followed = itertools.count(1), defaultdict(deque), {}, set()     # the middle two by symbol
         self.info = self._connect()
 
     def __enter__(self): return self
@@ -441,10 +442,16 @@ def _keep(self: BridgeClient, m):
 def request(self: BridgeClient, type: str, **fields) -> dict: # the whole answer
     "Send a message and return its answer; raises `BridgeError` if that is an error. Connects again where needed."
     try: return self._exchange(type, fields)
-    except (ConnectionError, TimeoutError, ssl.SSLError):
-        self.close(); self.info = self._connect()
-        for symbol, candles in self.histories.items(): self._exchange("history", dict(symbol=symbol, candles=list(candles)))
-        return self._exchange(type, fields)
+    except OSError: self.close()                                             # a connection that broke, timed out, or was closed
+    try: self._again(); return self._exchange(type, fields)
+    except OSError as e: self.close(); raise BridgeError("broken", f"the connection broke twice: {e}") from e
+
+@patch
+def _again(self: BridgeClient):
+    "Connect, bring the histories and follow as before."
+    self.info = self._connect()
+    for symbol, candles in self.histories.items(): self._exchange("history", dict(symbol=symbol, candles=list(candles)))
+    for symbol in self.followed: self._exchange("subscribe", dict(symbol=symbol))
 
 @patch
 def ping(self: BridgeClient) -> float: # seconds until the answer
@@ -474,14 +481,19 @@ def append(self: BridgeClient, candle, symbol: str | None = None) -> dict | None
     return data
 
 @patch
-def subscribe(self: BridgeClient, symbol: str | None = None) -> Iterator[dict]: # of `symbol` and `data`; endless, and waits for each
+def subscribe(self: BridgeClient, symbol: str | None = None) -> Iterator[dict]: # messages {"type", "symbol", "data"}, the prediction in `data`; endless, and waits for each
     "Follow a symbol from now on: every prediction that anybody's candle brings about. Connects again where needed; what came meanwhile is missing."
-    symbol = self.request("subscribe", **{"symbol": symbol} if symbol else {})["symbol"]
+    symbol = self.request("subscribe", **{"symbol": symbol} if symbol else {})["symbol"]; self.followed.add(symbol)
     return self._follow(symbol)
+
+@patch
+def unsubscribe(self: BridgeClient, symbol: str | None = None) -> None:
+    "Follow it no more."
+    self.followed.discard(self.request("unsubscribe", **{"symbol": symbol} if symbol else {})["symbol"])
 
 @patch
 def _follow(self: BridgeClient, symbol):
     while True:
         while self.pushed[symbol]: yield self.pushed[symbol].popleft()
         try: self._keep(self._read(3*PING))                                  # a server that lives has pinged by then
-        except OSError: self.close(); self.request("subscribe", symbol=symbol)
+        except OSError: self.close(); self.ping()                            # which follows again

@@ -7,7 +7,7 @@ __all__ = ['log', 'Prob', 'Info', 'Health', 'OPEN', 'LOCAL', 'MAX_SERIES', 'LIMI
            'LINGER', 'prediction_type', 'Problem', 'Guard', 'create_app', 'TimedProtocol', 'RestServer']
 
 # %% ../nbs/08_serve.ipynb #a036a1b1
-import asyncio, io, json, logging, time
+import asyncio, io, json, logging, re, time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,7 +70,7 @@ def _problem(status, message, field=None, row=None, **headers):
 
 # %% ../nbs/08_serve.ipynb #be424e12
 OPEN = {"/health", "/openapi.json"}         # need no token
-LOCAL = {"localhost", "127.0.0.1", "[::1]"}
+LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.I)
 
 class Guard:
     "Token, host name and rate in front of an ASGI app; counts and logs every request."
@@ -100,9 +100,9 @@ class Guard:
     def _refusal(self, scope):
         "The response to a request that does not get in; None if it does."
         headers, client = dict(scope["headers"]), (scope.get("client") or ["?"])[0]
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        name = host[:host.index("]")+1] if "]" in host else host.partition(":")[0]
-        if not self.gate.token and name not in LOCAL: return _problem(403, f"this server answers to localhost only, not to {name!r}; a server for others needs a token")
+        hosts = [v.decode("latin-1") for k, v in scope["headers"] if k == b"host"]
+        if not self.gate.token and not (len(hosts) == 1 and LOCAL.fullmatch(hosts[0])):
+            return _problem(403, f"this server answers to localhost only, not to {' and '.join(map(repr, hosts)) or 'nobody'}; a server for others needs a token")
         if scope["path"] not in OPEN:
             kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             if self.gate.token and kind.lower() != "bearer": return _problem(401, "send the token as 'Authorization: Bearer TOKEN'", WWW_Authenticate="Bearer")
@@ -195,7 +195,7 @@ def create_app(service: Service, gate: Gate | None = None # who may call; withou
     Prediction, token = prediction_type(service.predictor.tasks), [Depends(HTTPBearer(auto_error=False))] if gate.token else []
     refused = _errors(*((401,) if gate.token else ()), 403)
     asked = refused | _errors(408, 413, 422, 429, 500, 503)
-    app = FastAPI(title="Natron", version=natron.__version__, docs_url=None, redoc_url=None, telemetry=dict(tracing=False, metrics=False, logs=False),
+    app = FastAPI(title="Natron", version=natron.__version__, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=dict(tracing=False, metrics=False, logs=False),
                   description="Calibrated predictions for the last of the candles that are sent. " + ("Every route but /health and /openapi.json wants the token." if gate.token else "It answers this machine only."))
     app.router.route_class = _Route
     _add_errors(app); _add_status(app, service, token, refused)
@@ -326,6 +326,13 @@ def on_message_complete(self: TimedProtocol):
 # %% ../nbs/08_serve.ipynb #2d633e08
 class _Uvicorn(uvicorn.Server):
     def capture_signals(self): return nullcontext()                          # `run_servers` does
+
+    async def startup(self, sockets):
+        "As uvicorn's own, which gives a TLS handshake a minute."
+        await super().startup(sockets=[])
+        make = lambda: self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        tls = dict(ssl=self.config.ssl, ssl_handshake_timeout=ARRIVE) if self.config.ssl else {}
+        for s in sockets: self.servers.append(await asyncio.get_running_loop().create_server(make, sock=s, backlog=self.config.backlog, **tls))
 
 class RestServer:
     "The REST server; give it to `run_servers` or `in_background`."

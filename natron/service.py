@@ -115,8 +115,9 @@ def _show_model(self: Service):
 
 @patch
 def start(self: Service) -> Service:
-    "Warm up, and begin to work."
-    self.predictor.warm_up(); self._show_model(); self.thread.start()
+    "Warm up, which takes half a minute the first time, and begin to work."
+    log.info("warming up")
+    self.predictor.warm_up(); self._show_model(); self.thread.start(); self.begun = time.time()
     return self
 
 @patch
@@ -340,9 +341,11 @@ def _again(predictor, r):
     return predictor.append(r["symbol"], given)
 
 def replay(path: str | Path, predictor: Predictor, tolerance: float = 1e-5) -> Iterator[tuple[int, str]]: # line number and what differs there
-    "Recompute a recording with this predictor, which forgets the symbols that it followed; yields every difference."
+    "Recompute a recording with this predictor, which forgets the symbols that it followed; yields every difference. Raises `NatronError` for another file."
     predictor.live.clear()
     with open(path, "rb") as f:
+        if not f.readline().startswith(b'{"kind":"model"'): raise NatronError(f"{path} is no recording: its first line does not name the model")
+        f.seek(0)
         for n, line in enumerate(f, 1):
             try: r = orjson.loads(line)
             except orjson.JSONDecodeError: yield n, "the line is cut short or no JSON"; continue
@@ -384,6 +387,7 @@ def listen(host: str, port: int # 0 for any free one
 
 def tls_context(cert: str | Path | None, key: str | Path | None) -> ssl.SSLContext | None: # PEM files; None without a certificate
     "TLS for a server; raises `NatronError` if the files are no certificate and its key."
+    if key and not cert: raise NatronError("--tls-key needs --tls-cert, the certificate that it belongs to")
     if not cert: return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try: context.load_cert_chain(cert, key)

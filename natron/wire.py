@@ -18,7 +18,7 @@ from .candles import OHLCV, RULES, CandleError, check_candles
 from .predictor import MAX_CANDLES
 
 # %% ../nbs/07b_wire.ipynb #f0d73d51
-_ISO = r"^(19[7-9]\d|2[01]\d\d)-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$"
+_ISO = r"^(19[7-9]\d|2[01]\d\d)-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?$"
 Time = Annotated[Annotated[str, Field(pattern=_ISO)] | Annotated[int, Field(gt=0, lt=7_258_118_400)],
                  Field(description="ISO 8601 (UTC unless it states an offset), or whole seconds since 1970", examples=["2026-01-05T13:00:00Z"])]
 Price = Annotated[float, Field(gt=0, lt=1e15, examples=[1.0853])]
