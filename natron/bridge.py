@@ -290,7 +290,7 @@ class BridgeServer:
                  cert: str | Path | None = None, key: str | Path | None = None, # PEM files for TLS
                  max_clients: int = MAX_CLIENTS):
         self.service, self.gate, self.max_clients = service, gate or Gate(), max_clients
-        check_bind(host, self.gate.token)
+        check_bind(host, self.gate.token, cert)
         self.tls, self.socket, self.forms = tls_context(cert, key), listen(host, port), message_forms(service.wire)
         self.address = self.socket.getsockname()[:2]
         self.url = f"{'tls' if cert else 'tcp'}://{f'[{host}]' if ':' in host else host}:{self.address[1]}"

@@ -248,8 +248,6 @@ def _serve(model, device, engine, rate, record, *makers):
     predictor = _mod("predictor").load_predictor(path, device, engine)
     service, gate = m.Service(predictor), m.Gate(os.environ.get("NATRON_TOKEN"), rate)
     servers = [make(service, gate) for make in makers]
-    for s in servers:
-        if gate.token and s.url.startswith(("http:", "tcp:")): m.log.warning("the token and the candles travel unencrypted; --tls-cert encrypts them", extra=dict(url=s.url))
     if record: service.recorder = m.Recorder(record, predictor)
     service.start().watch(path, device, engine)
     for s in servers: print(f"natron {path} listens at {s.url}", flush=True)

@@ -339,7 +339,7 @@ class RestServer:
     def __init__(self, service: Service, gate: Gate | None = None, host: str = "127.0.0.1", port: int = 8000, # 0 for any free port
                  cert: str | Path | None = None, key: str | Path | None = None): # PEM files for TLS
         gate = gate or Gate()
-        check_bind(host, gate.token); tls_context(cert, key)
+        check_bind(host, gate.token, cert); tls_context(cert, key)
         self.socket = listen(host, port)
         name = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if cert else 'http'}://{name}:{self.socket.getsockname()[1]}"

@@ -269,11 +269,12 @@ class Gate:
         if self.limiter.hit(self.rate, client): return 0
         return max(1, math.ceil(self.limiter.get_window_stats(self.rate, client).reset_time - time.time()))
 
-def check_bind(host: str, token: str | None) -> None:
-    "Raise a `NatronError` where a server would be open to other machines without a token."
+def check_bind(host: str, token: str | None, cert: str | Path | None = None) -> None:
+    "Raise a `NatronError` where a server would be open to other machines without a token; warn where it would be without encryption."
     try: local = ipaddress.ip_address(host).is_loopback
     except ValueError: local = host == "localhost"
     if not local and not token: raise NatronError(f"--host {host} can be reached from other machines; set NATRON_TOKEN to a secret first, or stay with 127.0.0.1")
+    if not local and not cert: log.warning("token and candles travel unencrypted; --tls-cert and --tls-key encrypt them", extra=dict(host=host))
 
 # %% ../nbs/07c_service.ipynb #a4c9a7b4
 def log_json(stream=None, level: int = logging.INFO) -> logging.Handler: # standard error without a stream
