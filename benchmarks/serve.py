@@ -38,7 +38,7 @@ def make_model(path):
     "The default model, untrained, on simulated candles."
     cfg = load_config(Path(__file__).parent.parent/"configs/natron.yaml"); c = simulate_candles(8000, seed=1)
     prep = prepare({"SIM": c}, cfg); seed_everything(0)
-    model = build_model(cfg.model, len(prep.columns), prep.labels.tasks, cfg.data.window_length).eval()
+    model = build_model(cfg.model, len(prep.columns), prep.labels.tasks, cfg.data.window_length, prep.instruments, prep.timeframes).eval()
     save_bundle(make_bundle(model, prep, {"SIM": c}), path)
     return count_parameters(model)
 

@@ -10,19 +10,20 @@ __all__ = ['FORMAT', 'MAX_BYTES', 'TENSORS', 'STATES', 'KINDS', 'MARK', 'TAIL', 
 import hashlib, io, json, pickle, zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
 from .core import Config, ModelConfig, NatronError, atomic_write
-from .dataset import Scaler
+from .dataset import Scaler, place
 from .candles import bar_length
 from .features import feature_array
 from .labels import LabelGenerator, Task
 from .model import Natron, build_model, count_parameters
 
 # %% ../nbs/04b_bundle.ipynb #c842a16e
-FORMAT = 2                 # changes when a reader of the old layout could not read the new one
+FORMAT = 3                 # changes when a reader of the old layout could not read the new one
 MAX_BYTES = 512 * 1024**2  # a larger file is refused before it is read
 
 class BundleError(NatronError):
@@ -32,7 +33,7 @@ class BundleError(NatronError):
 class Bundle:
     "A trained model with all it needs, as tensors and plain values."
     model_state: dict[str, torch.Tensor]
-    model_config: dict              # rebuilds the network: its settings, `n_features`, `window_length`
+    model_config: dict              # rebuilds the network: its settings, `n_features`, `window_length`, the `instruments` and `timeframes` that it knows
     feature_columns: list[str]      # F names, in the order of the window's columns
     scaler_mean: torch.Tensor       # (F,) subtracted
     scaler_scale: torch.Tensor      # (F,) divided by
@@ -48,7 +49,7 @@ class Bundle:
     label_state: dict               # what the label rules fitted
     rl_policy_state: dict | None = None
     engines: dict[str, torch.Tensor] = field(default_factory=dict)  # the network for other engines, by engine: (bytes,) uint8
-    recorded: dict[str, torch.Tensor] = field(default_factory=dict) # some windows `x` (R,T,F) and `mask`, and the `logits.TASK` that torch gave for them
+    recorded: dict[str, torch.Tensor] = field(default_factory=dict) # some windows (`x` (R,T,F), `mask`, `instrument` and `timeframe` (R,)), and the `logits.TASK` that torch gave for them
     format: int = FORMAT
     sha256: str = ""                # identity of the content; filled by saving
 
@@ -121,8 +122,12 @@ def _tasks(dicts):
     if plain([asdict(t) for t in tasks], "tasks") != plain(dicts, "tasks"): raise ValueError("fields that a task does not have, or not all that it has")
     return tasks
 
-def _model_config(config):
-    return ModelConfig(**{k: v for k, v in config.items() if k not in ("n_features", "window_length")})
+_DATA = ("n_features", "window_length", "instruments", "timeframes")                    # what the network's settings do not hold
+
+def _model_config(config): return ModelConfig(**{k: v for k, v in config.items() if k not in _DATA})
+
+def _network(config, tasks):
+    return build_model(_model_config(config), config["n_features"], tasks, *(config[k] for k in _DATA[1:]))
 
 def _check_values(c):
     cfg = _parsed("settings", lambda: Config(**c["settings"]))
@@ -130,6 +135,9 @@ def _check_values(c):
     if not cols or not all(type(o) is str for o in cols) or len(set(cols)) < len(cols): raise BundleError("feature_columns must be names, each once")
     for name, want in (("n_features", len(cols)), ("window_length", c["window_length"])):
         if net.get(name) != want: raise BundleError(f"model_config.{name} is {net.get(name)!r}, and the file's other fields say {want}")
+    for name, kind in (("instruments", str), ("timeframes", float)):
+        known = net.get(name)
+        if type(known) is not list or any(type(o) is not kind for o in known) or len(set(known)) < len(known): raise BundleError(f"model_config.{name} must be a list of {kind.__name__}, each once")
     if _parsed("model_config", lambda: _model_config(net)) != cfg.model: raise BundleError("model_config describes another network than the settings")
     if cfg.data.window_length != c["window_length"]: raise BundleError(f"window_length is {c['window_length']}, and the settings say {cfg.data.window_length}")
     names = [t.name for t in _parsed("tasks", lambda: _tasks(c["tasks"]))]
@@ -171,7 +179,7 @@ def _check_tensors(c):
     for k in TENSORS: _check_tensor(k, c[k], (F,), (torch.float32, torch.float64))
     if not (c["scaler_scale"] > 0).all(): raise BundleError("scaler_scale must be positive")
     if not (c["scaler_low"] < c["scaler_high"]).all(): raise BundleError("scaler_low must lie below scaler_high")
-    with torch.device("meta"): net = _parsed("model_config", lambda: build_model(_model_config(c["model_config"]), F, _tasks(c["tasks"]), c["window_length"]))
+    with torch.device("meta"): net = _parsed("model_config", lambda: _network(c["model_config"], _tasks(c["tasks"])))
     want, got = net.state_dict(), c["model_state"]
     odd = sorted(set(want) ^ set(got))
     if odd: raise BundleError(f"model_state.{odd[0]} is {'missing' if odd[0] in want else 'no weight of this network'}")
@@ -185,7 +193,10 @@ def _check_engines(c):
     if not c["recorded"] and not c["engines"]: return
     R, T, F = len(c["recorded"].get("x", ())), c["window_length"], len(c["feature_columns"])
     if not R: raise BundleError("recorded.x is missing, and the engines could not be compared with the network")
-    want = dict(x=((R, T, F), torch.float16), mask=((R, T, F), torch.bool))
+    want = dict(x=((R, T, F), torch.float16), mask=((R, T, F), torch.bool), instrument=((R,), torch.int64), timeframe=((R,), torch.int64))
+    for k in ("instrument", "timeframe"):
+        n = len(c["model_config"][f"{k}s"])
+        if k in c["recorded"] and not ((c["recorded"][k] >= 0) & (c["recorded"][k] <= n)).all(): raise BundleError(f"recorded.{k} must lie between 0 and {n}")
     want |= {f"logits.{t.name}": ((R, t.n_out) if t.output == "multiclass" else (R,), torch.float32) for t in _tasks(c["tasks"])}
     if odd := sorted(set(want) ^ set(c["recorded"])): raise BundleError(f"recorded.{odd[0]} is {'missing' if odd[0] in want else 'no part of a recording'}")
     for k, (shape, dtype) in want.items(): _check_tensor(f"recorded.{k}", c["recorded"][k], shape, (dtype,))
@@ -254,9 +265,18 @@ def load_bundle(path: str | Path # a model file
 def model(self: Bundle) -> Natron:
     "The network, in evaluation mode, on the CPU."
     with torch.random.fork_rng(devices=[]):
-        net = build_model(_model_config(self.model_config), len(self.feature_columns), _tasks(self.tasks), self.window_length)
+        net = _network(self.model_config, _tasks(self.tasks))
     net.load_state_dict(self.model_state, strict=True)
     return net.eval()
+
+@patch
+def places(self: Bundle, symbol: str | None,
+           times: Sequence[pd.Timestamp] # of its candles
+          ) -> tuple[int, int]:
+    "Where an instrument and its length of bar stand in the model's lists, from 1; 0 where it does not know them."
+    known = self.model_config["timeframes"]
+    bar = 1 if len(known) == 1 else place(bar_length(pd.DataFrame(index=pd.DatetimeIndex(times))).total_seconds(), known)  # another length is refused elsewhere
+    return place(symbol, self.model_config["instruments"]), bar
 
 @patch
 def task_list(self: Bundle) -> list[Task]:

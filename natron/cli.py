@@ -71,9 +71,25 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
     candles.write_candles(candles.simulate_candles(bars, seed=seed), out)
     print(f"{bars:,} candles written to {out}")
 
+def _sizes(configs, sets):
+    "What the networks of these configurations cost."
+    import pandas as pd
+    features, labels, model = map(_mod, ("features", "labels", "model"))
+    rows = {}
+    for path in configs:
+        c = _config(path, sets); F = len(features.FEATURES) + len(features.CONTEXT_FEATURES)*c.features.context
+        rows[str(path)] = dict(backbone=c.model.backbone, bars=c.data.window_length) | model.model_size(c.model, F, labels.make_tasks(c.labels), c.data.window_length)
+    return pd.DataFrame(rows).T
+
 @app.command()
-def info(model: Model = None, as_json: Json = False):
+def info(model: Model = None, config: Annotated[list[Path] | None, typer.Option("--config", help="Tell instead what the network of a configuration costs; once or more.")] = None,
+         sets: Set = None, as_json: Json = False):
     "Describe a model file: tasks, inputs, when its data began and ended, size, identity."
+    if model and config: raise _mod("core").NatronError("--model describes a model file and --config a network that is not trained; ask for one of them")
+    if sets and not config: raise _mod("core").NatronError("--set changes a configuration; name one with --config")
+    if config:
+        table = _sizes(config, sets)
+        return print(json.dumps(table.T.to_dict(), indent=2) if as_json else table.to_string(formatters=dict.fromkeys(table.columns[2:], "{:,.1f}".format)))
     path = model or newest_model()
     b = _mod("bundle").load_bundle(path)
     if not as_json: return print(f"{b}\n  {'file':9} {path}, {path.stat().st_size/1e6:.1f} MB")
@@ -86,7 +102,7 @@ def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", device: Dev
     "Predict from the last candle of each file."
     series = _series(candles, tz)
     p = _mod("predictor").load_predictor(model or newest_model(), device)
-    answers = {n: _of(n, p.predict, c.iloc[-p.context:]) for n, c in series.items()}
+    answers = {n: _of(n, p.predict, c.iloc[-p.context:], n) for n, c in series.items()}
     if as_json: print(_as_json(answers))
     else: print("\n\n".join(answer_text(n, a) for n, a in answers.items()))
 

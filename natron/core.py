@@ -83,9 +83,11 @@ class DataConfig(Group):
 # %% ../nbs/00_core.ipynb #08d5a788
 class ModelConfig(Group):
     "The backbone and its heads."
-    backbone: Literal["transformer"] = "transformer"
+    backbone: Literal["transformer", "temporal", "hybrid"] = "transformer"
     d_model: int = Field(256, ge=8, le=16_384)
     layers: int = Field(6, ge=1, le=200)
+    windows: list[Annotated[int, Field(ge=0)]] = []           # temporal: bars that each layer may read, 0 for all
+    gate_penalty: float = Field(0.01, ge=0)                   # temporal: price of the mean gate, in units of the loss
     heads: int = Field(8, ge=1, le=1024)
     ffn: int = Field(1024, ge=8, le=65_536)
     head_dims: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([512, 128], max_length=16)
@@ -101,6 +103,11 @@ class ModelConfig(Group):
             raise ValueError(f"d_model {self.d_model} must be even and divisible by heads {self.heads}")
         if self.supervision == "dense" and (self.attention, self.pooling) != ("causal", "last"):
             raise ValueError("supervision: dense needs attention: causal and pooling: last")
+        if self.pooling == "cls" and self.backbone != "transformer":
+            raise ValueError(f"pooling: cls needs backbone: transformer; {self.backbone} takes last or mean_max")
+        if self.backbone == "temporal" and len(self.windows) != self.layers:
+            raise ValueError(f"backbone: temporal needs a window for each of its {self.layers} layers, got {self.windows}; as in layers: 4, windows: [20, 50, 0, 0]")
+        if self.backbone != "temporal" and self.windows: raise ValueError(f"windows are for backbone: temporal; {self.backbone} takes none")
         if self.pooling == "cls" and self.attention == "causal":
             raise ValueError("pooling: cls needs attention: bidirectional (a causal [CLS] sees nothing)")
         return self

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HAR', 'Splits', 'purge_gap', 'time_of_row', 'split_series', 'walk_forward', 'Scaler', 'fit_scaler', 'Series',
-           'WindowDataset', 'Prepared', 'prepare', 'make_series', 'window_data']
+           'WindowDataset', 'Prepared', 'prepare', 'place', 'make_series', 'window_data']
 
 # %% ../nbs/03_dataset.ipynb #5298181e
 from dataclasses import dataclass
@@ -134,8 +134,8 @@ class Series:
     x: np.ndarray           # (N,F) float32, scaled
     mask: np.ndarray        # (N,F) bool, True where the cell is known
     y: np.ndarray           # (N,K) float32, NaN where the answer is unknown
-    instrument: int
-    timeframe: int
+    instrument: int         # place among the instruments that the model knows, from 1; 0: it does not know this one
+    timeframe: int          # the same
     har: np.ndarray | None = None # (N,6) the columns of `HAR`, unscaled
 
 # %% ../nbs/03_dataset.ipynb #3e5a8756
@@ -202,6 +202,8 @@ class Prepared:
     scaler: Scaler
     columns: list[str]
     config: Config
+    instruments: list[str]      # names of the series
+    timeframes: list[float]     # lengths of their bars, in seconds, each once
 
 def _usable(s, first): return slice(max(s.start, first), max(s.stop, first))
 
@@ -220,9 +222,10 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
     train = pd.concat(rows)
     if len(train) < 2: raise NatronError("no training row has a full history; bring more candles")
     scaler = fit_scaler(train.to_numpy(), train.index, cfg.data)
-    series = make_series(candles, frames, labels, scaler)
+    known = list(candles), list(dict.fromkeys(bar_length(c).total_seconds() for c in candles.values()))
+    series = make_series(candles, frames, labels, scaler, *known)
     if cfg.labels.jitter: _jitter(series, splits, candles, labels, make_rng(cfg.seed, "label jitter"))
-    return Prepared(series, splits, labels, scaler, columns, cfg)
+    return Prepared(series, splits, labels, scaler, columns, cfg, *known)
 
 # %% ../nbs/03_dataset.ipynb #0bb3e9cc
 def _jitter(series, splits, candles, labels, rng):
@@ -236,18 +239,23 @@ def _same_columns(frames, candles):
         if odd: raise NatronError(f"{name} and {next(iter(candles))} differ in their extra columns {sorted(odd)}; list the shared ones in features.feature_columns")
     return list(frames[0].columns)
 
+def place(one, known: Sequence # what a model knows
+         ) -> int:
+    "Where it stands among them, from 1; 0 if it does not."
+    return list(known).index(one)+1 if one in known else 0
+
 def make_series(candles: dict[str, pd.DataFrame], # by series name
                 frames: Sequence[pd.DataFrame],   # their feature frames
-                labels: LabelGenerator, scaler: Scaler # fitted
+                labels: LabelGenerator, scaler: Scaler, # fitted
+                instruments: Sequence[str], timeframes: Sequence[float] # that the model knows
                ) -> list[Series]:
-    "Scaled features and labels of each series; instruments and timeframes are numbered in order of appearance."
-    bars = [bar_length(c) for c in candles.values()]
-    steps = list(dict.fromkeys(bars))
+    "Scaled features and labels of each series."
     out = []
-    for i, ((name, c), f) in enumerate(zip(candles.items(), frames)):
+    for (name, c), f in zip(candles.items(), frames):
         x, mask = scaler.transform(f.to_numpy())
         har = f[HAR] if set(HAR) <= set(f) else compute_context(c)[HAR]
-        out.append(Series(name, c.index, x, mask, labels.transform(c).to_numpy(np.float32, copy=True), i, steps.index(bars[i]), har.to_numpy()))
+        known = place(name, instruments), place(bar_length(c).total_seconds(), timeframes)
+        out.append(Series(name, c.index, x, mask, labels.transform(c).to_numpy(np.float32, copy=True), *known, har.to_numpy()))
     return out
 
 # %% ../nbs/03_dataset.ipynb #75e1c410

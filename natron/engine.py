@@ -23,20 +23,21 @@ log = logging.getLogger("natron")
 class _Answers(nn.Module):
     "The logits of every task, in order."
     def __init__(self, model): super().__init__(); self.model = model
-    def forward(self, x, mask):
-        out = self.model(x, mask)
+    def forward(self, x, mask, instrument=None, timeframe=None):
+        out = self.model(x, mask, instrument, timeframe)
         return tuple(out[t.name] for t in self.model.tasks)
 
 def export_graph(model: Natron # on the CPU, in evaluation mode
-                ) -> onnx.ModelProto: # inputs x (batch,T,F) float32 and mask (batch,T,F) bool; logits by task
+                ) -> onnx.ModelProto: # inputs x (batch,T,F) float32, mask (batch,T,F) bool, and instrument and timeframe (batch,) int64 if the backbone reads them; logits by task
     "The network as an ONNX graph, for any number of windows."
     x = torch.zeros(2, model.config["window_length"], model.config["n_features"])        # (2,T,F)
+    given = dict(x=x, mask=x == 0) | ({k: torch.zeros(2, dtype=torch.long) for k in ("instrument", "timeframe")} if model.backbone.named else {})
     quiet = logging.getLogger("torch.onnx"); before = quiet.level; quiet.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")                                              # about torch's own code, not about the network
-            program = torch.onnx.export(_Answers(model).eval(), (x, x == 0), input_names=["x", "mask"], output_names=[t.name for t in model.tasks],
-                                        dynamic_shapes=({0: "batch"}, {0: "batch"}), dynamo=True, verbose=False)
+            program = torch.onnx.export(_Answers(model).eval(), tuple(given.values()), input_names=list(given), output_names=[t.name for t in model.tasks],
+                                        dynamic_shapes=({0: "batch"},)*len(given), dynamo=True, verbose=False)
     finally: quiet.setLevel(before)
     return _bare(program.model_proto)
 
@@ -106,15 +107,16 @@ BIG = 1_000_000            # weights from which on eight bits are worth it
 
 def make_engines(model: Natron,     # trained, on the CPU
                  x: torch.Tensor,   # (R,T,F) scaled windows to record
-                 mask: torch.Tensor # (R,T,F) bool
+                 mask: torch.Tensor, # (R,T,F) bool
+                 instrument: torch.Tensor, timeframe: torch.Tensor # (R,)
                 ) -> tuple[dict, dict]: # the bundle's `engines` and `recorded`
     "The graphs of a model for its file, and what torch says of some windows."
     x = x.half()                                                                         # (R,T,F)
-    with torch.inference_mode(): out = model(x.float(), mask)
+    with torch.inference_mode(): out = model(x.float(), mask, instrument, timeframe)
     graph = export_graph(model)
     engines = dict(onnx=pack_graph(graph, model.state_dict()))
     if count_parameters(model) >= BIG: engines["int8"] = pack_graph(quantize_graph(graph), {})
-    return engines, dict(x=x, mask=mask.clone(), **{f"logits.{t.name}": out[t.name].float().clone() for t in model.tasks})
+    return engines, dict(x=x, mask=mask.clone(), instrument=instrument.clone(), timeframe=timeframe.clone(), **{f"logits.{t.name}": out[t.name].float().clone() for t in model.tasks})
 
 # %% ../nbs/04c_engine.ipynb #a8ed90bf
 class TorchEngine:
@@ -124,10 +126,11 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, x: np.ndarray,   # (B,T,F) float32
-                 mask: np.ndarray       # (B,T,F) bool
+                 mask: np.ndarray,      # (B,T,F) bool
+                 *names: np.ndarray     # (B,) int64: instrument and timeframe; without them, any
                 ) -> dict[str, torch.Tensor]: # logits by task, on the CPU
         "Logits of all windows at once."
-        out = self.model(torch.from_numpy(x).to(self.device), torch.from_numpy(mask).to(self.device))
+        out = self.model(*(torch.from_numpy(a).to(self.device) for a in (x, mask, *names)))
         return {t.name: out[t.name].float().cpu() for t in self.model.tasks}
 
 class OnnxEngine:
@@ -139,10 +142,12 @@ class OnnxEngine:
         how.log_severity_level = 4
         try: self.session = ort.InferenceSession(graph.SerializeToString(), how, providers=["CPUExecutionProvider"])
         except Exception as e: raise BundleError(f"ONNX Runtime {ort.__version__} does not take the stored graph: {e}") from e
+        self.inputs = [i.name for i in self.session.get_inputs()]            # a backbone without names has two
 
-    def __call__(self, x: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
+    def __call__(self, x: np.ndarray, mask: np.ndarray, *names: np.ndarray) -> dict[str, torch.Tensor]:
         "Logits by task, (B,) or (B,C)."
-        rows = [self.session.run(self.tasks, dict(x=x[i:i+1], mask=mask[i:i+1])) for i in range(len(x))]
+        given = (x, mask, *(names or np.zeros((2, len(x)), np.int64)))
+        rows = [self.session.run(self.tasks, {k: a[i:i+1] for k, a in zip(self.inputs, given)}) for i in range(len(x))]
         return {t: torch.from_numpy(np.concatenate(part)) for t, part in zip(self.tasks, zip(*rows))}
 
 # %% ../nbs/04c_engine.ipynb #c59e47fc
@@ -151,7 +156,7 @@ def engine_difference(engine,          # `TorchEngine` or `OnnxEngine`
                      ) -> float: # of a probability; for a regression, of its standard deviation
     "The largest difference between this engine's answers and the recorded ones; infinite if either is no number."
     r, tasks = bundle.recorded, bundle.task_list()
-    got = engine(r["x"].float().numpy(), r["mask"].numpy())
+    got = engine(r["x"].float().numpy(), *(r[k].numpy() for k in ("mask", "instrument", "timeframe")))
     said = {t.name: r[f"logits.{t.name}"] for t in tasks}
     a, b = (to_probs(o, [t for t in tasks if t.classes], bundle.calibration) | {t.name: o[t.name] for t in tasks if not t.classes} for o in (got, said))
     worst = max((a[k]-b[k]).abs().max().item() for k in a)
@@ -184,7 +189,8 @@ def pick_engine(bundle: Bundle,
     return made, off
 
 # %% ../nbs/04c_engine.ipynb #2c7c029d
-RECIPE = """x and mask are (batch,T,F): the last T bars, the columns of feature_columns (natron.features.feature_frame makes them). x is
+RECIPE = """x and mask are (batch,T,F), instrument and timeframe (where the network takes them) (batch,): the place of the series in instruments and of the seconds
+of its bars in timeframes, both in model_config, from 1, or 0 for any. Of x and mask: the last T bars, the columns of feature_columns (natron.features.feature_frame makes them). x is
 clip((features - scaler_mean)/scaler_scale, scaler_low, scaler_high), 0 where a feature is unknown; mask is True where it is known. What comes
 out are logits by task: divide by its temperature in calibration (1 where absent), then softmax over the classes, or sigmoid where there is one
 logit (the probability of the last class); a task without classes is loc + scale*z, by its entry in tasks.""".replace("\n", " ")

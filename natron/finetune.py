@@ -52,7 +52,8 @@ def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str
     def loss_fn(model, batch):
         out = model(batch["x"], batch["mask"], batch["instrument"], batch["timeframe"], dense=dense)
         w = {k: v.to(batch["y"].device) for k, v in weights.items()}
-        return sum(t.weight*task_loss(t, out[t.name], batch["y"][..., k], w.get(t.name)) for k, t in enumerate(tasks))
+        loss = sum(t.weight*task_loss(t, out[t.name], batch["y"][..., k], w.get(t.name)) for k, t in enumerate(tasks))
+        return loss + model.penalty() if model.training else loss            # a price on open gates, which is no error
     return loss_fn
 
 # %% ../nbs/06_finetune.ipynb #7e99a936
@@ -70,7 +71,7 @@ def finetune(prep: Prepared,
     "Train every task of `prep.config` on the training windows, stopping on the validation windows."
     cfg, tasks = prep.config, prep.labels.tasks
     seed_everything(cfg.seed)
-    model = build_model(cfg.model, len(prep.columns), tasks, cfg.data.window_length)
+    model = build_model(cfg.model, len(prep.columns), tasks, cfg.data.window_length, prep.instruments, prep.timeframes)
     dense = cfg.model.supervision == "dense"
     train = window_data(prep, "train", dense, cfg.data.stride, cfg.data.cold_start)
     valid = window_data(prep, "validation", dense, cfg.data.window_length-1-cfg.model.dense_from if dense else 1)
@@ -115,10 +116,10 @@ def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits], horizo
 RECORDED = 32              # windows
 
 def _record(prep):
-    "Validation windows (R,T,F), with their masks."
+    "Validation windows (R,T,F), with their masks and names."
     data = window_data(prep, "validation", share=0.25)
     batch = data.__getitems__(np.linspace(0, len(data)-1, min(RECORDED, len(data))).astype(int).tolist())
-    return batch["x"], batch["mask"]
+    return tuple(batch[k] for k in ("x", "mask", "instrument", "timeframe"))
 
 def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.DataFrame],
                 calibration: dict[str, float] | None = None, # temperature by task; 1 where absent
@@ -182,4 +183,5 @@ def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | N
     frames = [bundle.features(c) for c in candles.values()]
     idle = [n for n, s in zip(candles, splits) if s.test.stop <= s.test.start]
     if idle: raise OverlapError(f"{idle[0]} has no bar among those to be judged; leave it out, or bring later ones")
-    return Prepared(make_series(candles, frames, labels, scaler), splits, labels, scaler, bundle.feature_columns, cfg)
+    known = [bundle.model_config[k] for k in ("instruments", "timeframes")]
+    return Prepared(make_series(candles, frames, labels, scaler, *known), splits, labels, scaler, bundle.feature_columns, cfg, *known)

@@ -53,16 +53,19 @@ class Window(NamedTuple):
     mask: np.ndarray      # (T,F) bool, True where the cell is known
     time: pd.Timestamp    # of the last candle
     bars: int             # candles that went into it, at most the context
+    instrument: int       # place among those that the model knows, from 1; 0: none of them
+    timeframe: int
 
 @patch
-def window(self: Predictor, candles: pd.DataFrame # checked; the window's length (96 by default) to 4,096 of them
+def window(self: Predictor, candles: pd.DataFrame, # checked; the window's length (96 by default) to 4,096 of them
+           symbol: str | None = None               # whose they are; None: anybody's
           ) -> Window:
     "What the network sees of these candles; raises `CandleError` if they are too few or too many, `BundleError` if they lack a column of the model's."
     n = len(candles)
     if not self.window_length <= n <= MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window_length} to {MAX_CANDLES:,} candles, got {n:,}", "length")
     rows = self.bundle.rows(candles.iloc[-self.context:] if n > self.context else candles)[-self.window_length:]          # (T,F)
-    return Window(*self.scaler.transform(rows), candles.index[-1], min(n, self.context))
+    return Window(*self.scaler.transform(rows), candles.index[-1], min(n, self.context), *self.bundle.places(symbol, candles.index[-self.window_length:]))
 
 # %% ../nbs/07a_predictor.ipynb #789ee866
 @patch
@@ -70,7 +73,8 @@ def probabilities(self: Predictor, windows: Sequence[Window]
                  ) -> dict[str, np.ndarray]: # by task: (B,C) calibrated probabilities; (B,1) for a regression
     "What the model says of each window; raises `BundleError` if it is no number."
     x, mask = (np.stack([w[i] for w in windows]) for i in (0, 1))                        # (B,T,F)
-    out = to_probs(self.engine(x, mask), self.tasks, self.bundle.calibration)
+    names = [np.array([getattr(w, k) for w in windows]) for k in ("instrument", "timeframe")] # (B,) each
+    out = to_probs(self.engine(x, mask, *names), self.tasks, self.bundle.calibration)
     out = {k: v.double().numpy() for k, v in out.items()}
     if not all(np.isfinite(p).all() for p in out.values()): raise BundleError("the model answers with what is no number; its weights are of no use")
     return out
@@ -104,12 +108,13 @@ def _candles(given):
 
 @patch
 def predict(self: Predictor,
-            candles: pd.DataFrame | list[dict] # the window's length (96) to 4,096 candles, oldest first
+            candles: pd.DataFrame | list[dict], # the window's length (96) to 4,096 candles, oldest first
+            symbol: str | None = None           # whose they are, for a model that reads names; None, and one that it does not know: anybody's
            ) -> dict: # JSON-able; probabilities, likeliest classes, confidence, timestamp and warm-up
     "The model's answer for the last candle; raises `CandleError` with rule, row and time for faulty candles, `BundleError` for bars or columns that the model was not trained on."
     candles = _candles(candles)
     self.bundle.check_timeframe(candles)
-    return self.answers([self.window(candles)])[0]
+    return self.answers([self.window(candles, symbol)])[0]
 
 # %% ../nbs/07a_predictor.ipynb #e028e7b0
 class Market:
@@ -123,6 +128,9 @@ class Market:
         self.rows = bundle.rows(candles)[-self.length:]                                  # (<=T,F)
         self.stream = FeatureStream(candles[OHLCV])
         self.kept = deque(zip(candles.index, candles[OHLCV + self.own].to_numpy().tolist()), maxlen=context)
+
+    @property
+    def times(self) -> list[pd.Timestamp]: return [t for t, _ in self.kept][-self.length:]
 
     @property
     def candles(self) -> pd.DataFrame:
@@ -167,7 +175,7 @@ def live_window(self: Predictor, symbol: str) -> Window | None: # None while the
     "What the network sees of a followed symbol."
     m = self.live[symbol]
     if len(m.rows) < self.window_length: return None
-    return Window(*self.scaler.transform(m.rows), m.kept[-1][0], min(len(m.stream), self.context))
+    return Window(*self.scaler.transform(m.rows), m.kept[-1][0], min(len(m.stream), self.context), *self.bundle.places(symbol, m.times))
 
 @patch
 def advance(self: Predictor, symbol: str, candle: Mapping) -> Window | None:

@@ -22,12 +22,12 @@ from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field
 from starlette.exceptions import HTTPException
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 import natron
 from .core import NatronError
 from .candles import CandleError, read_candles, simulate_candles
-from .wire import MAX_CANDLES, STRICT, WireError, explain
+from .wire import MAX_CANDLES, STRICT, Symbol, WireError, explain
 from .service import DRAIN, BusyError, Gate, ModelError, Service, check_bind, listen, tls_context
 
 log = logging.getLogger("natron")
@@ -199,25 +199,25 @@ def create_app(service: Service, gate: Gate | None = None # who may call; withou
                   description="Calibrated predictions for the last of the candles that are sent. " + ("Every route but /health and /openapi.json wants the token." if gate.token else "It answers this machine only."))
     app.router.route_class = _Route
     _add_errors(app); _add_status(app, service, token, refused)
-    One = wire.form("PredictRequest", candles=wire.Candles)
-    Many = wire.form("BatchRequest", series=Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], wire.Candles], Field(min_length=1, max_length=MAX_SERIES, description="candles by name")])
+    One = wire.form("PredictRequest", candles=wire.Candles, symbol=NotRequired[Symbol])
+    Many = wire.form("BatchRequest", series=Annotated[dict[Symbol, wire.Candles], Field(min_length=1, max_length=MAX_SERIES, description="candles by symbol")])
     example = _example(service)
 
     @app.post("/predict", response_model=Prediction, responses=asked, dependencies=token, summary="The prediction for the last candle")
     async def predict(body: Annotated[One, Body(openapi_examples={"candles": dict(value=dict(candles=example))})]):
-        return (await service.ask(("predict", wire.frame(body["candles"]))))[0]
+        return (await service.ask(("predict", body.get("symbol"), wire.frame(body["candles"]))))[0]
 
     @app.post("/predict_batch", response_model=_dict("Predictions", dict(predictions=dict[str, Prediction])), responses=asked, dependencies=token,
               summary="The predictions of several series")
     async def predict_batch(body: Annotated[Many, Body(openapi_examples={"two": dict(value=dict(series=dict(A=example, B=example)))})]):
         frames = {name: wire.frame(rows, at=f"series.{name}") for name, rows in body["series"].items()}
-        return dict(predictions=dict(zip(frames, await service.ask(*(("predict", f) for f in frames.values())))))
+        return dict(predictions=dict(zip(frames, await service.ask(*(("predict", *i) for i in frames.items())))))
 
     text = ",".join(example[0]) + "\n" + "\n".join(",".join(map(str, c.values())) for c in example)
     csv = dict(requestBody=dict(required=True, content={"text/csv": dict(schema=dict(type="string", minLength=1), examples={"candles": dict(value=text)})}))
     @app.post("/predict_csv", response_model=Prediction, responses=asked, dependencies=token, openapi_extra=csv, summary="The prediction for the last candle of a CSV file")
-    async def predict_csv(request: Request, tz: Annotated[str, Query(max_length=64, description="time zone of times without an offset")] = "UTC"):
-        return (await service.ask(("predict", await anyio.to_thread.run_sync(_csv_candles, await request.body(), tz))))[0]
+    async def predict_csv(request: Request, tz: Annotated[str, Query(max_length=64, description="time zone of times without an offset")] = "UTC", symbol: Symbol | None = None):
+        return (await service.ask(("predict", symbol, await anyio.to_thread.run_sync(_csv_candles, await request.body(), tz))))[0]
 
     app.add_middleware(Guard, service=service, gate=gate, limits=LIMITS)
     return app

@@ -90,7 +90,7 @@ class Service:
 
 # %% ../nbs/07c_service.ipynb #0bdaa683
 @patch
-def submit(self: Service, *asked: tuple # each a kind and its arguments: ("predict", candles), ("history", symbol, candles), ("append", symbol, candle)
+def submit(self: Service, *asked: tuple # each a kind and its arguments: ("predict", symbol or None, candles), ("history", symbol, candles), ("append", symbol, candle)
           ) -> list[Future]: # one for each: of a prediction's dictionary, of None for history, of either for append (None until there is a window)
     "Queue jobs for the model's thread; raises `BusyError` if there is no room for all of them."
     jobs = [Job(kind, args, self.deadline) for kind, *args in asked]
@@ -179,8 +179,9 @@ def _answers(self: Service, windows):
 def _prepare(self: Service, job):
     "The window of a job; None if there is nothing to ask the model."
     if job.kind == "predict":
-        self.predictor.bundle.check_timeframe(job.args[0])
-        return self.predictor.window(job.args[0])
+        symbol, candles = job.args
+        self.predictor.bundle.check_timeframe(candles)
+        return self.predictor.window(candles, symbol)
     if job.kind == "append": return self.predictor.advance(*job.args)
     self.predictor.start(*job.args)
 
@@ -306,7 +307,7 @@ class Recorder:
 
     def write(self, kind: str, args: tuple, answer: dict | None) -> None:
         "Note one job and its answer."
-        symbol, given = args if kind != "predict" else (None, args[0])
+        symbol, given = args
         columns = list(given) if isinstance(given, pd.DataFrame) else None
         self._line(dict(kind=kind, symbol=symbol, columns=columns, candles=_rows(given) if columns else dict(given), answer=answer))
 
@@ -337,7 +338,7 @@ def _again(predictor, r):
     "What the predictor says to a recorded request."
     given = r["candles"]
     if r["columns"]: given = pd.DataFrame([c[1:] for c in given], pd.DatetimeIndex([c[0] for c in given], tz="UTC", name="time"), r["columns"])
-    if r["kind"] == "predict": return predictor.predict(given)
+    if r["kind"] == "predict": return predictor.predict(given, r["symbol"])
     if r["kind"] == "history": return predictor.start(r["symbol"], given)
     return predictor.append(r["symbol"], given)
 
