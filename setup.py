@@ -19,6 +19,6 @@ setup(
         + [f"Programming Language :: Python :: 3.{m}" for m in (11, 12, 13)],
     packages=["natron", *carried], package_dir={"natron": "natron", **carried},
     package_data={"natron.data": ["*.csv.gz", "README.md"], "natron.configs": ["*.yaml"], "natron.nbs.runs": ["*.ipynb"]},
-    install_requires=c["requirements"].split(), extras_require={"dev": c["dev_requirements"].split(), "bench": c["bench_requirements"].split()},
+    install_requires=c["requirements"].split(), extras_require={"dev": c["dev_requirements"].split(), "bench": c["bench_requirements"].split(), "track": c["track_requirements"].split()},
     entry_points={"console_scripts": c["console_scripts"].split()}, zip_safe=False,
 )

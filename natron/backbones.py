@@ -9,6 +9,7 @@ __all__ = ['FORGET', 'BACKBONES', 'Cells', 'positions', 'Block', 'Transformer', 
 import math
 
 import torch, torch.nn as nn, torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 from .core import ModelConfig
 from .attention import ALL, Attention
 
@@ -56,6 +57,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     "Pre-norm transformer over the bars of a window."
     fading, named = False, False       # whether weights fade with age; whether instrument and timeframe are read
+    checkpoint = False                 # whether the blocks' activations are computed again on the way back
     def __init__(self, cfg: ModelConfig,
                  n_features: int,      # F
                  window_length: int,   # T
@@ -69,6 +71,7 @@ class Transformer(nn.Module):
         self.register_buffer("position", positions(window_length, d), persistent=False)
         self.drop, self.norm = nn.Dropout(cfg.dropout), nn.LayerNorm(d)
         self.blocks = nn.ModuleList(Block(cfg, w, self.fading) for w in cfg.windows or [0]*cfg.layers)
+        n = len(self.blocks); self.stages = [("norm.", f"blocks.{n-1}."), *((f"blocks.{k}.",) for k in range(n-2, -1, -1))]
 
     def embed(self, x, mask, instrument, timeframe) -> torch.Tensor:
         "Bars as vectors, (B,T,D), or (B,1+T,D) with `[CLS]` in front."
@@ -79,7 +82,8 @@ class Transformer(nn.Module):
                 weights: bool = False, rows: slice = ALL): # attention weights too; positions that are wanted of the last block
         h, seen = self.drop(self.embed(x, mask, instrument, timeframe)), []
         for block in self.blocks:
-            h, w = block(h, weights, rows if block is self.blocks[-1] else ALL)
+            wanted = rows if block is self.blocks[-1] else ALL
+            h, w = checkpoint(block, h, weights, wanted, use_reentrant=False) if self.checkpoint and self.training else block(h, weights, wanted)
             seen.append(w)
         return self.norm(h), seen                                                        # (B,T,D), [(B,H,T,T)]
 
@@ -112,7 +116,7 @@ class Temporal(Transformer):
 # %% ../nbs/03b_backbones.ipynb #597b032b
 class Hybrid(nn.Module):
     "Convolution, LSTM and attention in a row, and each bar's own cells beside them."
-    named = False
+    named, stages = False, [("attention.", "row."), ("lstm.",)]
     def __init__(self, cfg, n_features, window_length, instruments=0, timeframes=0):
         super().__init__()
         d, half = cfg.d_model, cfg.d_model//2

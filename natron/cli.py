@@ -161,6 +161,7 @@ def run_notebook(folder: Path,             # where everything lands
     core = _mod("core"); logging.getLogger("papermill").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     core.save_config(cfg, folder/"config.yaml")
+    if cfg.train.tracker == "mlflow": os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve().parent}/mlflow.db")   # one database for all runs
     params = dict(candles={n: str(Path(p).resolve()) for n, p in candles.items()}, tz=tz, resume=resume)
     sockets = Traits({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})   # no port of this machine is opened
     try: papermill.execute_notebook(core.resource("nbs/runs/train.ipynb"), folder/"train.ipynb", params, kernel_name="python3",

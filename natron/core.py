@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NatronError', 'ConfigError', 'Group', 'FeaturesConfig', 'LabelsConfig', 'DataConfig', 'ModelConfig', 'TrainConfig',
-           'EvaluateConfig', 'Config', 'setting_names', 'load_config', 'save_config', 'seed_everything', 'make_rng',
-           'pick_device', 'library_versions', 'atomic_write', 'write_json', 'resource']
+           'PretrainConfig', 'EvaluateConfig', 'Config', 'setting_names', 'load_config', 'save_config',
+           'seed_everything', 'make_rng', 'pick_device', 'library_versions', 'atomic_write', 'write_json', 'resource']
 
 # %% ../nbs/00_core.ipynb #cb7caaa3
 import difflib, hashlib, json, os, platform, random
@@ -124,9 +124,22 @@ class TrainConfig(Group):
     accumulate: int = Field(1, ge=1)                          # batches per optimiser step
     precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda v: "no" if v is False else v)] = "no"   # YAML reads a bare no as false
     class_weights: bool = False
-    tracker: Literal["tensorboard", "none"] = "tensorboard"
+    layer_decay: float = Field(1.0, ge=0, le=1)               # each layer learns so many times as fast as the one above it; 0 freezes the backbone
+    checkpoint: bool = False                                  # compute a block's activations again on the way back, rather than keep them
+    tracker: Literal["tensorboard", "mlflow", "wandb", "none"] = "tensorboard"
 
 # %% ../nbs/00_core.ipynb #3e1b15c0
+class PretrainConfig(Group):
+    "What the backbone practises on before it is asked; the rest of its loop is that of `train`."
+    epochs: int = Field(0, ge=0)                              # 0: no pretraining
+    batch_size: int = Field(128, ge=2)
+    lr: float = Field(1e-4, gt=0)
+    mask: float = Field(0.15, gt=0, lt=1)                     # share of the bars that are hidden
+    span: int = Field(12, ge=1)                               # bars that are hidden in a row
+    jitter: float = Field(0.1, ge=0)                          # noise on the cells, in standard deviations
+    contrast: float = Field(0.0, ge=0)                        # weight of telling windows apart, beside reconstruction
+    temperature: float = Field(0.07, gt=0)
+
 class EvaluateConfig(Group):
     "Scores, intervals and baselines."
     resamples: int = Field(1000, ge=100, le=100_000)
@@ -143,8 +156,15 @@ class Config(Group):
     labels: LabelsConfig = LabelsConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _together(self):
+        if self.train.checkpoint and self.model.backbone == "hybrid": raise ValueError("train.checkpoint is for backbones of blocks, transformer and temporal; hybrid has none")
+        if self.train.layer_decay == 0 and not self.pretrain.epochs: raise ValueError("train.layer_decay: 0 freezes a backbone that was not pretrained and knows nothing; set pretrain.epochs")
+        return self
 
 # %% ../nbs/00_core.ipynb #15679e6d
 def setting_names(model: type[Group] = Config) -> list[str]:

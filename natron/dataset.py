@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['HAR', 'Splits', 'purge_gap', 'time_of_row', 'split_series', 'walk_forward', 'Scaler', 'fit_scaler', 'Series',
-           'WindowDataset', 'Prepared', 'prepare', 'place', 'make_series', 'window_data']
+           'WindowDataset', 'Prepared', 'prepare', 'place', 'make_series', 'data_digest', 'window_data']
 
 # %% ../nbs/03_dataset.ipynb #5298181e
+import hashlib
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -257,6 +258,14 @@ def make_series(candles: dict[str, pd.DataFrame], # by series name
         known = place(name, instruments), place(bar_length(c).total_seconds(), timeframes)
         out.append(Series(name, c.index, x, mask, labels.transform(c).to_numpy(np.float32, copy=True), *known, har.to_numpy()))
     return out
+
+# %% ../nbs/03_dataset.ipynb #9646ad48
+def data_digest(prep: Prepared) -> str:
+    "SHA-256 of all that is learnt from: inputs and answers, as the network gets them."
+    h = hashlib.sha256()
+    for s in prep.series:
+        for x in (s.x, s.y): h.update(np.ascontiguousarray(x))
+    return h.hexdigest()
 
 # %% ../nbs/03_dataset.ipynb #75e1c410
 def window_data(prep: Prepared,

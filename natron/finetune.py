@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Sequence
 
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
-from .core import Config, NatronError, pick_device, seed_everything
+from .core import Config, NatronError, pick_device
 from .candles import bar_length, data_hash
 from .labels import Task
-from .dataset import Prepared, Splits, WindowDataset, make_series, purge_gap, time_of_row, window_data
-from .model import build_model, to_probs
+from .dataset import Prepared, Splits, WindowDataset, data_digest, make_series, purge_gap, time_of_row, window_data
+from .model import new_model, to_probs
 from .train import fit
 from .bundle import Bundle
 from .engine import make_engines
@@ -47,31 +47,27 @@ def class_weights(task: Task, prior: Sequence[float] # class shares on the train
 # %% ../nbs/06_finetune.ipynb #88ba3d81
 def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str, torch.Tensor] | None = None # class weights by task
                   ):
-    "The `loss_fn(model, batch)` of the training loop: the tasks' losses times their weights, added."
+    "The `loss_fn(model, batch)` of the training loop: `loss`, the tasks' losses times their weights, and each of them by name."
     weights = weights or {}
     def loss_fn(model, batch):
         out = model(batch["x"], batch["mask"], batch["instrument"], batch["timeframe"], dense=dense)
         w = {k: v.to(batch["y"].device) for k, v in weights.items()}
-        loss = sum(t.weight*task_loss(t, out[t.name], batch["y"][..., k], w.get(t.name)) for k, t in enumerate(tasks))
-        return loss + model.penalty() if model.training else loss            # a price on open gates, which is no error
+        each = {t.name: task_loss(t, out[t.name], batch["y"][..., k], w.get(t.name)) for k, t in enumerate(tasks)}
+        price = model.penalty() if model.training else 0.                    # on open gates, which are no error
+        return dict(loss=sum(t.weight*each[t.name] for t in tasks) + price, **each)
     return loss_fn
 
 # %% ../nbs/06_finetune.ipynb #7e99a936
-def _digest(prep):
-    "SHA-256 of all that is learnt from: inputs and answers, as the network gets them."
-    h = hashlib.sha256()
-    for s in prep.series:
-        for x in (s.x, s.y): h.update(np.ascontiguousarray(x))
-    return h.hexdigest()
-
 def finetune(prep: Prepared,
              folder: Path | None = None, # for checkpoints and logs
-             resume: bool = False        # go on from the folder's checkpoint
+             resume: bool = False,       # go on from the folder's checkpoint
+             backbone: dict[str, torch.Tensor] | None = None # weights to begin with, from `pretrain`
             ) -> tuple[torch.nn.Module, pd.DataFrame]: # the best model, in eval mode, and its history by epoch
     "Train every task of `prep.config` on the training windows, stopping on the validation windows."
     cfg, tasks = prep.config, prep.labels.tasks
-    seed_everything(cfg.seed)
-    model = build_model(cfg.model, len(prep.columns), tasks, cfg.data.window_length, prep.instruments, prep.timeframes)
+    model = new_model(prep)
+    if backbone: model.backbone.load_state_dict(backbone)
+    model.backbone.checkpoint = cfg.train.checkpoint
     dense = cfg.model.supervision == "dense"
     train = window_data(prep, "train", dense, cfg.data.stride, cfg.data.cold_start)
     valid = window_data(prep, "validation", dense, cfg.data.window_length-1-cfg.model.dense_from if dense else 1)
@@ -79,7 +75,7 @@ def finetune(prep: Prepared,
     prior = prep.labels.state["prior"]
     weights = {t.name: class_weights(t, prior[t.name]) for t in tasks if t.classes} if cfg.train.class_weights else None
     history = fit(model, multitask_loss(tasks, dense, weights), train, valid, cfg.train, cfg.seed, folder,
-                  pick_device(cfg.device), resume, {"data": _digest(prep)})
+                  pick_device(cfg.device), resume, {"data": data_digest(prep), "pretrained": backbone is not None, **{f"model.{k}": str(v) for k, v in cfg.model.model_dump().items()}})
     return model.eval(), history
 
 # %% ../nbs/06_finetune.ipynb #4ef177cb
