@@ -140,6 +140,11 @@ class Series:
     har: np.ndarray | None = None # (N,6) the columns of `HAR`, unscaled
 
 # %% ../nbs/03_dataset.ipynb #3e5a8756
+def _gather(a, begins, T):
+    "The (B,T,F) stretches of `a` (N,F) that begin at these rows."
+    F = a.shape[1]
+    return a.as_strided((len(a)-T+1, T*F), (F, 1)).index_select(0, begins).view(-1, T, F)
+
 class WindowDataset(torch.utils.data.Dataset):
     "Windows over several series, gathered from one (N,F) array; `ds.__getitems__([3, 7])` is a batch of two."
     def __init__(self, series: Sequence[Series],
@@ -153,7 +158,7 @@ class WindowDataset(torch.utils.data.Dataset):
                 ):
         self.window, self.dense_from = window, dense_from
         start = np.cumsum([0] + [len(s.x) for s in series])
-        self.x, self.mask, self.y = (torch.from_numpy(np.concatenate([getattr(s, k) for s in series])) for k in ("x", "mask", "y"))
+        self.x, self.mask, self.y = (torch.from_numpy(np.ascontiguousarray(np.concatenate([getattr(s, k) for s in series]))) for k in ("x", "mask", "y"))
         self.clock = np.concatenate([s.times.tz_localize(None).to_numpy() for s in series])
         ends = [self._ends(s, r, stride) for s, r in zip(series, rows)]
         self.rows = np.concatenate(ends)                                             # row of each end within its own series
@@ -180,15 +185,16 @@ def __getitems__(self: WindowDataset,
                  idx: Sequence[int] # window numbers
                 ) -> dict[str, torch.Tensor]: # x, mask (B,T,F); y (B,K), or (B,T,K) if dense; instrument, timeframe (B,)
     "The batch of windows `idx`."
-    idx = torch.as_tensor(idx)
-    table = self.ends[idx][:, None] + torch.arange(-self.window+1, 1)                # (B,T) row numbers
-    x, mask, cold = self.x[table], self.mask[table], self.cold[idx]                  # (B,T,F), (B,T,F), (B,)
+    idx = torch.as_tensor(idx); T, cold = self.window, self.cold[idx]                # (B,)
+    begins = self.ends[idx] - T + 1                                                  # (B,) row numbers
+    x, mask = _gather(self.x, begins, T), _gather(self.mask, begins, T)              # (B,T,F) each
     if cold.any():
         mask[cold] &= self.visible
-        x = x.masked_fill(~mask, 0.)
+        x[cold] = x[cold].masked_fill(~mask[cold], 0.)
     if self.dense_from is None: y = self.y[self.ends[idx]]                           # (B,K)
     else:
-        y = self.y[table]                                                            # (B,T,K)
+        table = begins[:, None] + torch.arange(T)                                    # (B,T) row numbers
+        y = _gather(self.y, begins, T)                                               # (B,T,K)
         y[:, :self.dense_from+1] = torch.nan
         y[table < self.first[idx][:, None]] = torch.nan                              # rows before the part are not its own
     return dict(x=x, mask=mask, y=y, instrument=self.ids[idx, 0], timeframe=self.ids[idx, 1])
