@@ -20,7 +20,7 @@ from .dataset import Scaler, place
 from .candles import bar_length
 from .features import feature_array
 from .labels import LabelGenerator, Task
-from .model import Natron, build_model, count_parameters
+from .model import Ensemble, Natron, build_model, count_parameters
 
 # %% ../nbs/04b_bundle.ipynb #c842a16e
 FORMAT = 3                 # changes when a reader of the old layout could not read the new one
@@ -124,10 +124,14 @@ def _tasks(dicts):
 
 _DATA = ("n_features", "window_length", "instruments", "timeframes")                    # what the network's settings do not hold
 
-def _model_config(config): return ModelConfig(**{k: v for k, v in config.items() if k not in _DATA})
+def _model_config(config): return ModelConfig(**{k: v for k, v in config.items() if k not in (*_DATA, "members")})
 
 def _network(config, tasks):
-    return build_model(_model_config(config), config["n_features"], tasks, *(config[k] for k in _DATA[1:]))
+    "The untrained model, or ensemble of as many `members`."
+    n = config.get("members", 1)
+    if type(n) is not int or not 1 <= n <= 32: raise ValueError(f"members must be a number from 1 to 32, got {n!r}")
+    nets = [build_model(_model_config(config), config["n_features"], tasks, *(config[k] for k in _DATA[1:])) for _ in range(n)]
+    return Ensemble(nets) if n > 1 else nets[0]
 
 def _check_values(c):
     cfg = _parsed("settings", lambda: Config(**c["settings"]))
@@ -262,7 +266,7 @@ def load_bundle(path: str | Path # a model file
 
 # %% ../nbs/04b_bundle.ipynb #4a98af97
 @patch
-def model(self: Bundle) -> Natron:
+def model(self: Bundle) -> Natron | Ensemble:
     "The network, in evaluation mode, on the CPU."
     with torch.random.fork_rng(devices=[]):
         net = _network(self.model_config, _tasks(self.tasks))

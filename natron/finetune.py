@@ -8,7 +8,7 @@ __all__ = ['RECORDED', 'task_loss', 'class_weights', 'multitask_loss', 'finetune
 
 # %% ../nbs/06_finetune.ipynb #21fb7d66
 import copy, hashlib, re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Sequence
 
@@ -17,7 +17,7 @@ from .core import Config, NatronError, pick_device
 from .candles import bar_length, data_hash
 from .labels import Task
 from .dataset import Prepared, Splits, WindowDataset, data_digest, make_series, purge_gap, time_of_row, window_data
-from .model import new_model, to_probs
+from .model import Ensemble, new_model, to_probs
 from .train import fit
 from .bundle import Bundle
 from .engine import make_engines
@@ -45,11 +45,19 @@ def class_weights(task: Task, prior: Sequence[float] # class shares on the train
     return torch.where(p > 0, 1/(p*(p > 0).sum()), 0.)
 
 # %% ../nbs/06_finetune.ipynb #88ba3d81
-def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str, torch.Tensor] | None = None # class weights by task
+def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str, torch.Tensor] | None = None, # class weights by task
+                   adversarial: float = 0. # push on the inputs against the answer
                   ):
     "The `loss_fn(model, batch)` of the training loop: `loss`, the tasks' losses times their weights, and each of them by name."
     weights = weights or {}
     def loss_fn(model, batch):
+        if not (adversarial and model.training): return losses(model, batch)
+        x = batch["x"].detach().requires_grad_()
+        parts = losses(model, batch | dict(x=x))
+        slope, = torch.autograd.grad(parts["loss"], x, retain_graph=True)
+        pushed = losses(model, batch | dict(x=batch["x"] + adversarial*slope.sign()))
+        return parts | dict(loss=(parts["loss"] + pushed["loss"])/2)
+    def losses(model, batch):
         out = model(batch["x"], batch["mask"], batch["instrument"], batch["timeframe"], dense=dense)
         w = {k: v.to(batch["y"].device) for k, v in weights.items()}
         each = {t.name: task_loss(t, out[t.name], batch["y"][..., k], w.get(t.name)) for k, t in enumerate(tasks)}
@@ -62,9 +70,10 @@ def finetune(prep: Prepared,
              folder: Path | None = None, # for checkpoints and logs
              resume: bool = False,       # go on from the folder's checkpoint
              backbone: dict[str, torch.Tensor] | None = None # weights to begin with, from `pretrain`
-            ) -> tuple[torch.nn.Module, pd.DataFrame]: # the best model, in eval mode, and its history by epoch
+            ) -> tuple[torch.nn.Module, pd.DataFrame]: # the best model, in eval mode, and its history by epoch and `member`
     "Train every task of `prep.config` on the training windows, stopping on the validation windows."
     cfg, tasks = prep.config, prep.labels.tasks
+    if cfg.train.members > 1: return _several(prep, folder, resume, backbone)
     model = new_model(prep)
     if backbone: model.backbone.load_state_dict(backbone)
     model.backbone.checkpoint = cfg.train.checkpoint
@@ -74,9 +83,18 @@ def finetune(prep: Prepared,
     if not len(train) or not len(valid): raise NatronError("no complete window in the training or the validation part; bring more candles")
     prior = prep.labels.state["prior"]
     weights = {t.name: class_weights(t, prior[t.name]) for t in tasks if t.classes} if cfg.train.class_weights else None
-    history = fit(model, multitask_loss(tasks, dense, weights), train, valid, cfg.train, cfg.seed, folder,
+    history = fit(model, multitask_loss(tasks, dense, weights, cfg.train.adversarial), train, valid, cfg.train, cfg.seed, folder,
                   pick_device(cfg.device), resume, {"data": data_digest(prep), "pretrained": backbone is not None, **{f"model.{k}": str(v) for k, v in cfg.model.model_dump().items()}})
-    return model.eval(), history
+    return model.eval(), history.assign(member=0)
+
+def _several(prep, folder, resume, backbone):
+    "An ensemble of networks with the seeds from the configuration's on; the first keeps its files in the folder, each other in one of its own below."
+    cfg, models, histories = prep.config, [], []
+    for k in range(cfg.train.members):
+        own = cfg.model_copy(update=dict(seed=cfg.seed+k, train=cfg.train.model_copy(update=dict(members=1))))
+        model, history = finetune(replace(prep, config=own), folder and (Path(folder)/f"member{k}" if k else folder), resume, backbone)
+        models.append(model); histories.append(history.assign(member=k))
+    return Ensemble(models).eval(), pd.concat(histories, ignore_index=True)
 
 # %% ../nbs/06_finetune.ipynb #4ef177cb
 @torch.no_grad()
