@@ -292,6 +292,7 @@ def track(self: Run, about: dict, folder: Path, resume: bool) -> None:
     run = self.acc.get_tracker(kind, unwrap=True)
     note.write_text(run.info.run_id if kind == "mlflow" else run.id)
 
+# %% ../nbs/04a_train.ipynb #2fb65e48
 def track_files(cfg: TrainConfig, folder: Path, # of the run
                 files: list[Path]) -> None:
     "Give files to the tracker of a run that has ended; TensorBoard takes none."
