@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-import numpy as np, pandas as pd, torch
+import numpy as np, torch
 from natron.candles import read_candles
 from natron.core import load_config
 from natron.dataset import prepare, window_data
