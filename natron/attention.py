@@ -83,18 +83,20 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor,       # (B,T,D)
                 weights: bool = False,       # return the attention weights too, by the slower way
-                rows: slice = ALL            # positions that are wanted: all, or one that may see every other
-               ) -> tuple[torch.Tensor, torch.Tensor | None]: # (B,T,D), (B,H,T,T) or None
+                rows: slice = ALL            # R positions that are wanted of the T
+               ) -> tuple[torch.Tensor, torch.Tensor | None]: # (B,R,D), (B,H,T,T) or None
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B,H,T,D/H) each
         rate = None if self.log_rate is None else self.log_rate.exp()
-        if weights: y, w = attend(q, k, v, self.causal, self.window, rate)
+        if weights: y, w = attend(q, k, v, self.causal, self.window, rate); y = y[:, :, rows]
         else: y, w = self._read(q, k, v, rate, rows), None
-        return self.out(y.transpose(1, 2).flatten(2)), w                                 # (B,T,D), (B,H,T,T)
+        return self.out(y.transpose(1, 2).flatten(2)), w                                 # (B,R,D), (B,H,T,T)
 
     def _read(self, q, k, v, rate, rows):
         "The quickest way to what `attend` says."
         if 0 < self.window < q.shape[2]: return attend_window(q, k, v, self.causal, self.window, rate)[:, :, rows]
-        if rate is None: return F.scaled_dot_product_attention(q[:, :, rows], k, v, is_causal=self.causal and rows == ALL)
-        if self.causal and rows == ALL: return attend_fading(q, k, v, rate)
-        age = distance(q.shape[2]).to(q.device)[rows].abs()                              # (T,T), or (1,T)
-        return F.scaled_dot_product_attention(q[:, :, rows], k, v, attn_mask=(-rate[:, None, None]*age).to(q.dtype))
+        if rows == ALL and (rate is None or self.causal):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal) if rate is None else attend_fading(q, k, v, rate)
+        d = distance(q.shape[2]).to(q.device)[rows]                                      # (R,T)
+        how = torch.zeros_like(d, dtype=q.dtype) if rate is None else (-rate[:, None, None]*d.abs()).to(q.dtype)
+        if self.causal: how = how.masked_fill(d < 0, -math.inf)
+        return F.scaled_dot_product_attention(q[:, :, rows], k, v, attn_mask=how)        # (B,H,R,D/H)

@@ -183,20 +183,18 @@ class WindowDataset(torch.utils.data.Dataset):
 @torch.no_grad()
 def __getitems__(self: WindowDataset,
                  idx: Sequence[int] # window numbers
-                ) -> dict[str, torch.Tensor]: # x, mask (B,T,F); y (B,K), or (B,T,K) if dense; instrument, timeframe (B,)
+                ) -> dict[str, torch.Tensor]: # x, mask (B,T,F); y (B,K), or (B,R,K) for the R dense positions; instrument, timeframe (B,)
     "The batch of windows `idx`."
-    idx = torch.as_tensor(idx); T, cold = self.window, self.cold[idx]                # (B,)
-    begins = self.ends[idx] - T + 1                                                  # (B,) row numbers
+    idx = torch.as_tensor(idx); T, cold, ends = self.window, self.cold[idx], self.ends[idx] # (B,)
+    begins = ends - T + 1                                                            # (B,) row numbers
     x, mask = _gather(self.x, begins, T), _gather(self.mask, begins, T)              # (B,T,F) each
     if cold.any():
         mask[cold] &= self.visible
         x[cold] = x[cold].masked_fill(~mask[cold], 0.)
-    if self.dense_from is None: y = self.y[self.ends[idx]]                           # (B,K)
+    if self.dense_from is None: y = self.y[ends]                                     # (B,K)
     else:
-        table = begins[:, None] + torch.arange(T)                                    # (B,T) row numbers
-        y = _gather(self.y, begins, T)                                               # (B,T,K)
-        y[:, :self.dense_from+1] = torch.nan
-        y[table < self.first[idx][:, None]] = torch.nan                              # rows before the part are not its own
+        R = T-self.dense_from-1; y = _gather(self.y, ends-R+1, R)                    # (B,R,K)
+        y[(ends[:, None] - torch.arange(R).flip(0)) < self.first[idx][:, None]] = torch.nan # rows before the part are not its own
     return dict(x=x, mask=mask, y=y, instrument=self.ids[idx, 0], timeframe=self.ids[idx, 1])
 
 # %% ../nbs/03_dataset.ipynb #3ddeb593

@@ -9,7 +9,7 @@ __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'STILL', 'MEMORY', 
            'total_z', 'volume', 'hammer_bars', 'price_pattern', 'returns', 'directional', 'trend_strength',
            'statistical', 'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
            'market_profile', 'compute_features', 'volatility_terciles', 'seasonal_mean', 'compute_context',
-           'feature_array', 'feature_frame', 'lookbacks', 'context_bars']
+           'feature_array', 'feature_frame', 'join_markets', 'lookbacks', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
 import difflib, math
@@ -22,7 +22,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
 from .core import ConfigError, FeaturesConfig, NatronError
-from .candles import OHLCV
+from .candles import OHLCV, bar_length
 from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max, rolling_mean,
                             rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank, rolling_std,
                             rolling_sum, swing_highs)
@@ -615,6 +615,21 @@ def feature_frame(candles: pd.DataFrame,                 # open, high, low, clos
     "All the columns that a model sees, float32: the features, the context, the user's own."
     names, x = feature_array(candles, cfg)
     return pd.DataFrame(x, candles.index, list(names), copy=False)
+
+# %% ../nbs/01_features.ipynb #207e3b54
+def join_markets(candles: dict[str, pd.DataFrame] # checked candles of one timeframe by name, two series or more
+                ) -> dict[str, pd.DataFrame]:     # the same candles with 5 columns for each of the series
+    "Candles with what all of these markets did up to the same bar; the first 240 rows of each series are empty."
+    if len(candles) < 2: raise NatronError(f"joining needs two series or more, got {list(candles)}")
+    lengths = {n: bar_length(c) for n, c in candles.items()}
+    if len(set(lengths.values())) > 1: raise NatronError(f"joining needs one timeframe, got {', '.join(f'{n} {v}' for n, v in lengths.items())}; bring candles of one")
+    parts = []
+    for name, c in candles.items():
+        x, close = compute_context(c).astype(float), np.log(c.close)
+        vol = {f"{name}_vol_{n}": x[f"log_gk_{n}"] - x.log_gk_240 for n in (1, 6, 24)}
+        parts.append(pd.DataFrame(vol | {f"{name}_move_{n}": close.diff(n)/np.exp(x.log_gk_240) for n in (1, 6)}))
+    every = pd.concat(parts, axis=1)
+    return {name: c.join(every.reindex(c.index)) for name, c in candles.items()}
 
 # %% ../nbs/01_features.ipynb #2e03a6c5
 def lookbacks(columns: list[str] # names of columns of a feature frame

@@ -79,11 +79,12 @@ class Natron(nn.Module):
                 instrument: torch.Tensor | None = None,   # (B,) place in the model's list, from 1; 0 and None: any
                 timeframe: torch.Tensor | None = None,    # (B,) the same
                 return_attention: bool = False,           # add "attention", (B,H,T,T) a layer
-                dense: bool = False                       # answers at every bar: (B,T) and (B,T,C)
+                dense: bool = False                       # answers at the R bars past `dense_from`: (B,R) and (B,R,C)
                ) -> dict[str, torch.Tensor]:              # logits by task, and "embedding" (B,D)
         _check_inputs(self.config, x, mask, dense)
-        one = {"cls": slice(0, 1), "last": slice(-1, None)}.get(self.config["pooling"], ALL)
-        h, seen = self.backbone(x, mask, instrument, timeframe, return_attention, ALL if dense or return_attention else one) # (B,T,D), or (B,1,D)
+        rows = {"cls": slice(0, 1), "last": slice(-1, None)}.get(self.config["pooling"], ALL)
+        if dense: rows = slice(self.config["dense_from"]+1, None)
+        h, seen = self.backbone(x, mask, instrument, timeframe, return_attention, rows)   # (B,R,D)
         e = pool(h, self.config["pooling"])                                              # (B,D)
         out = self.heads(h if dense else e) | {"embedding": e}
         return out | {"attention": seen} if return_attention else out
