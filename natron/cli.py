@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Candles', 'ConfigPath', 'Set', 'Model', 'Zone', 'Json', 'Device', 'Host', 'Port', 'Engine', 'Rate', 'Record',
-           'Cert', 'Key', 'Clients', 'newest_model', 'simulate', 'info', 'predict', 'answer_text', 'run_folder',
+           'Cert', 'Key', 'Clients', 'newest_model', 'simulate', 'join', 'info', 'predict', 'answer_text', 'run_folder',
            'run_notebook', 'train', 'demo', 'evaluate', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
 
 # %% ../nbs/09_cli.ipynb #f0961895
@@ -70,6 +70,16 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
     candles = _mod("candles")
     candles.write_candles(candles.simulate_candles(bars, seed=seed), out)
     print(f"{bars:,} candles written to {out}")
+
+@app.command()
+def join(candles: Candles, to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")], tz: Zone = "UTC"):
+    "Write candles with columns of what all of these markets did up to the same bar; a model learns from them as from any other column."
+    files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
+    taken = next((p for p in files.values() if os.path.lexists(p)), None)
+    if taken: raise _mod("core").NatronError(f"{taken} exists; choose another --to")
+    joined = _mod("features").join_markets(_series(candles, tz))
+    to.mkdir(parents=True, exist_ok=True)
+    for n, c in joined.items(): _mod("candles").write_candles(c, files[n]); print(f"{len(c):,} candles with {c.shape[1]-5} columns beside them written to {files[n]}")
 
 def _sizes(configs, sets):
     "What the networks of these configurations cost."

@@ -124,7 +124,6 @@ class TrainConfig(Group):
     accumulate: int = Field(1, ge=1)                          # batches per optimiser step
     precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda v: "no" if v is False else v)] = "no"   # YAML reads a bare no as false
     class_weights: bool = False
-    ema: float = Field(0.0, ge=0, lt=1)                       # judge and keep a moving average of the weights that holds on to this share at each step; 0: the weights
     layer_decay: float = Field(1.0, ge=0, le=1)               # each layer learns so many times as fast as the one above it; 0 freezes the backbone
     members: int = Field(1, ge=1, le=32)                      # networks of neighbouring seeds that answer together
     adversarial: float = Field(0.0, ge=0)                     # push on the inputs against the answer, in standard deviations; 0: none

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np, pandas as pd, torch, torch.nn as nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tqdm import tqdm
@@ -84,14 +83,10 @@ class Run:
         self.acc = _accelerator(cfg, device, folder)
         self.device = device if self.acc.num_processes == 1 else self.acc.device
         self.loss = WithLoss(model.to(self.device), loss_fn)
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema)) if cfg.ema else None
         opt = make_optimizer(model, cfg)
         self.scheduler = make_scheduler(opt, cfg)
         self.net, self.opt = self.acc.prepare(self.loss, opt)
         self.history, self.best, self.stale = [], None, 0   # rows, best weights, epochs since they were found
-
-    @property
-    def judged(self) -> nn.Module: return self.average.module if self.average else self.model
 
     def batch(self, data, idx): return {k: v.to(self.device, non_blocking=True) for k, v in data.__getitems__(idx).items()}
 
@@ -122,7 +117,6 @@ def step(self: Run,
     norm = acc.clip_grad_norm_(self.net.parameters(), self.cfg.clip_norm)
     if acc.scaler is None: _finite(norm, "gradient", epoch, first)
     self.opt.step(); self.opt.zero_grad()
-    if self.average: self.average.update_parameters(self.model)
     return total, float(norm)
 
 # %% ../nbs/04a_train.ipynb #39323456
@@ -156,11 +150,10 @@ def validate(self: Run, data, epoch: int) -> dict[str, float]: # loss, and its p
     "Means over all windows of `data`."
     rank, world = self.rank_and_world(); size = self.cfg.batch_size
     mine, totals = list(range(rank, len(data), world)), {}
-    judge = WithLoss(self.judged, self.loss.loss_fn).eval()
+    self.loss.eval()
     for i in range(0, len(mine), size):
         idx = mine[i:i+size]
-        with self.acc.autocast(): said = judge(self.batch(data, idx))
-        for k, v in said.items():
+        for k, v in self.loss(self.batch(data, idx)).items():
             totals[k] = totals.get(k, 0.) + _finite(v, f"validation {k}", epoch, i//size)*len(idx)
     return {k: self.over_processes(v, len(mine)) for k, v in totals.items()}
 
@@ -175,7 +168,7 @@ def one_epoch(self: Run, train, validation, bar: tqdm) -> dict:
     if self.cfg.scheduler == "plateau": self.scheduler.step(val["loss"])
     self.stale += 1
     if val["loss"] < min((o["val_loss"] for o in self.history), default=math.inf):
-        self.best, self.stale = {k: v.detach().cpu().clone() for k, v in self.judged.state_dict().items()}, 0
+        self.best, self.stale = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}, 0
     row = dict(epoch=epoch, train_loss=loss, **{f"val_{k}": v for k, v in val.items()}, lr=lr, grad_norm=norm, seconds=seconds, samples_per_s=len(train)/seconds)
     self.history.append(row)
     return row
@@ -192,7 +185,7 @@ def about(self: Run, train, validation, identity: dict | None = None) -> dict:
 def save(self: Run, path: Path, about: dict) -> None:
     "Write the checkpoint, whole or not at all."
     buf = io.BytesIO()
-    torch.save(dict(about=about, model=self.model.state_dict(), average=self.average and self.average.state_dict(), best=self.best, stale=self.stale, history=self.history, opt=self.opt.state_dict(),
+    torch.save(dict(about=about, model=self.model.state_dict(), best=self.best, stale=self.stale, history=self.history, opt=self.opt.state_dict(),
                     scheduler=self.scheduler.state_dict(), scaler=self.acc.scaler and self.acc.scaler.state_dict()), buf)
     try:
         with atomic_write(path) as tmp: tmp.write_bytes(buf.getbuffer())
@@ -213,7 +206,6 @@ def load(self: Run, path: Path, about: dict) -> None:
     odd = [f"{k} was {was.get(k)}, now {about.get(k)}" for k in was | about if was.get(k) != about.get(k)]
     if odd: raise NatronError(f"{path} belongs to another run: {'; '.join(odd[:3])}. Resume with the same settings and data, or start in another folder")
     self.model.load_state_dict(ck["model"]); self.opt.load_state_dict(ck["opt"]); self.scheduler.load_state_dict(ck["scheduler"])
-    if ck["average"]: self.average.load_state_dict(ck["average"])
     if ck["scaler"]: self.acc.scaler.load_state_dict(ck["scaler"])
     self.best, self.stale, self.history = ck["best"], ck["stale"], ck["history"]
 
@@ -242,7 +234,7 @@ def fit(model: nn.Module,            # trained in place; ends with its best weig
     with run.tracked(about, folder, resume), run.progress(len(train)) as bar:
         while len(run.history) < cfg.epochs and run.stale < cfg.patience:
             row = run.one_epoch(train, validation, bar)
-            for f in callbacks: row |= {k: float(v) for k, v in (f(run.judged, row) or {}).items()}
+            for f in callbacks: row |= {k: float(v) for k, v in (f(model, row) or {}).items()}
             run.report(row, bar)
             if path and run.acc.is_main_process: run.save(path, about)
     model.load_state_dict(run.best)
