@@ -4,7 +4,7 @@ Every variant is a few changed settings of `configs/cpu.yaml`. Each is trained w
 `--test VARIANT...` then looks at the test part: at the ensembles of those variants' networks, at each network, and at HAR, logistic regression and LightGBM, fitted on the same bars and columns of all series together. Differences
 are paired, with intervals from blocks of five trading days. `--keep DIR` keeps every trained network, so that a further variant costs only itself; `--only VARIANT...` limits the variants, `--out FILE` appends the tables to a file.
 """
-import argparse, os, time
+import argparse, os, re, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch
 from natron.candles import read_candles
 from natron.core import atomic_write, load_config
-from natron.dataset import prepare, window_data
+from natron.dataset import identity, prepare, window_data
 from natron.evaluate import baseline_forecasts, part_of, score_table
 from natron.features import join_markets
 from natron.finetune import finetune, predict_windows
@@ -20,33 +20,36 @@ from natron.model import new_model
 from natron.pretrain import pretrain
 
 CPU = Path(__file__).parent.parent/"configs/cpu.yaml"
-ALONE, MARKETS = {"labels.tasks": ["volatility"]}, {"markets": True}
+ALONE, WET, MARKETS, TEMPORAL = {"labels.tasks": ["volatility"]}, {"model.dropout": .3}, {"markets": True}, {"model.backbone": "temporal", "model.windows": [20, 0]}
+PRETRAINED = {"pretrain.epochs": 8, "pretrain.batch_size": 64, "pretrain.lr": .001}
 VARIANTS = {
-    "every task": {"labels.tasks": ["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"]},
-    "the three forecasts": {},
-    "volatility alone": ALONE,
-    "alone, temporal": ALONE | {"model.backbone": "temporal", "model.windows": [20, 0]},
-    "alone, hybrid": ALONE | {"model.backbone": "hybrid"},
-    "alone, pretrained": ALONE | {"pretrain.epochs": 8, "pretrain.batch_size": 64, "pretrain.lr": .001},
-    "alone, adversarial": ALONE | {"train.adversarial": .02},
-    "alone, other markets": ALONE | MARKETS,
-    "the three forecasts, other markets": MARKETS,
-    "alone, other markets, dropout 0.1": ALONE | MARKETS | {"model.dropout": .1},
-    "alone, other markets, pretrained": ALONE | MARKETS | {"pretrain.epochs": 8, "pretrain.batch_size": 64, "pretrain.lr": .001},
-    "alone, other markets, temporal": ALONE | MARKETS | {"model.backbone": "temporal", "model.windows": [20, 0]},
+    "volatility alone, dropout 0.3": ALONE | WET,
+    "three forecasts, dropout 0.3": WET | {"labels.tasks": ["volatility", "state", "direction"]},
+    "every task, dropout 0.3": WET | {"labels.tasks": ["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"], "labels.regime_when": "now"},
+    "alone, dropout 0.3, hybrid": ALONE | WET | {"model.backbone": "hybrid"},
+    "alone, dropout 0.3, other markets": ALONE | WET | MARKETS,
+    "three forecasts, dropout 0.3, other markets": WET | MARKETS | {"labels.tasks": ["volatility", "state", "direction"]},
+    "alone, dropout 0.3, other markets, pretrained": ALONE | WET | MARKETS | PRETRAINED,
+    "alone, dropout 0.3, other markets, temporal": ALONE | WET | MARKETS | TEMPORAL,
+    "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"train.adversarial": .02},
+    "alone, dropout 0.1, other markets": ALONE | MARKETS | {"seeds": 6},
+    "four forecasts, dropout 0.1": {"labels.weights": {}},
+    "four forecasts, dropout 0.1, volatility weighs three times": {},
 }
 
 
 def trained(prep, folder):
     "The network of this seed and what it says on the validation part, trained or read from its file."
-    path = folder/f"{prep.config.seed}.pt"
+    path, of = folder/f"{prep.config.seed}.pt", identity(prep) | {"seed": prep.config.seed, "train": str(prep.config.train.model_dump())}
     if not path.exists():
         start = time.process_time(); backbone = pretrain(prep)[0].backbone.state_dict() if prep.config.pretrain.epochs else None
         model, history = finetune(prep, backbone=backbone); seconds = time.process_time() - start
         said = torch.from_numpy(predict_windows(model, window_data(prep, "validation", stride=4))["volatility"])
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as tmp: torch.save(dict(weights=model.state_dict(), validation=said, seconds=seconds, epochs=len(history)), tmp)
-    kept = torch.load(path, weights_only=True); model = new_model(prep); model.load_state_dict(kept["weights"])
+        with atomic_write(path) as tmp: torch.save(dict(of=of, weights=model.state_dict(), validation=said, seconds=seconds, epochs=len(history)), tmp)
+    kept = torch.load(path, weights_only=True); model = new_model(prep)
+    if kept["of"] != of: raise SystemExit(f"{path} was trained with other settings or candles; keep these elsewhere")
+    model.load_state_dict(kept["weights"])
     return model.eval(), kept
 
 
@@ -67,7 +70,7 @@ def tested(prep, models, title):
     data, out = window_data(prep, "test"), []
     members = [predict_windows(m, data) for m in models]
     for k, task in enumerate(prep.labels.tasks):
-        if task.name not in ("volatility", "state", "direction"): continue
+        if task.name not in ("volatility", "state", "regime", "direction"): continue
         y = data.y[data.ends, k].numpy(); ensemble = np.mean([m[task.name] for m in members], 0)
         base = baseline_forecasts(task, *(part_of(prep, window_data(prep, q), k) for q in ("train", "validation", "test")), 0)
         def row(name, p):
@@ -84,16 +87,17 @@ def tested(prep, models, title):
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__); a.add_argument("--candles", nargs="+", type=Path, required=True); a.add_argument("--keep", type=Path, required=True); a.add_argument("--seeds", type=int, default=3)
     a.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS)); a.add_argument("--test", nargs="+", choices=VARIANTS, default=[]); a.add_argument("--out", type=Path); a = a.parse_args(); torch.set_num_threads(1)
+    if missed := set(a.test) - set(a.only): raise SystemExit(f"--test {missed} is not among --only")
     plain = {p.name.split(".")[0]: read_candles(p) for p in a.candles}; joined, rows, test = join_markets(plain), [], []
     for name in a.only:
-        sets = dict(VARIANTS[name]); series = joined if sets.pop("markets", False) else plain
+        sets = dict(VARIANTS[name]); seeds = sets.pop("seeds", a.seeds); series = joined if sets.pop("markets", False) else plain
         cfg = load_config(CPU, **{"train.tracker": "none", "train.members": 1, "device": "cpu"} | sets); prep = prepare(series, cfg)
-        models, kept = zip(*(trained(replace(prep, config=cfg.model_copy(update=dict(seed=s))), a.keep/name.replace(" ", "_").replace(",", "")) for s in range(a.seeds)))
-        said = [k["validation"].numpy() for k in kept]; each = [log_loss(prep, p) for p in said]
-        rows.append((name, f"{np.mean(each):.4f}", " ".join(f"{e:.4f}" for e in each), f"{log_loss(prep, np.mean(said, 0)):.4f}", f"{np.mean([k['seconds'] for k in kept]):.0f}", " ".join(str(k["epochs"]) for k in kept)))
+        models, kept = zip(*(trained(replace(prep, config=cfg.model_copy(update=dict(seed=s))), a.keep/re.sub(r"\W+", "_", name)) for s in range(seeds)))
+        said = [k["validation"].numpy() for k in kept]; each = [log_loss(prep, p) for p in said]; together = [log_loss(prep, np.mean(said[:k], 0)) for k in sorted({3, seeds} & set(range(seeds+1)))]
+        rows.append((name, f"{np.mean(each):.4f}", " ".join(f"{e:.4f}" for e in each), ", ".join(f"{o:.4f}" for o in together), f"{np.mean([k['seconds'] for k in kept]):.0f}", " ".join(str(k["epochs"]) for k in kept)))
         print(rows[-1], flush=True)
         if name in a.test: test += tested(prep, models, name)
-    text = [f"{len(plain)} series, {sum(map(len, plain.values())):,} bars; {a.seeds} seeds; one core", table(["validation part", "log-loss, mean", "seeds", "of the ensemble", "processor seconds a seed", "epochs"], rows), *test]
+    text = [f"{len(plain)} series, {sum(map(len, plain.values())):,} bars; {a.seeds} seeds; one core", table(["validation part", "log-loss, mean", "seeds", "of three, of all", "processor seconds a seed", "epochs"], rows), *test]
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/quality.py`", *text]) + "\n")

@@ -24,7 +24,7 @@ def attend(q: torch.Tensor,        # (B,H,T,D) what each position looks for
            window: int = 0,        # read positions less than so many away; 0: all
            rate: torch.Tensor | None = None # (H,) how fast weights fade with distance
           ) -> tuple[torch.Tensor, torch.Tensor]: # (B,H,T,D) what was read, (B,H,T,T) weights
-    "Attention with an explicit softmax, for when the weights are wanted, and to measure faster ways by."
+    "Attention with an explicit softmax (Vaswani et al. 2017), for when the weights are wanted, and to measure faster ways by; with a `rate`, ALiBi (Press et al. 2022)."
     d = distance(q.shape[-2]).to(q.device)                                               # (T,T)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])                            # (B,H,T,T)
     if rate is not None: scores = scores - rate[:, None, None]*d.abs()
@@ -43,7 +43,7 @@ def attend_window(q: torch.Tensor, # (B,H,T,D), as k and v
                   window: int,     # read positions less than so many away
                   rate: torch.Tensor | None = None # (H,)
                  ) -> torch.Tensor: # (B,H,T,D)
-    "`attend` with a window, without the pairs that are too far apart."
+    "`attend` with a sliding window (Beltagy et al. 2020, arXiv:2004.05150), without the pairs that are too far apart."
     t = q.shape[2]; n, after = -(-t//window), 0 if causal else window
     q = F.pad(q, (0, 0, 0, n*window - t)).unflatten(2, (n, window))                      # (B,H,n,w,D)
     k, v = _pieces(k, n, window, after), _pieces(v, n, window, after)                    # (B,H,n,S,D)
@@ -63,8 +63,9 @@ def attend_fading(q: torch.Tensor, # (B,H,T,D), as k and v
     "Causal `attend` with a rate, in the fused version."
     t, d = q.shape[-2:]
     age = rate[:, None] * torch.arange(t, device=q.device) * math.sqrt(d)                # (H,T)
-    def wider(x, first): return torch.cat([x, first[..., None].expand(*x.shape[:-1], 1), x.new_zeros(1).expand(*x.shape[:-1], 7)], -1) # (B,H,T,D+8): kernels like eights
-    q, k, v = wider(q, q.new_ones(t)), wider(k, age.to(k.dtype)), wider(v, v.new_zeros(t))
+    high = age.to(k.dtype); low = (age-high).to(k.dtype)                                 # what 16 bits lose of a large number is a small one
+    def wider(x, a, b): return torch.cat([x, torch.stack([a, b], -1).expand(*x.shape[:-1], 2), x.new_zeros(6).expand(*x.shape[:-1], 6)], -1) # (B,H,T,D+8): kernels like eights
+    one, none = q.new_ones(t), v.new_zeros(t); q, k, v = wider(q, one, one), wider(k, high, low), wider(v, none, none)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=d**-0.5)[..., :d]
 
 # %% ../nbs/03a_attention.ipynb #80e7662d

@@ -30,7 +30,7 @@ class Cells(nn.Module):
 def positions(n: int, # positions
               d: int  # columns, even
              ) -> torch.Tensor: # (n,d)
-    "Sines and cosines whose wavelengths grow from 2 pi to 20,000 pi positions."
+    "Sines and cosines whose wavelengths grow from 2 pi to 20,000 pi positions (Vaswani et al. 2017)."
     angle = torch.arange(n)[:, None] * torch.exp(torch.arange(0, d, 2) * (-math.log(10_000) / d)) # (n,d/2)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)                        # (n,d)
 
@@ -49,13 +49,13 @@ class Block(nn.Module):
         self.drop = nn.Dropout(cfg.dropout)
 
     def forward(self, h: torch.Tensor, weights: bool = False, rows: slice = ALL):
-        a, w = self.attention(self.norm1(h), weights, rows)                              # (B,T,D), (B,H,T,T)
-        h = h[:, rows] + self.drop(a)                                                    # (B,T,D)
-        return h + self.drop(self.ffn(self.norm2(h))), w                                 # (B,T,D), (B,H,T,T)
+        a, w = self.attention(self.norm1(h), weights, rows)                              # (B,R,D), (B,H,T,T)
+        h = h[:, rows] + self.drop(a)                                                    # (B,R,D)
+        return h + self.drop(self.ffn(self.norm2(h))), w                                 # (B,R,D), (B,H,T,T)
 
 # %% ../nbs/03b_backbones.ipynb #ead14089
 class Transformer(nn.Module):
-    "Pre-norm transformer over the bars of a window."
+    "Pre-norm transformer over the bars of a window (Vaswani et al. 2017; Xiong et al. 2020, arXiv:2002.04745)."
     fading, named = False, False       # whether weights fade with age; whether instrument and timeframe are read
     checkpoint = False                 # whether the blocks' activations are computed again on the way back
     def __init__(self, cfg: ModelConfig,
@@ -85,7 +85,7 @@ class Transformer(nn.Module):
             wanted = rows if block is self.blocks[-1] else ALL
             h, w = checkpoint(block, h, weights, wanted, use_reentrant=False) if self.checkpoint and self.training else block(h, weights, wanted)
             seen.append(w)
-        return self.norm(h), seen                                                        # (B,T,D), [(B,H,T,T)]
+        return self.norm(h), seen                                                        # (B,R,D), [(B,H,T,T)]
 
 # %% ../nbs/03b_backbones.ipynb #21043eff
 class Gates(nn.Module):
@@ -93,10 +93,10 @@ class Gates(nn.Module):
     def __init__(self, n_features: int): super().__init__(); self.logit = nn.Parameter(torch.full((n_features,), 2.))
     def weights(self) -> torch.Tensor: return self.logit.sigmoid()                       # (F,)
     def forward(self, x: torch.Tensor) -> torch.Tensor: return x * self.weights()        # (B,T,F)
-    def penalty(self) -> torch.Tensor: return self.weights().mean()
+    def penalty(self) -> torch.Tensor: return self.weights().sum()
 
 # %% ../nbs/03b_backbones.ipynb #05b88bf4
-FORGET = 0.1               # share of training windows whose instrument is not told
+FORGET = 0.1               # share of training windows whose instrument is not told, and of those whose timeframe is not
 
 class Temporal(Transformer):
     "Transformer with a sense of age: windows in the first layers, fading weights, gates, and names of instruments."
@@ -109,7 +109,7 @@ class Temporal(Transformer):
     def embed(self, x, mask, instrument, timeframe):
         any_ = torch.zeros(len(x), dtype=torch.long, device=x.device)
         instrument, timeframe = (any_ if i is None else i for i in (instrument, timeframe))                              # (B,)
-        if self.training: instrument = instrument.masked_fill(torch.rand(len(x), device=x.device) < FORGET, 0)
+        if self.training: instrument, timeframe = (i.masked_fill(torch.rand(len(x), device=x.device) < FORGET, 0) for i in (instrument, timeframe))
         names = self.instrument(instrument) + self.timeframe(timeframe)                  # (B,D)
         return super().embed(self.gates(x), mask, None, None) + names[:, None]           # (B,T,D)
 
@@ -131,9 +131,9 @@ class Hybrid(nn.Module):
         x = torch.cat([x.masked_fill(~mask, 0.), (~mask).to(x.dtype)], -1)               # (B,T,2F)
         h = self.conv(F.pad(x.transpose(1, 2), (2, 0)))                                  # (B,D/2,T)
         h, _ = self.lstm(F.gelu(self.norm(h)).transpose(1, 2))                           # (B,T,D)
-        a, w = self.attention(h, weights, rows)                                          # (B,T,D), (B,H,T,T)
-        h = h[:, rows] + self.drop(a)                                                    # (B,T,D)
-        return torch.cat([h, F.gelu(self.row(x[:, rows]))], -1), [w]                     # (B,T,3D/2)
+        a, w = self.attention(h, weights, rows)                                          # (B,R,D), (B,H,T,T)
+        h = h[:, rows] + self.drop(a)                                                    # (B,R,D)
+        return torch.cat([h, F.gelu(self.row(x[:, rows]))], -1), [w]                     # (B,R,3D/2)
 
 # %% ../nbs/03b_backbones.ipynb #92675205
 BACKBONES = dict(transformer=Transformer, temporal=Temporal, hybrid=Hybrid)

@@ -450,8 +450,10 @@ def request(self: BridgeClient, type: str, **fields) -> dict: # the whole answer
 def _again(self: BridgeClient):
     "Connect, bring the histories and follow as before."
     self.info = self._connect()
-    for symbol, candles in self.histories.items(): self._exchange("history", dict(symbol=symbol, candles=list(candles)))
-    for symbol in self.followed: self._exchange("subscribe", dict(symbol=symbol))
+    try:
+        for symbol, candles in self.histories.items(): self._exchange("history", dict(symbol=symbol, candles=list(candles)))
+        for symbol in self.followed: self._exchange("subscribe", dict(symbol=symbol))
+    except BridgeError: self.close(); raise                                  # half restored, it would look alive
 
 @patch
 def ping(self: BridgeClient) -> float: # seconds until the answer

@@ -20,7 +20,7 @@ from .dataset import Scaler, place
 from .candles import bar_length
 from .features import feature_array
 from .labels import LabelGenerator, Task
-from .model import Ensemble, Natron, build_model, count_parameters
+from .model import Ensemble, Natron, build_model
 
 # %% ../nbs/04b_bundle.ipynb #c842a16e
 FORMAT = 3                 # changes when a reader of the old layout could not read the new one
@@ -328,8 +328,8 @@ def config(self: Bundle) -> Config:
 @patch
 def __repr__(self: Bundle):
     m, span = self.model_config, [o[:16].replace("T", " ") for o in (*self.fit_span["train"], self.fit_span["validation"][1])]
-    size = sum(t.numel() for t in self.model_state.values())
+    size = sum(t.numel() for t in self.model_state.values()); many = f"{m['members']} times " if m.get("members") else ""
     rows = dict(tasks=", ".join(t["name"] for t in self.tasks), features=f"{len(self.feature_columns)}, from {self.feature_columns[0]} to {self.feature_columns[-1]}",
                 window=f"{self.window_length} bars", fitted=f"{span[0]} to {span[1]}, validation to {span[2]}",
-                network=f"{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, {size:,} parameters", phases=", ".join(self.phases))
+                network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, {size:,} parameters", phases=", ".join(self.phases))
     return "\n".join([f"Natron model {self.sha256[:12] or '(not saved)'}", *(f"  {k:9} {v}" for k, v in rows.items())])

@@ -88,7 +88,8 @@ def _sizes(configs, sets):
     rows = {}
     for path in configs:
         c = _config(path, sets); F = len(features.FEATURES) + len(features.CONTEXT_FEATURES)*c.features.context
-        rows[str(path)] = dict(backbone=c.model.backbone, bars=c.data.window_length) | model.model_size(c.model, F, labels.make_tasks(c.labels), c.data.window_length)
+        size = model.model_size(c.model, F, labels.make_tasks(c.labels), c.data.window_length)
+        rows[str(path)] = dict(backbone=c.model.backbone, bars=c.data.window_length) | {k: v*c.train.members for k, v in size.items()}
     return pd.DataFrame(rows).T
 
 @app.command()
@@ -145,11 +146,11 @@ def run_folder(name: str,            # the run's name
     err, folder = _mod("core").NatronError, Path(runs)/name
     if name in ("", ".", "..") or set(name) & set("/\\\0"): raise err(f"--name {name!r}: give a plain folder name")
     held = {p.name for p in folder.iterdir() if not p.name.startswith("kernel-ipc")} if folder.is_dir() else set()
-    begun = "checkpoint.pt" in held
+    begun = "checkpoint.pt" in held or (folder/"pretrain/checkpoint.pt").exists()
     if "manifest.json" in held: raise err(f"{folder} holds a finished run; choose another --name")
     if resume and not begun: raise err(f"there is no unfinished run at {folder}; leave --resume out")
     if begun and not resume: raise err(f"{folder} holds an unfinished run; add --resume to go on, or choose another --name")
-    if not begun and held - {"config.yaml", "train.ipynb", "logs"}: raise err(f"{folder} holds other files; choose another --name")
+    if not begun and held - {"config.yaml", "train.ipynb", "logs", "pretrain", "tracker.txt", "wandb"}: raise err(f"{folder} holds other files; choose another --name")
     return folder
 
 # %% ../nbs/09_cli.ipynb #8d554456

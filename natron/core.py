@@ -87,7 +87,7 @@ class ModelConfig(Group):
     d_model: int = Field(256, ge=8, le=16_384)
     layers: int = Field(6, ge=1, le=200)
     windows: list[Annotated[int, Field(ge=0)]] = []           # temporal: bars that each layer may read, 0 for all
-    gate_penalty: float = Field(0.01, ge=0)                   # temporal: price of the mean gate, in units of the loss
+    gate_penalty: float = Field(0.01, ge=0)                   # temporal: price of the gates' sum, in units of the loss
     heads: int = Field(8, ge=1, le=1024)
     ffn: int = Field(1024, ge=8, le=65_536)
     head_dims: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([512, 128], max_length=16)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HAR', 'Splits', 'purge_gap', 'time_of_row', 'split_series', 'walk_forward', 'Scaler', 'fit_scaler', 'Series',
-           'WindowDataset', 'Prepared', 'prepare', 'place', 'make_series', 'data_digest', 'window_data']
+           'WindowDataset', 'Prepared', 'prepare', 'place', 'make_series', 'data_digest', 'identity', 'window_data']
 
 # %% ../nbs/03_dataset.ipynb #5298181e
 import hashlib
@@ -181,21 +181,28 @@ class WindowDataset(torch.utils.data.Dataset):
 # %% ../nbs/03_dataset.ipynb #f68906f9
 @patch
 @torch.no_grad()
-def __getitems__(self: WindowDataset,
-                 idx: Sequence[int] # window numbers
-                ) -> dict[str, torch.Tensor]: # x, mask (B,T,F); y (B,K), or (B,R,K) for the R dense positions; instrument, timeframe (B,)
-    "The batch of windows `idx`."
-    idx = torch.as_tensor(idx); T, cold, ends = self.window, self.cold[idx], self.ends[idx] # (B,)
-    begins = ends - T + 1                                                            # (B,) row numbers
+def inputs(self: WindowDataset, idx: Sequence[int]) -> dict[str, torch.Tensor]: # x, mask (B,T,F); instrument, timeframe (B,)
+    "What the network sees of the windows `idx`."
+    idx = torch.as_tensor(idx); T, cold = self.window, self.cold[idx]                # (B,)
+    begins = self.ends[idx] - T + 1                                                  # (B,) row numbers
     x, mask = _gather(self.x, begins, T), _gather(self.mask, begins, T)              # (B,T,F) each
     if cold.any():
         mask[cold] &= self.visible
         x[cold] = x[cold].masked_fill(~mask[cold], 0.)
+    return dict(x=x, mask=mask, instrument=self.ids[idx, 0], timeframe=self.ids[idx, 1])
+
+@patch
+@torch.no_grad()
+def __getitems__(self: WindowDataset,
+                 idx: Sequence[int] # window numbers
+                ) -> dict[str, torch.Tensor]: # that of `inputs`, with y (B,K), or (B,R,K) for the R dense positions
+    "The batch of windows `idx`."
+    ends = self.ends[torch.as_tensor(idx)]                                           # (B,)
     if self.dense_from is None: y = self.y[ends]                                     # (B,K)
     else:
-        R = T-self.dense_from-1; y = _gather(self.y, ends-R+1, R)                    # (B,R,K)
+        R = self.window-self.dense_from-1; y = _gather(self.y, ends-R+1, R)          # (B,R,K)
         y[(ends[:, None] - torch.arange(R).flip(0)) < self.first[idx][:, None]] = torch.nan # rows before the part are not its own
-    return dict(x=x, mask=mask, y=y, instrument=self.ids[idx, 0], timeframe=self.ids[idx, 1])
+    return self.inputs(idx) | dict(y=y)
 
 # %% ../nbs/03_dataset.ipynb #3ddeb593
 @dataclass(frozen=True)
@@ -270,6 +277,11 @@ def data_digest(prep: Prepared) -> str:
     for s in prep.series:
         for x in (s.x, s.y): h.update(np.ascontiguousarray(x))
     return h.hexdigest()
+
+def identity(prep: Prepared) -> dict[str, str]:
+    "What must be the same for a training to go on, beside the settings of its loop: the data, and the settings of all that comes before it."
+    groups = prep.config.model_dump(include={"features", "labels", "data", "model", "pretrain"})
+    return {"data": data_digest(prep)} | {f"{g}.{k}": str(v) for g, settings in groups.items() for k, v in settings.items()}
 
 # %% ../nbs/03_dataset.ipynb #75e1c410
 def window_data(prep: Prepared,

@@ -14,7 +14,7 @@ import numpy as np, onnx, onnxruntime as ort, safetensors.torch, torch, torch.nn
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from .core import atomic_write, pick_device
-from .model import Natron, count_parameters, to_probs
+from .model import Natron, to_probs
 from .bundle import Bundle, BundleError
 
 log = logging.getLogger("natron")
@@ -115,7 +115,7 @@ def make_engines(model: Natron,     # trained, on the CPU
     with torch.inference_mode(): out = model(x.float(), mask, instrument, timeframe)
     graph = export_graph(model)
     engines = dict(onnx=pack_graph(graph, model.state_dict()))
-    if count_parameters(model) >= BIG: engines["int8"] = pack_graph(quantize_graph(graph), {})
+    if sum(p.numel() for p in model.parameters()) >= BIG: engines["int8"] = pack_graph(quantize_graph(graph), {})
     return engines, dict(x=x, mask=mask.clone(), instrument=instrument.clone(), timeframe=timeframe.clone(), **{f"logits.{t.name}": out[t.name].float().clone() for t in model.tasks})
 
 # %% ../nbs/04c_engine.ipynb #a8ed90bf

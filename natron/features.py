@@ -619,8 +619,10 @@ def feature_frame(candles: pd.DataFrame,                 # open, high, low, clos
 # %% ../nbs/01_features.ipynb #207e3b54
 def join_markets(candles: dict[str, pd.DataFrame] # checked candles of one timeframe by name, two series or more
                 ) -> dict[str, pd.DataFrame]:     # the same candles with 5 columns for each of the series
-    "Candles with what all of these markets did up to the same bar; the first 240 rows of each series are empty."
+    "Candles with what all of these markets did up to the same bar, empty until a market has 240 bars."
     if len(candles) < 2: raise NatronError(f"joining needs two series or more, got {list(candles)}")
+    twice = next((k for c in candles.values() for k in c if k.endswith(("_vol_1", "_move_1"))), None)
+    if twice: raise NatronError(f"these candles are joined already: they have a column {twice}; bring the ones from before")
     lengths = {n: bar_length(c) for n, c in candles.items()}
     if len(set(lengths.values())) > 1: raise NatronError(f"joining needs one timeframe, got {', '.join(f'{n} {v}' for n, v in lengths.items())}; bring candles of one")
     parts = []

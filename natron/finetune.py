@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Sequence
 
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
-from .core import Config, NatronError, pick_device
+from .core import NatronError, pick_device
 from .candles import bar_length, data_hash
 from .labels import Task
-from .dataset import Prepared, Splits, WindowDataset, data_digest, make_series, purge_gap, time_of_row, window_data
+from .dataset import Prepared, Splits, WindowDataset, identity, make_series, purge_gap, time_of_row, window_data
 from .model import Ensemble, new_model, to_probs
 from .train import fit
 from .bundle import Bundle
@@ -48,7 +48,7 @@ def class_weights(task: Task, prior: Sequence[float] # class shares on the train
 def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str, torch.Tensor] | None = None, # class weights by task
                    adversarial: float = 0. # push on the inputs against the answer
                   ):
-    "The `loss_fn(model, batch)` of the training loop: `loss`, the tasks' losses times their weights, and each of them by name."
+    "The `loss_fn(model, batch)` of the training loop: `loss`, the tasks' losses times their weights, and each of them by name; `adversarial` as in Goodfellow et al. 2015."
     weights = weights or {}
     def loss_fn(model, batch):
         if not (adversarial and model.training): return losses(model, batch)
@@ -76,15 +76,13 @@ def finetune(prep: Prepared,
     if cfg.train.members > 1: return _several(prep, folder, resume, backbone)
     model = new_model(prep)
     if backbone: model.backbone.load_state_dict(backbone)
-    model.backbone.checkpoint = cfg.train.checkpoint
     dense = cfg.model.supervision == "dense"
     train = window_data(prep, "train", dense, cfg.data.stride, cfg.data.cold_start)
     valid = window_data(prep, "validation", dense, cfg.data.window_length-1-cfg.model.dense_from if dense else 1)
-    if not len(train) or not len(valid): raise NatronError("no complete window in the training or the validation part; bring more candles")
     prior = prep.labels.state["prior"]
     weights = {t.name: class_weights(t, prior[t.name]) for t in tasks if t.classes} if cfg.train.class_weights else None
     history = fit(model, multitask_loss(tasks, dense, weights, cfg.train.adversarial), train, valid, cfg.train, cfg.seed, folder,
-                  pick_device(cfg.device), resume, {"data": data_digest(prep), "pretrained": backbone is not None, **{f"model.{k}": str(v) for k, v in cfg.model.model_dump().items()}})
+                  pick_device(cfg.device), resume, identity(prep) | {"pretrained": backbone is not None})
     return model.eval(), history.assign(member=0)
 
 def _several(prep, folder, resume, backbone):
@@ -107,7 +105,7 @@ def predict_windows(model: torch.nn.Module,
     device = next(model.parameters()).device
     outs = []
     for i in range(0, len(data), batch):
-        b = {k: v.to(device) for k, v in data.__getitems__(range(i, min(i+batch, len(data)))).items() if k != "y"}
+        b = {k: v.to(device) for k, v in data.inputs(range(i, min(i+batch, len(data)))).items()}
         outs.append(to_probs(model(**b), model.tasks, temperature))
     return {t.name: torch.cat([o[t.name] for o in outs]).float().cpu().numpy() for t in model.tasks}
 

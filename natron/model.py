@@ -112,7 +112,7 @@ def _mean_logits(task, z):
     return F.logsigmoid(z).logsumexp(0) - F.logsigmoid(-z).logsumexp(0)
 
 class Ensemble(nn.Module):
-    "Models of one kind that answer together."
+    "Models of one kind that answer together (Lakshminarayanan et al. 2017)."
     def __init__(self, members: Sequence[Natron]):
         super().__init__()
         self.members, self.tasks, self.config = nn.ModuleList(members), members[0].tasks, members[0].config | dict(members=len(members))
@@ -120,13 +120,13 @@ class Ensemble(nn.Module):
     @property
     def backbone(self): return self.members[0].backbone
 
-    def each(self, x: torch.Tensor, *args, **kwargs) -> dict[str, torch.Tensor]: # as `Natron.forward`, with the members in front: (M,...)
+    def each(self, x, mask=None, instrument=None, timeframe=None, dense=False) -> dict[str, torch.Tensor]: # as `Natron.forward`, with the members in front: (M,...)
         "What every member says; how far they lie apart is the uncertainty."
-        outs = [m(x, *args, **kwargs) for m in self.members]
+        outs = [m(x, mask, instrument, timeframe, dense=dense) for m in self.members]
         return {k: torch.stack([o[k] for o in outs]) for k in [*(t.name for t in self.tasks), "embedding"]}
 
-    def forward(self, x: torch.Tensor, *args, **kwargs) -> dict[str, torch.Tensor]: # as `Natron.forward`
-        said = self.each(x, *args, **kwargs)
+    def forward(self, x, mask=None, instrument=None, timeframe=None, dense=False) -> dict[str, torch.Tensor]: # as `Natron.forward`
+        said = self.each(x, mask, instrument, timeframe, dense)
         return {t.name: _mean_logits(t, said[t.name]) for t in self.tasks} | {"embedding": said["embedding"].mean(0)}
 
 # %% ../nbs/04_model.ipynb #07e88b14
@@ -166,7 +166,9 @@ def build_model(cfg: ModelConfig,
 def new_model(prep: Prepared) -> Natron:
     "The untrained model that a configuration and its data ask for, with the configuration's seed."
     seed_everything(prep.config.seed)
-    return build_model(prep.config.model, len(prep.columns), prep.labels.tasks, prep.config.data.window_length, prep.instruments, prep.timeframes)
+    model = build_model(prep.config.model, len(prep.columns), prep.labels.tasks, prep.config.data.window_length, prep.instruments, prep.timeframes)
+    model.backbone.checkpoint = prep.config.train.checkpoint
+    return model
 
 # %% ../nbs/04_model.ipynb #3bda65f6
 def count_parameters(model: nn.Module # a model or any part of one
@@ -175,12 +177,14 @@ def count_parameters(model: nn.Module # a model or any part of one
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 # %% ../nbs/04_model.ipynb #b816a7aa
-def model_size(cfg: ModelConfig, n_features: int, tasks: list, window_length: int) -> dict[str, float]:
-    "Millions of parameters, million operations for one window, and megabytes of the weights."
+def model_size(cfg: ModelConfig, n_features: int, tasks: list, window_length: int,
+               dense: bool = False # count all the answers of dense supervision
+              ) -> dict[str, float]:
+    "Millions of parameters, million operations for one window there, and megabytes of the weights."
     from torch.utils.flop_counter import FlopCounterMode
     model = build_model(cfg, n_features, tasks, window_length).eval().to("meta")         # shapes only, and no kernel that the counter does not know
     x = torch.zeros(1, window_length, n_features, device="meta")                         # (1,T,F)
-    with torch.no_grad(), FlopCounterMode(display=False) as flops: model(x, x == 0)
+    with torch.no_grad(), FlopCounterMode(display=False) as flops: model(x, x == 0, dense=dense)
     n = count_parameters(model)
     return {"million parameters": n/1e6, "million operations": flops.get_total_flops()/1e6, "MB": 4*n/1e6}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd, torch, torch.nn as nn, torch.nn.functional as F
 from .core import NatronError, PretrainConfig, pick_device
-from .dataset import Prepared, WindowDataset, data_digest, window_data
+from .dataset import Prepared, WindowDataset, identity, window_data
 from .model import Natron, new_model, pool
 from .train import fit
 
@@ -21,7 +21,7 @@ def hide_rows(n: int, T: int,   # windows, and their bars
               span: int,        # bars in a row
               generator: torch.Generator | None = None # torch's own without one
              ) -> torch.Tensor: # (n,T) bool, True where hidden
-    "Stretches of bars to hide; they may overlap or reach beyond an end."
+    "Stretches of bars to hide (SpanBERT, Joshi et al. 2020); they may overlap or reach beyond an end."
     starts = torch.rand(n, T+span-1, generator=generator) < 1-(1-share)**(1/span)        # (n,T+span-1)
     return F.max_pool1d(starts.float()[:, None], span, 1)[:, 0] > 0                      # (n,T): one of the `span` places up to here began a stretch
 
@@ -43,7 +43,7 @@ def info_nce(a: torch.Tensor,     # (B,P) vectors of the first copies
              spans: torch.Tensor, # (B,2) when each window begins and ends, in any unit
              temperature: float = 0.07
             ) -> torch.Tensor: # scalar
-    "Mean cost of finding the twin, both ways, among the windows that do not overlap in time."
+    "Mean cost of finding the twin, both ways, among the windows that do not overlap in time (van den Oord et al. 2018; Chen et al. 2020)."
     z = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature                  # (B,B)
     begin, end = spans.T
     shares_time = (begin[:, None] <= end) & (begin <= end[:, None])                      # (B,B)
@@ -59,8 +59,7 @@ class Unlabelled:
 
     def __getitems__(self, idx) -> dict[str, torch.Tensor]: # x, mask (B,T,F); instrument, timeframe (B,); span (B,2), nanoseconds
         d, ends = self.data, self.data.ends[torch.as_tensor(idx)]
-        b = d.__getitems__(idx); del b["y"]
-        return b | dict(span=torch.from_numpy(d.clock[torch.stack([ends-d.window+1, ends], 1).numpy()].astype("datetime64[ns]").view("int64")))
+        return d.inputs(idx) | dict(span=torch.from_numpy(d.clock[torch.stack([ends-d.window+1, ends], 1).numpy()].astype("datetime64[ns]").view("int64")))
 
 # %% ../nbs/05_pretrain.ipynb #3051c033
 class Pretrainer(nn.Module):
@@ -102,7 +101,6 @@ def pretrain(prep: Prepared,
     cfg = prep.config; how = cfg.pretrain
     net = Pretrainer(new_model(prep), how)
     train, valid = (Unlabelled(window_data(prep, part, True, stride, cfg.data.cold_start)) for part, stride in (("train", cfg.data.stride), ("validation", cfg.data.window_length//2)))
-    if not len(train) or not len(valid): raise NatronError("no complete window in the training or the validation part; bring more candles")
     loop = cfg.train.model_copy(update=dict(epochs=how.epochs, batch_size=how.batch_size, lr=how.lr))
-    history = fit(net, pretrain_loss, train, valid, loop, cfg.seed, folder, pick_device(cfg.device), resume, {"data": data_digest(prep)} | {f"pretrain.{k}": v for k, v in how.model_dump().items()})
+    history = fit(net, pretrain_loss, train, valid, loop, cfg.seed, folder, pick_device(cfg.device), resume, identity(prep))
     return net.eval(), history

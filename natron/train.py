@@ -64,7 +64,7 @@ def _accelerator(cfg, device, folder):
 
 # %% ../nbs/04a_train.ipynb #2eeac1e5
 def make_optimizer(model: nn.Module, cfg: TrainConfig) -> torch.optim.AdamW:
-    "AdamW, decaying matrices and leaving vectors alone; deeper parameters learn `layer_decay` times as fast for each layer between."
+    "AdamW, decaying matrices and leaving vectors alone; deeper parameters learn `layer_decay` times as fast for each layer between (Howard and Ruder 2018)."
     depths, groups = model.depths() if hasattr(model, "depths") else {}, {}
     for name, p in model.named_parameters():
         rate = cfg.layer_decay**depths.get(name, 0)                                      # 0**0 is 1
@@ -235,8 +235,8 @@ def fit(model: nn.Module,            # trained in place; ends with its best weig
         while len(run.history) < cfg.epochs and run.stale < cfg.patience:
             row = run.one_epoch(train, validation, bar)
             for f in callbacks: row |= {k: float(v) for k, v in (f(model, row) or {}).items()}
-            run.report(row, bar)
             if path and run.acc.is_main_process: run.save(path, about)
+            run.report(row, bar)
     model.load_state_dict(run.best)
     return pd.DataFrame(run.history)
 
