@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-import numpy as np, torch
+import numpy as np, torch, yaml
 from natron.candles import read_candles
 from natron.core import atomic_write, load_config
 from natron.dataset import identity, prepare, window_data
@@ -25,7 +25,7 @@ PRETRAINED = {"pretrain.epochs": 8, "pretrain.batch_size": 64, "pretrain.lr": .0
 VARIANTS = {
     "volatility alone, dropout 0.3": ALONE | WET,
     "three forecasts, dropout 0.3": WET | {"labels.tasks": ["volatility", "state", "direction"]},
-    "every task, dropout 0.3": WET | {"labels.tasks": ["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"], "labels.regime_when": "now"},
+    "every task, dropout 0.3": WET | {"labels.tasks": ["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"]},
     "alone, dropout 0.3, hybrid": ALONE | WET | {"model.backbone": "hybrid"},
     "alone, dropout 0.3, other markets": ALONE | WET | MARKETS,
     "three forecasts, dropout 0.3, other markets": WET | MARKETS | {"labels.tasks": ["volatility", "state", "direction"]},
@@ -33,7 +33,7 @@ VARIANTS = {
     "alone, dropout 0.3, other markets, temporal": ALONE | WET | MARKETS | TEMPORAL,
     "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"train.adversarial": .02},
     "alone, dropout 0.1, other markets": ALONE | MARKETS | {"seeds": 6},
-    "four forecasts, dropout 0.1": {"labels.weights": {}},
+    "four forecasts, dropout 0.1": {"labels.tasks": ["volatility", "regime", "state", "direction"], "labels.regime_when": "ahead"},
     "four forecasts, dropout 0.1, volatility weighs three times": {},
 }
 
@@ -91,7 +91,9 @@ if __name__ == "__main__":
     plain = {p.name.split(".")[0]: read_candles(p) for p in a.candles}; joined, rows, test = join_markets(plain), [], []
     for name in a.only:
         sets = dict(VARIANTS[name]); seeds = sets.pop("seeds", a.seeds); series = joined if sets.pop("markets", False) else plain
-        cfg = load_config(CPU, **{"train.tracker": "none", "train.members": 1, "device": "cpu"} | sets); prep = prepare(series, cfg)
+        told = yaml.safe_load(CPU.read_text())
+        if any(k.startswith("labels.") for k in sets): del told["labels"]
+        cfg = load_config(**told, **{"train.tracker": "none", "train.members": 1, "device": "cpu"} | sets); prep = prepare(series, cfg)
         models, kept = zip(*(trained(replace(prep, config=cfg.model_copy(update=dict(seed=s))), a.keep/re.sub(r"\W+", "_", name)) for s in range(seeds)))
         said = [k["validation"].numpy() for k in kept]; each = [log_loss(prep, p) for p in said]; together = [log_loss(prep, np.mean(said[:k], 0)) for k in sorted({3, seeds} & set(range(seeds+1)))]
         rows.append((name, f"{np.mean(each):.4f}", " ".join(f"{e:.4f}" for e in each), ", ".join(f"{o:.4f}" for o in together), f"{np.mean([k['seconds'] for k in kept]):.0f}", " ".join(str(k["epochs"]) for k in kept)))
