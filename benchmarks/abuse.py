@@ -21,6 +21,7 @@ from natron.dataset import prepare
 from natron.finetune import finetune, make_bundle
 from natron.predictor import load_predictor
 from natron.service import Service
+from common import table
 
 MB = 1e6
 LAUNCH = "from natron.cli import main; main()"
@@ -654,9 +655,6 @@ def soak(scene):
 def control(scene):
     grown, _, measured = soaked(scene, min(scene.minutes, .5), LEAK+LAUNCH)
     return grown >= 100, measured
-
-
-def table(head, rows): return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|"*len(head)] + ["| " + " | ".join(map(str, r)) + " |" for r in rows])
 
 
 def run_attack(name, scene):

@@ -10,6 +10,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(n
 import numba, numpy as np, pandas as pd, talib
 from natron.candles import read_candles, simulate_candles
 from natron.features import CONTEXT, compute_features
+from common import table
 
 SIZES = (10_000, 100_000, 1_000_000)
 
@@ -113,9 +114,6 @@ def stream_figures(path):
     def last(): return compute_features(c[-CONTEXT:]).join(compute_context(c[-CONTEXT:]))
     return [("one candle, median", np.median(took)*1e6), ("one candle, 99 %", np.quantile(took, 0.99)*1e6), ("peek, median", peek*1e6),
             (f"last {CONTEXT} bars as a batch", median(last, 0.5)*1e6)], gap
-
-
-def table(head, rows): return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|"*len(head)] + ["| " + " | ".join(map(str, r)) + " |" for r in rows])
 
 
 def size_table(sizes, cores, path):

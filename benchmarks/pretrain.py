@@ -11,14 +11,16 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
+from natron.calibrate import log_loss
 from natron.candles import read_candles
-from natron.core import load_config, seed_everything
+from natron.core import load_config
 from natron.dataset import prepare, window_data
 from natron.evaluate import baseline_forecasts, part_of
 from natron.finetune import multitask_loss, predict_windows
-from natron.model import build_model
+from natron.model import new_model
 from natron.pretrain import pretrain
 from natron.train import fit
+from common import table
 
 PATIENCE = {.01: (100, 15), .1: (40, 8), 1.: (8, 2)}          # share of the labels: most epochs, epochs without progress
 CPU = torch.device("cpu")
@@ -31,19 +33,19 @@ class Some:
     def __getitems__(self, i): return self.data.__getitems__([self.idx[k] for k in i])
 
 
-def log_loss(p, y): k = ~np.isnan(y); return float(-np.log(np.clip(p[k, y[k].astype(int)], 1e-12, 1)).mean())
+def known_loss(p, y): k = ~np.isnan(y); return log_loss(p[k], y[k])
 
 
 def tuned(prep, share, seed, backbone=None, probe=False):
     "Test log-loss of a network finetuned with this share of the labels."
     cfg = prep.config; how = cfg.model.model_copy(update=dict(head_dims=[])) if probe else cfg.model
-    seed_everything(seed); model = build_model(how, len(prep.columns), prep.labels.tasks, cfg.data.window_length, prep.instruments, prep.timeframes)
+    model = new_model(replace(prep, config=cfg.model_copy(update=dict(model=how))))
     if backbone: model.backbone.load_state_dict(backbone)
     train, valid = (window_data(prep, part, True, stride) for part, stride in (("train", cfg.data.stride), ("validation", 94)))
     epochs, patience = PATIENCE[share]
     fit(model, multitask_loss(model.tasks, dense=True), Some(train, share), valid, cfg.train.model_copy(update=dict(epochs=epochs, patience=patience, layer_decay=float(not probe))), seed, device=CPU)
     test = window_data(prep, "test")
-    return log_loss(predict_windows(model.eval(), test)["volatility"], test.y[test.ends, 0].numpy())
+    return known_loss(predict_windows(model.eval(), test)["volatility"], test.y[test.ends, 0].numpy())
 
 
 def baselines(prep, share):
@@ -54,13 +56,13 @@ def baselines(prep, share):
     given = {(s, r-k) for s, r in zip(dense.series[idx], dense.rows[idx]) for k in range(prep.config.data.window_length-1-prep.config.model.dense_from)}    # the answers that those windows bring
     some = replace(train, y=np.where([o in given for o in zip(data["train"].series, data["train"].rows)], train.y, np.nan))
     said = baseline_forecasts(prep.labels.tasks[0], some, valid, test, 0, lightgbm=False)
-    return {k: log_loss(said[k], test.y) for k in ("majority", "har")}
+    return {k: known_loss(said[k], test.y) for k in ("majority", "har")}
 
 
-def table(rows):
-    "Means over the seeds, with their standard deviations."
-    out = [["test log-loss of volatility", *(f"{s:.0%} of the labels" for s in PATIENCE)], ["---"]*(len(PATIENCE)+1)]
-    return "\n".join("| " + " | ".join(r) + " |" for r in out + [[name, *(f"{np.mean(v):.4f}" + (f" ± {np.std(v, ddof=1):.4f}" if len(v) > 1 else "") if v else "" for v in by.values())] for name, by in rows.items()])
+def means(rows):
+    "Over the seeds, with their standard deviations."
+    return table(["test log-loss of volatility", *(f"{s:.0%} of the labels" for s in PATIENCE)],
+                 [[name, *(f"{np.mean(v):.4f}" + (f" ± {np.std(v, ddof=1):.4f}" if len(v) > 1 else "") if v else "" for v in by.values())] for name, by in rows.items()])
 
 
 if __name__ == "__main__":
@@ -74,7 +76,7 @@ if __name__ == "__main__":
     rows = {n: {s: [] for s in PATIENCE} for n in names}
     for seed in range(a.seeds):
         prep = replace(prep, config=prep.config.model_copy(update=dict(seed=seed, device="cpu")))
-        seed_everything(seed); bare = build_model(prep.config.model, len(prep.columns), prep.labels.tasks, prep.config.data.window_length, prep.instruments, prep.timeframes).backbone.state_dict()
+        bare = new_model(prep).backbone.state_dict()
         net, history = pretrain(prep); net = net.backbone.state_dict()
         print(f"seed {seed}: pretraining loss on validation {history.val_loss.iloc[0]:.3f} to {history.val_loss.min():.3f}, {history.seconds.sum():.0f} s", flush=True)
         for share in PATIENCE:
@@ -84,7 +86,7 @@ if __name__ == "__main__":
     for share in PATIENCE:
         for k, v in baselines(prep, share).items(): rows.setdefault({"har": "HAR", "majority": "class shares"}[k], {s: [] for s in PATIENCE})[share].append(v)
     c = prep.config; text = [f"{len(prep.series)} series, {sum(s.train.stop-s.train.start for s in prep.splits):,} training bars, {len(window_data(prep, 'train', True, c.data.stride)):,} windows; {a.seeds} seeds; "
-        f"pretraining {c.pretrain.epochs} epochs, {c.pretrain.mask:.0%} hidden in stretches of {c.pretrain.span}, contrast {c.pretrain.contrast:g}; {(time.time()-start)/60:.0f} minutes on one core", table(rows)]
+        f"pretraining {c.pretrain.epochs} epochs, {c.pretrain.mask:.0%} hidden in stretches of {c.pretrain.span}, contrast {c.pretrain.contrast:g}; {(time.time()-start)/60:.0f} minutes on one core", means(rows)]
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/pretrain.py" + "".join(f" --set {s}" for s in a.sets) + "`", *text]) + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
+from natron.calibrate import log_loss
 from natron.candles import read_candles
 from natron.core import atomic_write, load_config
 from natron.dataset import identity, prepare, window_data
@@ -18,6 +19,7 @@ from natron.features import join_markets
 from natron.finetune import finetune, predict_windows
 from natron.model import new_model
 from natron.pretrain import pretrain
+from common import table
 
 CPU = Path(__file__).parent.parent/"configs/cpu.yaml"
 ALONE, WET, MARKETS, TEMPORAL = {"labels.tasks": ["volatility"]}, {"model.dropout": .3}, {"markets": True}, {"model.backbone": "temporal", "model.windows": [20, 0]}
@@ -53,16 +55,10 @@ def trained(prep, folder):
     return model.eval(), kept
 
 
-def task_number(prep, name): return [t.name for t in prep.labels.tasks].index(name)
-
-
-def log_loss(prep, p):
+def validation_loss(prep, p):
     "Of volatility on the validation part."
-    data = window_data(prep, "validation", stride=4); y = data.y[data.ends, task_number(prep, "volatility")].numpy(); k = ~np.isnan(y)
-    return float(-np.log(np.clip(p[k, y[k].astype(int)], 1e-12, 1)).mean())
-
-
-def table(head, rows): return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in (head, ["---"]*len(head), *rows))
+    data = window_data(prep, "validation", stride=4); y = data.y[data.ends, [t.name for t in prep.labels.tasks].index("volatility")].numpy(); k = ~np.isnan(y)
+    return log_loss(p[k], y[k])
 
 
 def tested(prep, models, title):
@@ -95,7 +91,7 @@ if __name__ == "__main__":
         if any(k.startswith("labels.") for k in sets): del told["labels"]
         cfg = load_config(**told, **{"train.tracker": "none", "train.members": 1, "device": "cpu"} | sets); prep = prepare(series, cfg)
         models, kept = zip(*(trained(replace(prep, config=cfg.model_copy(update=dict(seed=s))), a.keep/re.sub(r"\W+", "_", name)) for s in range(seeds)))
-        said = [k["validation"].numpy() for k in kept]; each = [log_loss(prep, p) for p in said]; together = [log_loss(prep, np.mean(said[:k], 0)) for k in sorted({3, seeds} & set(range(seeds+1)))]
+        said = [k["validation"].numpy() for k in kept]; each = [validation_loss(prep, p) for p in said]; together = [validation_loss(prep, np.mean(said[:k], 0)) for k in sorted({3, seeds} & set(range(seeds+1)))]
         rows.append((name, f"{np.mean(each):.4f}", " ".join(f"{e:.4f}" for e in each), ", ".join(f"{o:.4f}" for o in together), f"{np.mean([k['seconds'] for k in kept]):.0f}", " ".join(str(k["epochs"]) for k in kept)))
         print(rows[-1], flush=True)
         if name in a.test: test += tested(prep, models, name)

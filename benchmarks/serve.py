@@ -14,11 +14,12 @@ import numpy as np, onnxruntime, psutil, torch
 from natron.bridge import BridgeClient
 from natron.bundle import load_bundle, save_bundle
 from natron.candles import simulate_candles
-from natron.core import load_config, seed_everything
+from natron.core import load_config
 from natron.dataset import prepare
 from natron.finetune import make_bundle
-from natron.model import build_model, count_parameters
+from natron.model import count_parameters, new_model
 from natron.predictor import load_predictor
+from common import table
 
 ECHO = """
 import asyncio
@@ -37,8 +38,8 @@ except ImportError: asyncio.run(main())
 def make_model(path):
     "The default model, untrained, on simulated candles."
     cfg = load_config(Path(__file__).parent.parent/"configs/natron.yaml"); c = simulate_candles(8000, seed=1)
-    prep = prepare({"SIM": c}, cfg); seed_everything(0)
-    model = build_model(cfg.model, len(prep.columns), prep.labels.tasks, cfg.data.window_length, prep.instruments, prep.timeframes).eval()
+    prep = prepare({"SIM": c}, cfg)
+    model = new_model(prep).eval()
     save_bundle(make_bundle(model, prep, {"SIM": c}), path)
     return count_parameters(model)
 
@@ -134,9 +135,6 @@ def lines_a_second(port, line, seconds, connections=4, ahead=16):
     took = time.perf_counter() - start
     for s in socks: s.close()
     return got/took
-
-
-def table(head, rows): return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in (head, ["---"]*len(head), *rows))
 
 
 ASKED = {"predict, engine int8 (chosen)": "6 / 15", "REST, one client": "- / 50", "ping, while 32 clients predict over the bridge": "- / 20",

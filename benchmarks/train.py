@@ -10,13 +10,13 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, pandas as pd, torch
-from torch.utils.flop_counter import FlopCounterMode
 from natron.candles import simulate_candles
 from natron.core import load_config
 from natron.dataset import Series, WindowDataset, prepare, window_data
 from natron.finetune import multitask_loss
-from natron.model import build_model, new_model
+from natron.model import model_size, new_model
 from natron.train import Run
+from common import table
 
 CONFIGS = Path(__file__).parent.parent/"configs"
 SMALL = {"model.backbone": "transformer", "model.d_model": 64, "model.layers": 2, "model.heads": 4, "model.ffn": 256, "model.head_dims": [64]}
@@ -42,10 +42,8 @@ def matmul(device, dtype, n=1024, sync=lambda: None):
 
 def operations(prep):
     "Of one training step, for one window."
-    c = prep.config; net = build_model(c.model, len(prep.columns), prep.labels.tasks, c.data.window_length).to("meta")
-    x = torch.zeros(1, c.data.window_length, len(prep.columns), device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as count: net(x, x == 0, dense=c.model.supervision == "dense")
-    return 3*count.get_total_flops()
+    c = prep.config
+    return 3e6*model_size(c.model, len(prep.columns), prep.labels.tasks, c.data.window_length, c.model.supervision == "dense")["million operations"]
 
 
 def step_of(prep, batch, device, compiled=False):
@@ -69,9 +67,6 @@ def loading():
         a, b = torch.zeros(batch*T*125, dtype=torch.float32), torch.zeros(batch*T*125, dtype=torch.float32)    # 100 cells of four bytes and one of mask
         out.append((batch, batch/median(lambda: data.__getitems__(next(order)), 2), batch/median(lambda: b.copy_(a), 2)))
     return out
-
-
-def table(head, rows): return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in (head, ["---"]*len(head), *rows))
 
 
 if __name__ == "__main__":
