@@ -24,7 +24,8 @@ AT_END = {"model.pooling": "cls", "model.attention": "bidirectional", "model.sup
 DENSE = {"model.pooling": "last", "model.attention": "causal", "model.supervision": "dense"}
 CASES = {"transformer, 64 wide, [CLS] window": ("natron", SMALL | AT_END, 32), "transformer, 64 wide, causal dense": ("natron", SMALL | DENSE, 32),
          "transformer, 256 wide, [CLS] window": ("natron", AT_END, 16), "transformer, 256 wide, causal dense": ("natron", DENSE, 16),
-         "temporal, 300 bars, causal dense": ("temporal", {}, 8), "hybrid, causal dense": ("hybrid", {}, 32)}
+         "temporal, 300 bars, window": ("temporal", {"model.supervision": "window"}, 8), "temporal, 300 bars, causal dense": ("temporal", {}, 8),
+         "hybrid, window": ("hybrid", {"model.supervision": "window"}, 32), "hybrid, causal dense": ("hybrid", {}, 32)}
 
 
 def median(f, seconds=4., least=3, sync=lambda: None):
