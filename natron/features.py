@@ -12,7 +12,7 @@ __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'STILL', 'MEMORY', 
            'feature_array', 'feature_frame', 'join_markets', 'lookbacks', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
-import difflib, math
+import difflib, math, re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -625,11 +625,12 @@ def join_markets(candles: dict[str, pd.DataFrame] # checked candles of one timef
     if twice: raise NatronError(f"these candles are joined already: they have a column {twice}; bring the ones from before")
     lengths = {n: bar_length(c) for n, c in candles.items()}
     if len(set(lengths.values())) > 1: raise NatronError(f"joining needs one timeframe, got {', '.join(f'{n} {v}' for n, v in lengths.items())}; bring candles of one")
-    parts = []
-    for name, c in candles.items():
+    names, parts = {n: re.sub(r"\W+", "_", n.lower()).strip("_") for n in candles}, []    # as `read_candles` spells a column
+    if len(set(names.values())) < len(names): raise NatronError(f"joining needs names that differ in more than signs and case, got {list(candles)}")
+    for n, c in candles.items():
         x, close = compute_context(c).astype(float), np.log(c.close)
-        vol = {f"{name}_vol_{n}": x[f"log_gk_{n}"] - x.log_gk_240 for n in (1, 6, 24)}
-        parts.append(pd.DataFrame(vol | {f"{name}_move_{n}": close.diff(n)/np.exp(x.log_gk_240) for n in (1, 6)}))
+        vol = {f"{names[n]}_vol_{k}": x[f"log_gk_{k}"] - x.log_gk_240 for k in (1, 6, 24)}
+        parts.append(pd.DataFrame(vol | {f"{names[n]}_move_{k}": close.diff(k)/np.exp(x.log_gk_240) for k in (1, 6)}))
     every = pd.concat(parts, axis=1)
     return {name: c.join(every.reindex(c.index)) for name, c in candles.items()}
 
