@@ -27,15 +27,12 @@ PRETRAINED = {"pretrain.epochs": 8, "pretrain.batch_size": 64, "pretrain.lr": .0
 VARIANTS = {
     "volatility alone, dropout 0.3": ALONE | WET,
     "three forecasts, dropout 0.3": WET | {"labels.tasks": ["volatility", "state", "direction"]},
-    "every task, dropout 0.3": WET | {"labels.tasks": ["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"]},
-    "alone, dropout 0.3, hybrid": ALONE | WET | {"model.backbone": "hybrid"},
     "alone, dropout 0.3, other markets": ALONE | WET | MARKETS,
     "three forecasts, dropout 0.3, other markets": WET | MARKETS | {"labels.tasks": ["volatility", "state", "direction"]},
     "alone, dropout 0.3, other markets, pretrained": ALONE | WET | MARKETS | PRETRAINED,
     "alone, dropout 0.3, other markets, temporal": ALONE | WET | MARKETS | TEMPORAL,
-    "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"train.adversarial": .02},
     "alone, dropout 0.1, other markets": ALONE | MARKETS | {"seeds": 6},
-    "four forecasts, dropout 0.1": {"labels.tasks": ["volatility", "regime", "state", "direction"], "labels.regime_when": "ahead"},
+    "alone, dropout 0.1, other markets, temporal": ALONE | MARKETS | TEMPORAL | {"seeds": 6},
     "four forecasts, dropout 0.1, volatility weighs three times": {},
 }
 

@@ -171,7 +171,7 @@ def _lightgbm(train, valid, test, task, seed):
                   feature_fraction=0.5, bagging_fraction=0.8, bagging_freq=1, seed=seed, deterministic=True, force_row_wise=True, num_threads=2, verbosity=-1)
     if C > 2: params["num_class"] = C
     data = lgb.Dataset(train.x, train.y)
-    m = lgb.train(params, data, 200, [lgb.Dataset(valid.x, valid.y, reference=data)], callbacks=[lgb.early_stopping(20, verbose=False)])
+    m = lgb.train(params, data, 1000, [lgb.Dataset(valid.x, valid.y, reference=data)], callbacks=[lgb.early_stopping(20, verbose=False)])
     p = m.predict(test.x)
     if C == 2: return np.stack([1-p, p], 1)
     return p if C else p[:, None]
