@@ -32,8 +32,8 @@ VARIANTS = {
     "alone, dropout 0.3, other markets, pretrained": ALONE | WET | MARKETS | PRETRAINED,
     "alone, dropout 0.3, other markets, temporal": ALONE | WET | MARKETS | TEMPORAL,
     "alone, dropout 0.1, other markets": ALONE | MARKETS | {"seeds": 6},
-    "alone, dropout 0.1, other markets, temporal": ALONE | MARKETS | TEMPORAL | {"seeds": 6},
-    "four forecasts, dropout 0.1, volatility weighs three times": {},
+    "four forecasts, dropout 0.1, volatility weighs three times (cpu.yaml)": {},
+    "alone, dropout 0.1, other markets, temporal (full.yaml)": ALONE | MARKETS | TEMPORAL | {"seeds": 6},
 }
 
 
