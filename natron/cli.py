@@ -235,6 +235,7 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC",
         raise _mod("core").NatronError(f"--report {report}: expected a new file that ends in .html, in a folder that exists")
     series = _series(candles, tz)
     bundle = _mod("bundle").load_bundle(model or newest_model())
+    if bundle.config.threads: import_module("torch").set_num_threads(bundle.config.threads)   # as in the run, so that sums are added in the same order
     scores = _mod("evaluate").judge_bundle(bundle, series, start, end)
     print(json.dumps(scores.to_dict(), indent=2) if as_json else scores.text())
     if report: scores.write_report(report); _note(f"report written to {report}")
