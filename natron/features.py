@@ -12,7 +12,7 @@ __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'STILL', 'MEMORY', 
            'feature_array', 'feature_frame', 'join_markets', 'lookbacks', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
-import difflib, math, re
+import difflib, math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
 from .core import ConfigError, FeaturesConfig, NatronError
-from .candles import OHLCV, bar_length
+from .candles import OHLCV, bar_length, plain_name
 from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max, rolling_mean,
                             rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank, rolling_std,
                             rolling_sum, swing_highs)
@@ -625,7 +625,7 @@ def join_markets(candles: dict[str, pd.DataFrame] # checked candles of one timef
     if twice: raise NatronError(f"these candles are joined already: they have a column {twice}; bring the ones from before")
     lengths = {n: bar_length(c) for n, c in candles.items()}
     if len(set(lengths.values())) > 1: raise NatronError(f"joining needs one timeframe, got {', '.join(f'{n} {v}' for n, v in lengths.items())}; bring candles of one")
-    names, parts = {n: re.sub(r"\W+", "_", n.lower()).strip("_") for n in candles}, []    # as `read_candles` spells a column
+    names, parts = {n: plain_name(n) for n in candles}, []
     if len(set(names.values())) < len(names): raise NatronError(f"joining needs names that differ in more than signs and case, got {list(candles)}")
     for n, c in candles.items():
         x, close = compute_context(c).astype(float), np.log(c.close)
