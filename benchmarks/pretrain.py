@@ -11,11 +11,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
+from natron.baselines import baseline_forecasts, part_of
 from natron.calibrate import log_loss
 from natron.candles import read_candles
 from natron.core import load_config
 from natron.dataset import prepare, window_data
-from natron.evaluate import baseline_forecasts, part_of
 from natron.finetune import multitask_loss, predict_windows
 from natron.model import new_model
 from natron.pretrain import pretrain

@@ -10,11 +10,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
+from natron.baselines import baseline_forecasts, part_of
 from natron.calibrate import log_loss
 from natron.candles import read_candles
 from natron.core import atomic_write, load_config
 from natron.dataset import identity, prepare, window_data
-from natron.evaluate import baseline_forecasts, part_of, score_table
+from natron.evaluate import score_table
 from natron.features import join_markets
 from natron.finetune import finetune, predict_windows
 from natron.model import new_model

@@ -138,6 +138,7 @@ class Series:
     instrument: int         # place among the instruments that the model knows, from 1; 0: it does not know this one
     timeframe: int          # the same
     har: np.ndarray | None = None # (N,6) the columns of `HAR`, unscaled
+    candles: pd.DataFrame | None = None # what all of it was made of; baselines read indicators of their own
 
 # %% ../nbs/03_dataset.ipynb #3e5a8756
 def _gather(a, begins, T):
@@ -267,7 +268,7 @@ def make_series(candles: dict[str, pd.DataFrame], # by series name
         x, mask = scaler.transform(f.to_numpy())
         har = f[HAR] if set(HAR) <= set(f) else compute_context(c)[HAR]
         known = place(name, instruments), place(bar_length(c).total_seconds(), timeframes)
-        out.append(Series(name, c.index, x, mask, labels.transform(c).to_numpy(np.float32, copy=True), *known, har.to_numpy()))
+        out.append(Series(name, c.index, x, mask, labels.transform(c).to_numpy(np.float32, copy=True), *known, har.to_numpy(), c))
     return out
 
 # %% ../nbs/03_dataset.ipynb #9646ad48
