@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NatronError', 'ConfigError', 'Group', 'FeaturesConfig', 'LabelsConfig', 'DataConfig', 'ModelConfig', 'TrainConfig',
-           'PretrainConfig', 'EvaluateConfig', 'Config', 'setting_names', 'load_config', 'save_config',
-           'seed_everything', 'make_rng', 'pick_device', 'library_versions', 'atomic_write', 'write_json', 'resource']
+           'PretrainConfig', 'EvaluateConfig', 'BacktestConfig', 'Config', 'setting_names', 'load_config',
+           'save_config', 'seed_everything', 'make_rng', 'pick_device', 'library_versions', 'atomic_write',
+           'write_json', 'resource']
 
 # %% ../nbs/00_core.ipynb #cb7caaa3
 import difflib, hashlib, json, os, platform, random
@@ -149,6 +150,31 @@ class EvaluateConfig(Group):
     interval: float = Field(0.95, gt=0.5, lt=1)
     lightgbm: bool = True
 
+# %% ../nbs/00_core.ipynb #8a389a52
+class BacktestConfig(Group):
+    "From signals to positions, and what trading costs."
+    threshold: float = Field(0.1, gt=0, le=1)                 # a signal, from -1 to 1, at least so strong is an order
+    confidence: float = Field(0.0, ge=0, le=1)                # a signal less sure than this is none
+    risk: float = Field(0.01, ge=0, lt=1)                     # share of equity lost at the stop; 0: no leverage, the equity shared out among `positions`
+    stop: float = Field(2.0, ge=0)                            # in ATR14; 0: none
+    target: float = Field(3.0, ge=0)                          # in ATR14; 0: none
+    bars: int = Field(0, ge=0)                                # longest holding; 0: until the opposite signal
+    positions: int = Field(3, ge=1)                           # at once, over all instruments; one an instrument
+    leverage: float = Field(30.0, gt=0)                       # most that all positions together may be, in times of equity
+    spread: float = Field(1.0, ge=0)                          # pips; half of it is lost at each fill
+    slippage: float = Field(0.2, ge=0)                        # pips, at each fill
+    commission: float = Field(0.0, ge=0, lt=0.1)              # share of what is bought or sold, at each fill
+    swap_long: float = -0.5                                   # pips a night; negative is paid
+    swap_short: float = -0.5
+    pips: dict[str, Annotated[float, Field(gt=0)]] = {}       # size of a pip by instrument, where it is not the usual one
+    equity: float = Field(10_000.0, gt=0)                     # at the start
+
+    @model_validator(mode="after")
+    def _sized(self):
+        if self.risk and not self.stop: raise ValueError("risk is what is lost at the stop, and stop: 0 has none; set a stop, or risk: 0")
+        return self
+
+# %% ../nbs/00_core.ipynb #6306b6aa
 class Config(Group):
     "Every setting of a run. `load_config` reads it from YAML, `save_config` writes it back."
     seed: int = Field(0, ge=0, lt=2**63)
@@ -161,6 +187,7 @@ class Config(Group):
     pretrain: PretrainConfig = PretrainConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    backtest: BacktestConfig = BacktestConfig()
 
     @model_validator(mode="after")
     def _together(self):
