@@ -17,13 +17,14 @@ from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
 from .core import Config, ModelConfig, NatronError, atomic_write
 from .dataset import Scaler, place
+from .drift import BINS, Reference, reference_from
 from .candles import bar_length
 from .features import feature_array
 from .labels import LabelGenerator, Task
-from .model import Ensemble, Natron, build_model
+from .model import Calibration, Ensemble, Natron, build_model
 
 # %% ../nbs/04b_bundle.ipynb #c842a16e
-FORMAT = 3                 # changes when a reader of the old layout could not read the new one
+FORMAT = 4                 # changes when a reader of the old layout could not read the new one
 MAX_BYTES = 512 * 1024**2  # a larger file is refused before it is read
 
 class BundleError(NatronError):
@@ -42,7 +43,7 @@ class Bundle:
     window_length: int              # bars
     phases: list[str]               # what it went through, such as "finetune"
     tasks: list[dict]               # the fields of each `Task`
-    calibration: dict               # by task
+    calibration: dict               # by task, the fields of its `Calibration`
     fit_span: dict                  # first and last time of "train", "validation" and "scaler", when the last answer was "known", ISO; the "series"
     data_hash: str                  # sha256 of the candles
     settings: dict                  # the whole configuration
@@ -50,11 +51,12 @@ class Bundle:
     rl_policy_state: dict | None = None
     engines: dict[str, torch.Tensor] = field(default_factory=dict)  # the network for other engines, by engine: (bytes,) uint8
     recorded: dict[str, torch.Tensor] = field(default_factory=dict) # some windows (`x` (R,T,F), `mask`, `instrument` and `timeframe` (R,)), and the `logits.TASK` that torch gave for them
+    reference: dict[str, torch.Tensor] = field(default_factory=dict) # the arrays of a `Reference`: what the training features looked like
     format: int = FORMAT
     sha256: str = ""                # identity of the content; filled by saving
 
 # %% ../nbs/04b_bundle.ipynb #2f5928c0
-TENSORS, STATES = ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high"), ("model_state", "rl_policy_state", "engines", "recorded")
+TENSORS, STATES = ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high"), ("model_state", "rl_policy_state", "engines", "recorded", "reference")
 
 def plain(v,        # any value
           name: str # where it stands, for the message
@@ -133,6 +135,18 @@ def _network(config, tasks):
     nets = [build_model(_model_config(config), config["n_features"], tasks, *(config[k] for k in _DATA[1:])) for _ in range(n)]
     return Ensemble(nets) if n > 1 else nets[0]
 
+def _calibration(fields, classes):
+    "The correction of a task with so many classes."
+    how = TypeAdapter(Calibration).validate_python(fields)
+    if plain(asdict(how), "calibration") != plain(fields, "calibration"): raise ValueError("fields that a correction does not have, or not all that it has")
+    if not 0.01 <= how.slope <= 100 or max(map(abs, how.offset), default=0) > 20: raise ValueError(f"a slope between 0.01 and 100 and offsets up to 20, got {how.slope} and {how.offset}")
+    if {len(how.offset), len(how.curves)} - {0, classes}: raise ValueError(f"the task has {classes} classes")
+    for x, y in (*how.curves, *([how.confidence] if how.confidence else [])):
+        if len(x) < 2 or len(x) != len(y) or list(x) != sorted(set(x)) or not all(0 <= o <= 1 for o in (*x, *y)): raise ValueError("a curve takes two points or more between 0 and 1, from left to right")
+    if how.curves and not all(min(y) > 0 for _, y in how.curves): raise ValueError("a curve must stay above 0")
+    if not all(0 <= v <= 1 for v in how.sets.values()): raise ValueError("a set's least probability lies between 0 and 1")
+    return how
+
 def _check_values(c):
     cfg = _parsed("settings", lambda: Config(**c["settings"]))
     cols, net = c["feature_columns"], c["model_config"]
@@ -148,9 +162,8 @@ def _check_values(c):
     if any(not 0 <= t["horizon"] <= 10_000 for t in c["tasks"]): raise BundleError("a task's horizon must lie between 0 and 10,000 bars")
     if names != cfg.labels.tasks: raise BundleError(f"the tasks are {names}, and the settings say {cfg.labels.tasks}")
     _parsed("label_state", lambda: LabelGenerator.from_state(cfg.labels, c["label_state"]))
-    bad = [k for k, v in c["calibration"].items() if type(v) is not float or not 0.01 <= v <= 100]
-    if bad: raise BundleError(f"calibration.{bad[0]} must be a temperature between 0.01 and 100, got {c['calibration'][bad[0]]!r}")
     if set(c["calibration"]) - set(names): raise BundleError(f"calibration names {sorted(set(c['calibration'])-set(names))}, and the tasks are {names}")
+    for k, v in c["calibration"].items(): _parsed(f"calibration.{k}", lambda: _calibration(v, len(next(t for t in c["tasks"] if t["name"] == k)["classes"])))
     for k in ("data_hash", "sha256"):
         if len(c[k]) != 64 or set(c[k]) - set("0123456789abcdef"): raise BundleError(f"{k} must be 64 hexadecimal digits, got {c[k]!r:.40}")
     _check_spans(c["fit_span"])
@@ -205,10 +218,19 @@ def _check_engines(c):
     if odd := sorted(set(want) ^ set(c["recorded"])): raise BundleError(f"recorded.{odd[0]} is {'missing' if odd[0] in want else 'no part of a recording'}")
     for k, (shape, dtype) in want.items(): _check_tensor(f"recorded.{k}", c["recorded"][k], shape, (dtype,))
 
+def _check_reference(c):
+    "What the training features looked like, where the file holds it; edges and spreads may be infinite."
+    r, F = c["reference"], len(c["feature_columns"])
+    if not r: return
+    _parsed("reference", lambda: reference_from({k: t.numpy() for k, t in r.items()}, c["feature_columns"]))
+    n, k = r["lengths"].numel(), r["cloud.whiten"].numel()//F
+    shapes = dict(edges=(F, BINS-1), shares=(F, BINS), sd=(F,), span=(2, F), lengths=(n,), usual_psi=(n, F), usual_shift=(n, F), usual_all=(n, 2)) | {"cloud.center": (F,), "cloud.whiten": (F, k), "cloud.quantiles": (101,)}
+    for name, shape in shapes.items(): _check_tensor(f"reference.{name}", r[name].nan_to_num(nan=torch.nan, posinf=0.) if name in ("edges", "sd") else r[name], shape, (torch.float32, torch.float64, torch.int64))
+
 def check_contents(content: dict # the fields as they stand in the file
                   ) -> None:
     "Raise a `BundleError` that names the first field that is wrong."
-    for check in (_check_fields, _check_values, _check_tensors, _check_engines): check(content)
+    for check in (_check_fields, _check_values, _check_tensors, _check_engines, _check_reference): check(content)
     if content_digest(content) != content["sha256"]: raise BundleError("sha256 is not that of the content; the file was put together from parts of others")
 
 # %% ../nbs/04b_bundle.ipynb #4472198f
@@ -286,6 +308,16 @@ def places(self: Bundle, symbol: str | None,
 def task_list(self: Bundle) -> list[Task]:
     "What the model answers, in order."
     return _tasks(self.tasks)
+
+@patch
+def features_then(self: Bundle) -> Reference | None: # None where the file keeps none
+    "What the scaled training features looked like, to hold live ones against."
+    return reference_from({k: v.numpy() for k, v in self.reference.items()}, self.feature_columns) if self.reference else None
+
+@patch
+def calibrations(self: Bundle) -> dict[str, Calibration]:
+    "The correction of each task's probabilities."
+    return TypeAdapter(dict[str, Calibration]).validate_python(self.calibration)
 
 @patch
 def label_generator(self: Bundle) -> LabelGenerator:

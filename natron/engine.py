@@ -158,7 +158,7 @@ def engine_difference(engine,          # `TorchEngine` or `OnnxEngine`
     r, tasks = bundle.recorded, bundle.task_list()
     got = engine(r["x"].float().numpy(), *(r[k].numpy() for k in ("mask", "instrument", "timeframe")))
     said = {t.name: r[f"logits.{t.name}"] for t in tasks}
-    a, b = (to_probs(o, [t for t in tasks if t.classes], bundle.calibration) | {t.name: o[t.name] for t in tasks if not t.classes} for o in (got, said))
+    a, b = (to_probs(o, [t for t in tasks if t.classes], bundle.calibrations()) | {t.name: o[t.name] for t in tasks if not t.classes} for o in (got, said))
     worst = max((a[k]-b[k]).abs().max().item() for k in a)
     return worst if np.isfinite(worst) else np.inf                                       # NaN is as far as it gets
 
@@ -192,8 +192,8 @@ def pick_engine(bundle: Bundle,
 RECIPE = """x and mask are (batch,T,F), instrument and timeframe (where the network takes them) (batch,): the place of the series in instruments and of the seconds
 of its bars in timeframes, both in model_config, from 1, or 0 for any. Of x and mask: the last T bars, the columns of feature_columns (natron.features.feature_frame makes them). x is
 clip((features - scaler_mean)/scaler_scale, scaler_low, scaler_high), 0 where a feature is unknown; mask is True where it is known. What comes
-out are logits by task: divide by its temperature in calibration (1 where absent), then softmax over the classes, or sigmoid where there is one
-logit (the probability of the last class); a task without classes is loc + scale*z, by its entry in tasks.""".replace("\n", " ")
+out are logits by task: softmax over the classes, or sigmoid where there is one logit (the probability of the last class), then what calibration says of the task, if anything: along each class's
+curve (x, y), over their sum, where there are curves; else softmax(slope*log(p) + offset). A task without classes is loc + scale*z, by its entry in tasks.""".replace("\n", " ")
 
 def export_model(bundle: Bundle, path: str | Path # a file that ends in .onnx or .safetensors
                 ) -> None:

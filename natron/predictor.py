@@ -19,7 +19,7 @@ from .features import context_bars
 from .stream import FeatureStream, candle_time
 from .bundle import Bundle, BundleError, load_bundle
 from .engine import pick_engine
-from .model import to_probs
+from .model import Calibration, to_probs
 
 # %% ../nbs/07a_predictor.ipynb #bed3ff00
 MAX_CANDLES = 4096
@@ -33,7 +33,7 @@ class Predictor:
     def __init__(self, bundle: Bundle,
                  device: str = "auto",     # auto, cpu, cuda, ...
                  engine: str = "auto"):    # auto, int8, onnx, torch
-        self.bundle, self.tasks, self.scaler = bundle, bundle.task_list(), bundle.scaler()
+        self.bundle, self.tasks, self.scaler, self.calibration = bundle, bundle.task_list(), bundle.scaler(), bundle.calibrations()
         self.engine, self.difference = pick_engine(bundle, device, engine)
         self.window_length, self.context = bundle.window_length, context_bars(bundle.window_length)
         self.own = own_columns(bundle)
@@ -74,12 +74,16 @@ def probabilities(self: Predictor, windows: Sequence[Window]
     "What the model says of each window; raises `BundleError` if it is no number."
     x, mask = (np.stack([w[i] for w in windows]) for i in (0, 1))                        # (B,T,F)
     names = [np.array([getattr(w, k) for w in windows]) for k in ("instrument", "timeframe")] # (B,) each
-    out = to_probs(self.engine(x, mask, *names), self.tasks, self.bundle.calibration)
+    out = to_probs(self.engine(x, mask, *names), self.tasks, self.calibration)
     out = {k: v.double().numpy() for k, v in out.items()}
     if not all(np.isfinite(p).all() for p in out.values()): raise BundleError("the model answers with what is no number; its weights are of no use")
     return out
 
 # %% ../nbs/07a_predictor.ipynb #7fbf03a4
+def _sure(how, p):
+    "Probability that the likeliest class is right."
+    return float(np.interp(max(p), *how.confidence)) if how and how.confidence else max(p)
+
 def _said(task, p):
     "One task's part of the answer."
     if not task.classes: return {task.name: round(p[0], 6)}
@@ -95,7 +99,7 @@ def answers(self: Predictor, windows: Sequence[Window]) -> list[dict]:
     out = []
     for i, w in enumerate(windows):
         said = {k: v for t in self.tasks for k, v in _said(t, probs[t.name][i]).items()}
-        confidence = round(sum(max(probs[t.name][i]) for t in asked)/len(asked), 6) if asked else None
+        confidence = round(sum(_sure(self.calibration.get(t.name), probs[t.name][i]) for t in asked)/len(asked), 6) if asked else None
         out.append(said | dict(confidence=confidence, timestamp=w.time.isoformat(), warmup=dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context)))
     return out
 
