@@ -105,9 +105,42 @@ def test_evaluate_judges_only_later_bars(run):
     cwd, _ = run
     scores = json.loads(natron("evaluate", "--json", "--candles", sample, cwd=cwd).stdout)
     told = json.loads((cwd/"runs/demo/metrics.json").read_text())["scores"]
+    for s in (scores, told): s["verdicts"].pop("account"); del s["account"]      # it depends on how often these bars were tried before
     assert flat(scores) == flat(told)                                # the file alone repeats the run's own report, to the last digit
-    r = natron("evaluate", "--candles", sample, "--start", "2017-02-01", cwd=cwd, ok=False)
-    assert r.returncode == 2 and "flattery" in r.stderr
+    refused(natron("evaluate", "--candles", sample, "--start", "2017-02-01", cwd=cwd, ok=False), "flattery")
+    r = natron("evaluate", "--candles", sample, "--start", "2017-02-01", "--end", "2017-04-30", "--force", "--report", "red.html", cwd=cwd)
+    assert r.stdout.startswith("WARNING. This score is flattery") and "<p class=warning>This score is flattery" in (cwd/"red.html").read_text() and "edge over" not in r.stdout
+    candles = pd.read_csv(sample); candles.loc[2000, "volume"] += 1; (cwd/"revised").mkdir(exist_ok=True); candles.to_csv(cwd/"revised/EURUSD.csv", index=False)
+    refused(natron("evaluate", "--candles", cwd/"revised/EURUSD.csv", cwd=cwd, ok=False), "EURUSD: the candles of 2017-0")
+
+
+@pytest.mark.slow
+def test_walk_forward_compare_and_backtest(run):
+    "The other questions of `evaluate`, and what is traded: each through the command, on the model of a short run."
+    cwd, _ = run
+    told = json.loads(natron("evaluate", "--candles", sample, "--walk-forward", "2", "--json", cwd=cwd).stdout)
+    first, second = (f["span"] for f in told["folds"])
+    assert first[1] < second[0] and told["span"] == [first[0], second[1]] and told["scores"]["volatility"]["model"]["rows"] == sum(f["scores"]["volatility"]["model"]["rows"] for f in told["folds"])
+    same = json.loads(natron("evaluate", "--candles", sample, "--compare", "demo", "runs/demo/natron_v2.pt", "--json", cwd=cwd).stdout)["scores"]["volatility"]
+    assert same["demo"]["diff"] == 0 and same["demo"]["log_loss"] == same["runs/demo/natron_v2.pt"]["log_loss"]
+    free, dear = (json.loads(natron("backtest", "--candles", sample, "--set", "backtest.threshold=0.001", "--set", f"backtest.spread={s}", "--json", cwd=cwd).stdout) for s in (0, 5))
+    assert dear["figures"]["strategy"]["total_return"] < free["figures"]["strategy"]["total_return"] and dear["trials"] > 1
+    refused(natron("backtest", "--candles", sample, "--set", "train.epochs=1", cwd=cwd, ok=False), "a trained model is what it is")
+    refused(natron("evaluate", "--candles", sample, "--rolling", cwd=cwd, ok=False), "--walk-forward")
+    refused(natron("evaluate", "--candles", sample, "--ablate", "rows", cwd=cwd, ok=False), "expected groups")
+    refused(natron("evaluate", "--candles", sample, "--compare", "demo", "nobody", cwd=cwd, ok=False), "no model file at nobody")
+
+
+@pytest.mark.slow
+def test_drift_and_check_tell_what_changed(run):
+    cwd, _ = run
+    r = natron("drift", "--candles", sample, "--json", cwd=cwd, ok=False); assert r.returncode in (0, 1) and json.loads(r.stdout)
+    candles = pd.read_csv(sample); wild = candles.index >= 5400; price = ["open", "high", "low", "close"]
+    base = candles.loc[5399, "close"]; candles.loc[wild, price] = base*(candles.loc[wild, price]/base)**6; candles.to_csv(cwd/"wild.csv", index=False)
+    r = natron("drift", "--candles", "wild.csv", "--report", "drift.html", cwd=cwd, ok=False)
+    assert r.returncode == 1 and "unlike" in r.stdout and "Drift of the features" in (cwd/"drift.html").read_text()
+    candles = pd.read_csv(sample); candles.loc[3000, "high"] *= 1.05; candles.drop(index=range(4000, 4006)).to_csv(cwd/"odd.csv", index=False)
+    assert {"range", "gap"} <= {a["kind"] for a in json.loads(natron("check", "--candles", "odd.csv", "--json", cwd=cwd).stdout)["alarms"]}
 
 
 @pytest.mark.slow
