@@ -199,7 +199,7 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
     "Train on candle files; leaves the executed notebook, the report, the scores and the model in runs/NAME."
     folder = run_folder(name, resume)
     cfg = _config(config or (folder/"config.yaml" if resume else None), sets)
-    learnt = lambda c: c.model_dump(exclude={"evaluate", "device", "threads"})                # what the weights depend on
+    learnt = lambda c: c.model_dump(exclude={"backtest", "evaluate", "device", "threads"})                # what the weights depend on
     if resume and learnt(cfg) != learnt(_config(folder/"config.yaml", None)):
         raise _mod("core").NatronError(f"the unfinished run at {folder} has other settings; leave --config and --set out, or choose another --name")
     _series(candles, tz)
