@@ -21,7 +21,7 @@ from plotly.subplots import make_subplots
 from pydantic import AwareDatetime, Field, ValidationError
 from scipy.stats import norm
 from .core import BacktestConfig, Config, Group, NatronError, make_rng
-from .candles import OHLCV, check_candles, data_hash
+from .candles import OHLCV, bar_length, check_candles, data_hash
 from .charts import PALETTE, plot_candles, time_ticks
 from .rolling import kernel
 from .labels import Task
@@ -53,6 +53,7 @@ def _requests(name, candles, signal, confidence, cfg):
 def _asked(candles, signals, confidence, cfg):
     "The requests of every instrument, in the order of the candles."
     if set(candles) != set(signals): raise NatronError(f"expected a signal for each of {sorted(candles)}, got {sorted(signals)}")
+    if len(bars := {bar_length(c) for c in candles.values()}) > 1: raise NatronError(f"expected bars of one length, got {' and '.join(str(b) for b in sorted(bars))}; within the longer bar the account would know its close too early, so trade each length by itself")
     return [_requests(n, check_candles(c), signals[n], confidence, cfg) for n, c in candles.items()]
 
 def _span(candles, signals):

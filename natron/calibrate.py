@@ -8,7 +8,7 @@ __all__ = ['KNOTS', 'FITS', 'COVERAGES', 'RATE', 'log_loss', 'corrected', 'fit_t
            'calibrate_task', 'calibrate']
 
 # %% ../nbs/06b_calibrate.ipynb #cd381814
-import math
+import heapq, math
 from dataclasses import replace
 
 import numpy as np, pandas as pd, torch
@@ -108,19 +108,22 @@ def in_sets(p: np.ndarray, level: float | np.ndarray) -> np.ndarray: # (n,C), on
 RATE = 0.02                # what a miss takes from the level; a larger one follows faster and swings more
 
 def adaptive_levels(p: np.ndarray, y: np.ndarray, # (n,C), (n,) class numbers, NaN where unknown
-                    times: pd.DatetimeIndex,      # (n,) of each row; rows of several series may share one
+                    said: pd.DatetimeIndex,       # (n,) when each row's set was told; rows of several series may share a time
+                    known: pd.DatetimeIndex,      # (n,) when its answer was there
                     level: float,                 # to begin with, from `set_level`
-                    coverage: float, wait: int    # bars until an answer is known
+                    coverage: float
                    ) -> np.ndarray:               # (n,) the level of each row
-    "The level of each row's set, moved by the sets before it whose answers are known (Angelopoulos et al. 2023, arXiv:2307.16895)."
-    bar = np.unique(times, return_inverse=True)[1]; n = bar.max()+1
-    rows, level = np.split(np.argsort(bar, kind="stable"), np.cumsum(np.bincount(bar))[:-1]), np.full(n+wait+1, float(level))
-    known, top = ~np.isnan(y), p.max(1); true = np.where(known, p[np.arange(len(y)), np.nan_to_num(y).astype(int)], np.nan)
-    for t in range(n):
-        r = rows[t][known[rows[t]]]
-        miss = ((true[r] < level[t]) & (true[r] < top[r])).mean() if len(r) else 1-coverage
-        level[t+wait+1:] = np.clip(level[t+wait] + RATE*(1-coverage - miss), 0, 1)
-    return level[bar]
+    "The level of each row's set, moved by the sets before it whose answers were known by then (Angelopoulos et al. 2023, arXiv:2307.16895)."
+    at, out, waiting = np.nan_to_num(y).astype(int), np.empty(len(y)), {}
+    true, top, answered = p[np.arange(len(y)), at], p.max(1), ~np.isnan(y)
+    asked, ends = (o.as_unit("ns").asi8 for o in (said, known)); times, due = np.unique(asked), []
+    for now, rows in zip(times, np.split(np.argsort(asked, kind="stable"), np.searchsorted(np.sort(asked), times[1:]))):
+        while due and due[0] < now: level = np.clip(level + RATE*(1-coverage - np.mean(waiting.pop(heapq.heappop(due)))), 0, 1)
+        out[rows] = level
+        for r in rows[answered[rows]]:
+            if ends[r] not in waiting: heapq.heappush(due, ends[r])
+            waiting.setdefault(ends[r], []).append(true[r] < min(level, top[r]))
+    return out
 
 # %% ../nbs/06b_calibrate.ipynb #43f02966
 def _brier(sure, right): return float(((sure-right)**2).mean())

@@ -262,6 +262,7 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Sta
     if ablate not in (None, "groups"): raise err(f"--ablate {ablate}: expected groups")
     if question and (force or (question != "compare" and (start or end))): raise err(f"--{question.replace('_', '-')} takes no --force" + ("" if question == "compare" else ", --start or --end"))
     if rolling and not walk_forward: raise err("--rolling goes with --walk-forward")
+    if compare and compare[0] == compare[1]: raise err(f"--compare {compare[0]} {compare[1]}: name two different models")
     if compare and model: raise err("--compare names both models; leave --model out")
     _new_page(report); series, judge, make = _series(candles, tz), _mod("judge"), _mod("report").make_report
     if compare: told = _mod("report").Report(judge.compare({n: _open_model(n) for n in compare}, series, start, end))
@@ -281,7 +282,7 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Sta
     cfg = _changed(bundle.config, sets)
     said = judge.said_of(judge.prepare_for(bundle, series, start, end), bundle.model(), bundle.calibrations(), True)
     account = _mod("report").traded(said, series, cfg, _ledger())
-    if account is None: raise _mod("core").NatronError(f"this model answers {', '.join(s.task.name for s in said)}; trading takes the task direction, or buy and sell")
+    if account is None: raise _mod("core").NatronError(f"this model answers {', '.join(s.task.name for s in said)}; trading takes the task direction, or buy and sell, and bars of one length")
     print(json.dumps(account.to_dict(), indent=2) if as_json else account.text())
 
 def _changed(cfg, sets):

@@ -49,10 +49,15 @@ def _batch_sources(net, batch, seed):
     classes = [t.name for t in net.tasks if t.classes]; top = {k: said[k].argmax(-1) for k in classes}
     return dict(attention=_gathered(out["attention"][-1]), embedding=out["embedding"], layers={k: 1 - (early[k]-said[k]).abs().sum(-1)/2 for k in classes}, dropout=_dropped(net, batch, top, seed))
 
+def _inputs(net, data, i):
+    "256 windows from the one `i` on, where the network is."
+    device = next(net.parameters()).device
+    return {k: v.to(device) for k, v in data.inputs(range(i, min(i+256, len(data)))).items()}
+
 def _member_sources(net, data, seed):
     "The sources of one network for every window: attention (n,), embedding (n,D), layers and dropout by task (n,)."
-    _check_readable(net); rows = [_batch_sources(net, data.inputs(range(i, min(i+256, len(data)))), seed+i) for i in range(0, len(data), 256)]
-    cat = lambda f: torch.cat([f(r) for r in rows]).numpy()
+    _check_readable(net); rows = [_batch_sources(net, _inputs(net, data, i), seed+i) for i in range(0, len(data), 256)]
+    cat = lambda f: torch.cat([f(r) for r in rows]).cpu().numpy()
     by_task = lambda k: {n: cat(lambda r: r[k][n]) for n in rows[0][k]}
     return dict(attention=cat(lambda r: r["attention"]), embedding=cat(lambda r: r["embedding"]), layers=by_task("layers"), dropout=by_task("dropout"))
 
@@ -61,7 +66,7 @@ def embedding_cloud(net: Natron, prep: Prepared, stride: int = 24 # bars between
                    ) -> Cloud:
     "Where the embeddings of the training windows lie."
     data = window_data(prep, "train", stride=stride)
-    with torch.no_grad(): return fit_cloud(np.concatenate([net(**data.inputs(range(i, min(i+256, len(data)))))["embedding"].numpy() for i in range(0, len(data), 256)]))
+    with torch.no_grad(): return fit_cloud(np.concatenate([net(**_inputs(net, data, i))["embedding"].cpu().numpy() for i in range(0, len(data), 256)]))
 
 def confidence_sources(model: Natron | Ensemble, prep: Prepared, part: str = "validation", stride: int = 1, seed: int = 0
                       ) -> dict[str, pd.DataFrame]: # by task, (n,4)

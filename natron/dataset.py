@@ -42,9 +42,9 @@ def time_of_row(t: pd.DatetimeIndex, # two bars or more
     return t[i] if i < len(t) else t[-1] + (i-len(t)+1)*pd.Series(t).diff().median()
 
 def _resume(times, cut, gap):
-    "The first time after `cut` at which every series that goes on there has left `gap` bars out."
+    "The first time after `cut` at which every series that has bars on both sides has left `gap` of them out."
     rows = [(t, t.searchsorted(cut)) for t in times]
-    return max(time_of_row(t, i+gap) for t, i in rows if i < len(t))
+    return max((time_of_row(t, i+gap) for t, i in rows if 0 < i < len(t)), default=cut)
 
 def _parts(times, start, cut1, cut2, end, gap):
     "Splits of every series: train from `start` to `cut1`, validation to `cut2`, test before `end` (None: to the last bar)."

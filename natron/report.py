@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
 from .core import Config, NatronError, atomic_write
-from .charts import PALETTE
+from .candles import bar_length
 from .dataset import Prepared
 from .drift import Drift, Reference, drift, drift_section
-from .evaluate import BINS, GREY, Scores, headline, plot_reliability, plot_scores, reliability
+from .evaluate import BINS, GREY, Scores, headline, plot_reliability, plot_scores, rank_bins, reliability
 from .calibrate import COVERAGES
 from .backtest import Backtest, Ledger, backtest, plot_equity, signal_of
 from .judge import Judgement, Said
@@ -27,14 +27,13 @@ def kept_accuracy(said: Said, shares: np.ndarray = np.arange(.1, 1.01, .1) # of 
                  ) -> pd.Series:                                            # by share
     "Accuracy of the surest answers (selective prediction; El-Yaniv and Wiener, 2010)."
     known = ~np.isnan(said.y); p, sure = said.forecasts["model"][known], said.trust.sure.to_numpy()[known]
-    right = (p.argmax(1) == said.y[known])[np.argsort(-sure, kind="stable")]
+    right = pd.Series(p.argmax(1) == said.y[known]).groupby(sure).transform("mean").to_numpy()[np.argsort(-sure, kind="stable")]   # equally sure ones share their luck
     return pd.Series([right[:max(1, round(len(right)*s))].mean() for s in shares], pd.Index(shares.round(2), name="share of the answers"))
 
 def sureness_error(said: Said) -> float:
     "Expected calibration error of the announced probability of being right, in equal-mass bins."
     known = ~np.isnan(said.y); sure = said.trust.sure.to_numpy()[known]; right = said.forecasts["model"][known].argmax(1) == said.y[known]
-    bins = np.array_split(np.argsort(sure, kind="stable"), BINS)
-    return float(sum(abs(sure[b].mean() - right[b].mean())*len(b) for b in bins if len(b))/len(sure))
+    return float(pd.DataFrame(dict(gap=sure-right)).groupby(rank_bins(sure, BINS)).gap.sum().abs().sum()/len(sure))
 
 def trust_table(said: list[Said]) -> pd.DataFrame: # a row a task
     "How far each task's announced sureness and sets can be trusted."
@@ -63,15 +62,15 @@ def plot_coverage(said: Said, coverage: int = COVERAGES[-1] # per cent
 # %% ../nbs/06g_report.ipynb #00fc9938
 def signals_of(said: list[Said]) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]: # signal and sureness by series name
     "What the model's words ask for on every judged row, and how sure it was; raises `NatronError` for tasks without sides."
-    by = {s.task.name: s for s in said}; s = by.get("direction", next(iter(by.values())))
-    signal = signal_of([o.task for o in by.values()], {n: o.forecasts["model"] for n, o in by.items()})
+    by = {s.task.name: s for s in said}; asked = [by["direction"]] if "direction" in by else [by[n] for n in ("buy", "sell") if n in by]
+    signal = signal_of([o.task for o in said], {n: o.forecasts["model"] for n, o in by.items()}); s = asked[0]
     split = lambda x: {n: pd.Series(x[s.series == n], s.times[s.series == n]) for n in dict.fromkeys(s.series)}
-    return split(signal), split(s.trust.sure.to_numpy())
+    return split(signal), split(np.min([o.trust.sure for o in asked], 0))
 
 def traded(said: list[Said], candles: dict[str, pd.DataFrame], cfg: Config, ledger: Ledger | None = None) -> Backtest | None:
-    "The account of the judged rows; None where no task has sides."
+    "The account of the judged rows; None where no task has sides, or where bars of several lengths would have to share it."
     names = {s.task.name for s in said if s.trust is not None}
-    if "direction" not in names and not {"buy", "sell"} <= names: return None
+    if "direction" not in names and not {"buy", "sell"} <= names or len({bar_length(candles[n]) for s in said for n in set(s.series)}) > 1: return None
     signals, sure = signals_of(said)
     return backtest({n: candles[n] for n in signals}, signals, cfg, sure, ledger)
 
@@ -116,6 +115,7 @@ def make_report(judgement: Judgement, candles: dict[str, pd.DataFrame], cfg: Con
                 ledger: Ledger | None = None        # counts the backtest
                ) -> Report:
     "The judgement with its account, and with the drift of what was judged; fewer than 96 rows have none."
+    if judgement.warning: return Report(judgement)                                        # what was fitted is not traded, and not counted as a trial
     live = known_cells(judgement.prep, "test") if reference and judgement.prep else []
     return Report(judgement, traded(judgement.said, candles, cfg, ledger), drift(reference, live) if len(live) >= 96 else None)
 
