@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
-from .core import Config, NatronError, atomic_write
+from .core import Config, EvaluateConfig, atomic_write, make_rng
 from .candles import bar_length
 from .dataset import Prepared
 from .drift import Drift, Reference, drift, drift_section
-from .evaluate import BINS, GREY, Scores, headline, plot_reliability, plot_scores, rank_bins, reliability
+from .evaluate import BINS, GREY, Scores, block_resamples, headline, interval, plot_reliability, plot_scores, rank_bins, reliability, resample_sums
 from .calibrate import COVERAGES
 from .backtest import Backtest, Ledger, backtest, plot_equity, signal_of
 from .judge import Judgement, Said
@@ -35,12 +35,24 @@ def sureness_error(said: Said) -> float:
     known = ~np.isnan(said.y); sure = said.trust.sure.to_numpy()[known]; right = said.forecasts["model"][known].argmax(1) == said.y[known]
     return float(pd.DataFrame(dict(gap=sure-right)).groupby(rank_bins(sure, BINS)).gap.sum().abs().sum()/len(sure))
 
-def trust_table(said: list[Said]) -> pd.DataFrame: # a row a task
-    "How far each task's announced sureness and sets can be trusted."
+def _bounded(name, x, said):
+    "The mean of `x` (n,), NaN where it does not count, with its block-bootstrap interval."
+    counts, block = ~np.isnan(x), max(EvaluateConfig().block, 10*said.task.horizon)
+    unit, starts = block_resamples(said.times, block, 1000, make_rng(0, "trust")); s = resample_sums(np.stack([np.where(counts, x, 0.), counts], 1), unit, starts, block)
+    with np.errstate(invalid="ignore"): low, high = np.clip(interval(np.nanmean(x), s[:, 0]/s[:, 1], starts.shape[1]), 0, 1)
+    return {name: np.nanmean(x), f"{name}_low": low, f"{name}_high": high}
+
+def _right(said, name): return np.where(np.isnan(said.y), np.nan, said.forecasts[name].argmax(1) == said.y)
+
+def trust_table(said: list[Said]) -> pd.DataFrame: # a row a task; `surest_fifth` and each `held_` with _low and _high
+    "How far each task's announced sureness and sets can be trusted, beside the class shares' own accuracy and with intervals."
     rows = {}
     for s in (s for s in said if s.trust is not None):
-        kept = kept_accuracy(s, np.array([.2, 1.])); held = s.trust.filter(like="held_").mean(); size = s.trust.filter(like="size_").mean()
-        rows[s.task.name] = dict(accuracy=kept[1.], surest_fifth=kept[.2], sureness_error=sureness_error(s)) | held.to_dict() | size.to_dict()
+        right, edge = _right(s, "model"), np.quantile(s.trust.sure[~np.isnan(s.y)], .8)
+        kept = kept_accuracy(s, np.array([.2, 1.])); fifth = _bounded("surest_fifth", np.where(s.trust.sure >= edge, right, np.nan), s) | dict(surest_fifth=kept[.2])
+        held = {k: v for n, x in s.trust.filter(like="held_").items() for k, v in _bounded(n, x.to_numpy(), s).items()}
+        shares = dict(majority=np.nanmean(_right(s, "majority"))) if "majority" in s.forecasts else {}
+        rows[s.task.name] = dict(accuracy=kept[1.]) | shares | fifth | dict(sureness_error=sureness_error(s)) | held | s.trust.filter(like="size_").mean().to_dict()
     return pd.DataFrame(rows).T.rename_axis("task")
 
 # %% ../nbs/06g_report.ipynb #88c68316
@@ -106,8 +118,10 @@ def _fold_table(folds):
 
 def _trust_text(table):
     "The trust table as people read it, a row a task."
-    shown = lambda r: f"  {r.name:12} right {r.accuracy:.1%}, the surest fifth {r.surest_fifth:.1%}; sureness off by {r.sureness_error:.3f}" + "".join(
-        f"; {c} % sets hold {r[f'held_{c}']:.1%} (adaptive {r[f'held_{c}_adaptive']:.1%}) with {r[f'size_{c}']:.2f} classes" for c in COVERAGES if f"held_{c}" in r and not np.isnan(r[f"held_{c}"]))
+    span = lambda r, k: f"{r[k]:.1%} [{r[f'{k}_low']:.1%}, {r[f'{k}_high']:.1%}]"
+    beside = lambda r: f" (class shares alone {r.majority:.1%})" if "majority" in r else ""
+    shown = lambda r: f"  {r.name:12} right {r.accuracy:.1%}{beside(r)}, the surest fifth {span(r, 'surest_fifth')}; sureness off by {r.sureness_error:.3f}" + "".join(
+        f"; {c} % sets hold {span(r, f'held_{c}')} (adaptive {r[f'held_{c}_adaptive']:.1%}) with {r[f'size_{c}']:.2f} classes" for c in COVERAGES if f"held_{c}" in r and not np.isnan(r[f"held_{c}"]))
     return [shown(r) for _, r in table.iterrows()]
 
 def make_report(judgement: Judgement, candles: dict[str, pd.DataFrame], cfg: Config,
@@ -142,10 +156,11 @@ def _scores_table(table):
 
 def _trust_html(table):
     "The trust table with words for its columns."
-    names = {"accuracy": "right", "surest_fifth": "right, the surest fifth", "sureness_error": "sureness off by"}
+    names = {"accuracy": "right", "majority": "right, class shares alone", "surest_fifth": "right, the surest fifth", "sureness_error": "sureness off by"}
     names |= {f"{k}_{c}{a}": f"{c} % sets{', adaptive' if a else ''}: {w}" for c in COVERAGES for a in ("", "_adaptive") for k, w in (("held", "hold the truth"), ("size", "classes"))}
-    t = table[[k for k in names if k in table]].rename(columns=names)
-    return f"<div class=wide>{t.T.to_html(border=0, float_format='{:.3f}'.format)}</div>"
+    cell = lambda r, k: f"{r[k]:.3f}" + (f"<br><small>[{r[f'{k}_low']:.3f}, {r[f'{k}_high']:.3f}]</small>" if f"{k}_low" in r else "")
+    t = pd.DataFrame({names[k]: [cell(r, k) for _, r in table.iterrows()] for k in names if k in table}, table.index.tolist())
+    return f"<div class=wide>{t.T.to_html(border=0, escape=False)}</div>"
 
 class _Figures:
     "Figures as HTML; the first brings the plotting library."
