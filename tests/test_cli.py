@@ -1,18 +1,27 @@
 "The `natron` command on real files: the demonstration from end to end, and everything that can be given wrongly."
-import json, os, re, shutil, subprocess, sys, time
+import contextlib, io, json, os, re, shutil, subprocess, sys, time
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 import pandas as pd, pytest
 from filelock import FileLock
 from typer.testing import CliRunner
-from natron.cli import app
+from natron.cli import app, main
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
 quick = ["--set", "train.epochs=2", "--set", "evaluate.lightgbm=false", "--set", "evaluate.resamples=200"]
 
 
-def natron(*args, cwd, ok=True):
-    r = subprocess.run([str(Path(sys.executable).parent/"natron"), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=540)
+def natron(*args, cwd, ok=True, process=False):
+    "The command in this process, which has PyTorch loaded already, or in one of its own."
+    if process: r = subprocess.run([str(Path(sys.executable).parent/"natron"), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=540)
+    else:
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.chdir(cwd), patch.object(sys, "argv", ["natron", *map(str, args)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try: main()
+            except SystemExit as e: code = e.code or 0
+        r = SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
     assert not ok or r.returncode == 0, r.stderr[-4000:]
     return r
 
@@ -46,7 +55,7 @@ def run(tmp_path_factory):
     cwd = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)/"natron-demo"
     cwd.mkdir(exist_ok=True)
     with FileLock(cwd/"lock"):
-        if not (cwd/"runs/demo/manifest.json").exists(): (cwd/"out").write_text(natron("demo", *quick, cwd=cwd).stdout)
+        if not (cwd/"runs/demo/manifest.json").exists(): (cwd/"out").write_text(natron("demo", *quick, cwd=cwd, process=True).stdout)
     return cwd, (cwd/"out").read_text()
 
 
@@ -59,7 +68,7 @@ def test_demo_leaves_a_whole_run(run):
     assert {"versions", "seed", "data_hash", "fit_span"} <= set(m)
     for word in ("volatility", "direction", "majority", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in told, word
     prediction = json.loads(told[told.index("\n{"):])
-    assert prediction == json.loads(natron("predict", "--json", "--model", folder/"natron_v2.pt", "--candles", sample, cwd=cwd).stdout)
+    assert prediction == json.loads(natron("predict", "--json", "--model", folder/"natron_v2.pt", "--candles", sample, cwd=cwd, process=True).stdout)
 
 
 @pytest.mark.slow
@@ -67,7 +76,7 @@ def test_same_seed_same_weights(run, tmp_path):
     "Two runs with one seed give the same model, to the bit; the run before steps aside."
     digest = lambda folder: json.loads((folder/"manifest.json").read_text())["model"]
     shutil.copytree(run[0]/"runs", tmp_path/"runs")
-    r = natron("demo", *quick, cwd=tmp_path)
+    r = natron("demo", *quick, cwd=tmp_path, process=True)
     assert digest(tmp_path/"runs/demo") == digest(tmp_path/"runs/demo.1") == digest(run[0]/"runs/demo") and "runs/demo.1" in r.stderr
 
 
@@ -90,7 +99,7 @@ def test_killed_run_resumes_to_the_same_model(run, tmp_path):
     (tmp_path/"other").mkdir(); other = pd.read_csv(sample); other.iloc[:, -1] = other.iloc[::-1, -1].to_numpy()
     other.to_csv(tmp_path/"other/EURUSD.csv", index=False)
     refused(natron("train", "--candles", "other/EURUSD.csv", "--name", "killed", "--resume", cwd=tmp_path, ok=False), "belongs to another run", began=True)
-    natron(*train, "--resume", cwd=tmp_path)
+    natron(*train, "--resume", cwd=tmp_path, process=True)
     assert json.loads((tmp_path/"runs/killed/manifest.json").read_text())["model"] == json.loads((run[0]/"runs/demo/manifest.json").read_text())["model"]
 
 
@@ -103,7 +112,7 @@ def flat(o, at=""):
 @pytest.mark.slow
 def test_evaluate_judges_only_later_bars(run):
     cwd, _ = run
-    scores = json.loads(natron("evaluate", "--json", "--candles", sample, cwd=cwd).stdout)
+    scores = json.loads(natron("evaluate", "--json", "--candles", sample, cwd=cwd, process=True).stdout)
     told = json.loads((cwd/"runs/demo/metrics.json").read_text())["scores"]
     for s in (scores, told): s["verdicts"].pop("account"); del s["account"]      # it depends on how often these bars were tried before
     assert flat(scores) == flat(told)                                # the file alone repeats the run's own report, to the last digit
@@ -152,8 +161,8 @@ def test_info_and_predict_read_well(run):
 
 
 @pytest.mark.slow
-def test_bad_input_is_refused_and_nothing_is_lost(run):
-    cwd, _ = run
+def test_bad_input_is_refused_and_nothing_is_lost(run, tmp_path):
+    cwd = tmp_path; shutil.copytree(run[0]/"runs", cwd/"runs")             # others read the first
     model = cwd/"runs/demo/natron_v2.pt"
     candles = pd.read_csv(sample)
     def given(name, frame): frame.to_csv(cwd/name, index=False); return cwd/name
