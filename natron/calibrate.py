@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['KNOTS', 'FITS', 'COVERAGES', 'RATE', 'log_loss', 'corrected', 'fit_temperature', 'fit_platt', 'fit_curve',
-           'fit_isotonic', 'choose', 'set_level', 'in_sets', 'adaptive_levels', 'right_curve', 'sureness',
-           'calibrate_task', 'calibrate']
+           'fit_isotonic', 'moments', 'halves', 'crossed', 'choose', 'set_level', 'in_sets', 'adaptive_levels',
+           'right_curve', 'sureness', 'calibrate_task', 'calibrate']
 
 # %% ../nbs/06b_calibrate.ipynb #cd381814
 import heapq, math
 from dataclasses import replace
+from typing import Callable
 
 import numpy as np, pandas as pd, torch
 from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
-from .dataset import Prepared, window_data
+from .candles import bar_length
+from .dataset import Prepared, WindowDataset, window_data
 from .model import Calibration, Curve, calibrated
 from .finetune import predict_windows
 
@@ -66,28 +68,37 @@ def fit_isotonic(p: np.ndarray, y: np.ndarray) -> Calibration: # (n,C), (n,) cla
     return Calibration("isotonic", curves=tuple(fit_curve(p[:, c], y == c) for c in range(p.shape[1])))
 
 # %% ../nbs/06b_calibrate.ipynb #ce437253
-FITS = dict(temperature=fit_temperature, platt=fit_platt, isotonic=fit_isotonic)
+def moments(prep: Prepared, data: WindowDataset, horizon: int # bars until the answer is known
+           ) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:    # (n,) each, UTC
+    "When each window's last bar closed, and when its answer was known."
+    said, known = np.empty(len(data), "M8[ns]"), np.empty(len(data), "M8[ns]")
+    for k, s in enumerate(prep.series):
+        rows, bar = data.rows[data.series == k], bar_length(s.candles); closes = (s.times + bar).tz_localize(None).as_unit("ns").to_numpy()
+        later = np.minimum(rows+horizon, len(closes)-1); late = (rows+horizon-later)*bar.to_timedelta64()
+        said[data.series == k], known[data.series == k] = closes[rows], closes[later] + late
+    return pd.DatetimeIndex(said, tz="UTC"), pd.DatetimeIndex(known, tz="UTC")
 
-def _halves(times, gap):
-    "Rows of the first and the second half of the time, with `gap` bars between."
-    bar = np.unique(times, return_inverse=True)[1]; n = (bar.max()+1)//2
-    return bar < n, bar >= n+gap
+def halves(said: pd.DatetimeIndex, known: pd.DatetimeIndex # (n,) when each row was said, and when its answer was there
+          ) -> tuple[np.ndarray, np.ndarray]:             # (n,) bool each
+    "Rows of the first half of the time, answered by its end, and rows of the second."
+    times = said.unique().sort_values(); middle = times[len(times)//2]
+    return np.asarray(known <= middle), np.asarray(said >= middle)
 
-def _crossed(fit, loss, x, y, halves):
-    "Summed loss of each half with what was fitted on the other."
-    a, b = halves
-    return sum(loss(corrected(x[to], fit(x[of], y[of])) if fit else x[to], y[to])*to.sum() for of, to in ((a, b), (b, a)))
+# %% ../nbs/06b_calibrate.ipynb #9a1373af
+FITS = dict(none=None, temperature=fit_temperature, platt=fit_platt, isotonic=fit_isotonic)
 
-def choose(p: np.ndarray, y: np.ndarray, # (n,C), (n,) class numbers
-           times: pd.DatetimeIndex,      # (n,)
-           gap: int                      # bars that one answer takes
-          ) -> Calibration:
+def crossed(fit: Callable | None, p: np.ndarray, y: np.ndarray, two: tuple # from `halves`
+           ) -> tuple[np.ndarray, np.ndarray]:                             # probabilities and class numbers of the rows in either half
+    "Each half's probabilities after the correction that was fitted on the other half."
+    a, b = two
+    return np.concatenate([corrected(p[to], fit(p[of], y[of]) if fit else None) for of, to in ((b, a), (a, b))]), np.concatenate([y[a], y[b]])
+
+def choose(p: np.ndarray, y: np.ndarray, two: tuple # (n,C), (n,) class numbers, from `halves`
+          ) -> str:                                 # a name in `FITS`
     "The correction that lowers the log-loss of held-out halves most, or none."
-    halves = _halves(times, gap)
-    if min(h.sum() for h in halves) < 2: return Calibration()
-    losses = {k: _crossed(fit, log_loss, p, y, halves) for k, fit in (dict(none=None) | FITS).items()}
-    best = min(losses, key=losses.get)
-    return FITS[best](p, y) if best != "none" else Calibration()
+    if min(h.sum() for h in two) < 2: return "none"
+    losses = {k: log_loss(*crossed(fit, p, y, two)) for k, fit in FITS.items()}
+    return min(losses, key=losses.get)
 
 # %% ../nbs/06b_calibrate.ipynb #9fdada81
 COVERAGES = (80, 90)       # per cent
@@ -128,10 +139,10 @@ def adaptive_levels(p: np.ndarray, y: np.ndarray, # (n,C), (n,) class numbers, N
 # %% ../nbs/06b_calibrate.ipynb #43f02966
 def _brier(sure, right): return float(((sure-right)**2).mean())
 
-def right_curve(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, gap: int # as for `choose`
+def right_curve(p: np.ndarray, y: np.ndarray, two: tuple # as for `choose`
                ) -> Curve | None:
     "From the likeliest class's probability to that of being right; None where its own value does as well."
-    top, right = p.max(1), (p.argmax(1) == y).astype(float); a, b = _halves(times, gap)
+    top, right = p.max(1), (p.argmax(1) == y).astype(float); a, b = two
     if min(a.sum(), b.sum()) < KNOTS: return None
     crossed = sum(_brier(np.interp(top[to], *fit_curve(top[of], right[of])), right[to])*to.sum() for of, to in ((a, b), (b, a)))
     return fit_curve(top, right) if crossed < _brier(top[a], right[a])*a.sum() + _brier(top[b], right[b])*b.sum() else None
@@ -142,18 +153,18 @@ def sureness(p: np.ndarray, how: Calibration | None) -> np.ndarray: # (n,C) corr
 
 # %% ../nbs/06b_calibrate.ipynb #35d1b1c2
 def calibrate_task(p: np.ndarray, y: np.ndarray, # (n,C) probabilities, (n,) class numbers, NaN where unknown
-                   times: pd.DatetimeIndex,      # (n,)
-                   gap: int                      # bars that one answer takes
+                   said: pd.DatetimeIndex, known: pd.DatetimeIndex # as for `halves`
                   ) -> Calibration | None:
     "What is fitted to the probabilities of one task; None if no answer is known."
-    known = ~np.isnan(y); p, y, times = p[known], y[known], times[known]
+    k = ~np.isnan(y); p, y = p[k], y[k]
     if not len(y): return None
-    how = choose(p, y, times, gap); p = corrected(p, how)
-    return replace(how, sets={str(c): set_level(p, y, c/100) for c in COVERAGES}, confidence=right_curve(p, y, times, gap))
+    two = halves(said[k], known[k]); fit = FITS[choose(p, y, two)]; how = fit(p, y) if fit else Calibration()
+    held = crossed(fit, p, y, two) if fit else (p, y)
+    return replace(how, sets={str(c): set_level(*held, c/100) for c in COVERAGES}, confidence=right_curve(corrected(p, how), y, two))
 
 def calibrate(prep: Prepared, model: torch.nn.Module # trained on `prep`'s training part
              ) -> dict[str, Calibration]:            # by task
     "What is fitted to the model's probabilities on the validation part."
     data = window_data(prep, "validation"); probs, y = predict_windows(model, data), data.y[data.ends].numpy()
-    found = {t.name: calibrate_task(probs[t.name], y[:, k], data.times, t.horizon) for k, t in enumerate(prep.labels.tasks) if t.classes}
+    found = {t.name: calibrate_task(probs[t.name], y[:, k], *moments(prep, data, t.horizon)) for k, t in enumerate(prep.labels.tasks) if t.classes}
     return {k: how for k, how in found.items() if how}

@@ -128,6 +128,7 @@ class TrainConfig(Group):
     layer_decay: float = Field(1.0, ge=0, le=1)               # each layer learns so many times as fast as the one above it; 0 freezes the backbone
     members: int = Field(1, ge=1, le=32)                      # networks of neighbouring seeds that answer together
     adversarial: float = Field(0.0, ge=0)                     # push on the inputs against the answer, in standard deviations; 0: none
+    confidence: float = Field(0.0, ge=0)                      # price of announcing the likeliest class with another probability than that of being right; 0: none
     checkpoint: bool = False                                  # compute a block's activations again on the way back, rather than keep them
     tracker: Literal["tensorboard", "mlflow", "wandb", "none"] = "tensorboard"
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['HAR', 'Splits', 'purge_gap', 'time_of_row', 'split_series', 'walk_forward', 'Scaler', 'fit_scaler', 'Series',
-           'WindowDataset', 'Prepared', 'prepare', 'place', 'make_series', 'data_digest', 'identity', 'window_data']
+           'WindowDataset', 'Prepared', 'prepare', 'place', 'make_series', 'data_digest', 'identity', 'window_data',
+           'jittered']
 
 # %% ../nbs/03_dataset.ipynb #5298181e
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Sequence
 
 import numpy as np, pandas as pd, torch
@@ -237,15 +238,9 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
     scaler = fit_scaler(train.to_numpy(), train.index, cfg.data)
     known = list(candles), list(dict.fromkeys(bar_length(c).total_seconds() for c in candles.values()))
     series = make_series(candles, frames, labels, scaler, *known)
-    if cfg.labels.jitter: _jitter(series, splits, candles, labels, make_rng(cfg.seed, "label jitter"))
     return Prepared(series, splits, labels, scaler, columns, cfg, *known)
 
 # %% ../nbs/03_dataset.ipynb #0bb3e9cc
-def _jitter(series, splits, candles, labels, rng):
-    "Replace the training answers by those of thresholds moved at random; the other parts keep the rule's own."
-    for s, p, c in zip(series, splits, candles.values()):
-        s.y[p.train] = labels.transform(c, rng).to_numpy(np.float32)[p.train]
-
 def _same_columns(frames, candles):
     for name, f in zip(candles, frames):
         odd = set(f.columns) ^ set(frames[0].columns)
@@ -297,3 +292,12 @@ def window_data(prep: Prepared,
     visible = np.arange(T)[:, None] >= lookbacks(prep.columns)[None]-1               # (T,F)
     return WindowDataset(prep.series, rows, T, stride, cfg.model.dense_from if dense else None, visible,
                          make_rng(cfg.seed, "cold start"), share)
+
+# %% ../nbs/03_dataset.ipynb #8ab7f7c9
+def jittered(prep: Prepared) -> Prepared: # the same without `labels.jitter`
+    "With the training answers of thresholds that moved at random."
+    if not prep.config.labels.jitter: return prep
+    rng, series = make_rng(prep.config.seed, "label jitter"), []
+    for s, p in zip(prep.series, prep.splits):
+        y = s.y.copy(); y[p.train] = prep.labels.transform(s.candles, rng).to_numpy(np.float32)[p.train]; series.append(replace(s, y=y))
+    return replace(prep, series=series)
