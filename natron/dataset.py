@@ -219,6 +219,12 @@ class Prepared:
     instruments: list[str]      # names of the series
     timeframes: list[float]     # lengths of their bars, in seconds, each once
 
+    def _repr_html_(self):
+        "When each part of each series begins and ends, and its bars."
+        when = lambda s, r: f"{s.times[r.start]:%Y-%m-%d} to {s.times[r.stop-1]:%Y-%m-%d}, {r.stop-r.start:,} bars" if r.stop > r.start else "none"
+        table = pd.DataFrame([{"series": s.name} | {k: when(s, r) for k, r in vars(p).items()} for s, p in zip(self.series, self.splits)])
+        return f"<p>{len(self.columns)} columns; tasks {', '.join(t.name for t in self.labels.tasks)}; windows of {self.config.data.window_length} bars</p>{table.to_html(index=False, border=0)}"
+
 def _usable(s, first): return slice(max(s.start, first), max(s.stop, first))
 
 def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name

@@ -357,6 +357,16 @@ def from_state(cls: LabelGenerator, cfg: LabelsConfig, state: dict) -> LabelGene
     self.tasks = _in_units(self.tasks, state)
     return self
 
+# %% ../nbs/02_labels.ipynb #39abb44c
+@patch
+def _repr_html_(self: LabelGenerator):
+    "A row a task; what was fitted, once it is."
+    state = self._state or dict(prior={}, fitted={}, n_train=0); share = lambda t: ", ".join(f"{c} {p:.0%}" for c, p in zip(t.classes, state["prior"].get(t.name, ())))
+    fitted = lambda t: ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in state["fitted"].get(t.name, {}).items())
+    rows = [{"task": t.name, "kind": t.kind, "known after, bars": t.horizon, "classes": share(t) or ", ".join(t.classes) or "a number", "thresholds": fitted(t)} for t in self.tasks]
+    said = f"fitted on {state['n_train']:,} candles" if self._state else "not fitted"
+    return f"<p>Labels, {said}</p>" + pd.DataFrame(rows).to_html(index=False, border=0)
+
 # %% ../nbs/02_labels.ipynb #ac18c9f2
 def _shares(y, task):
     known = y.dropna()

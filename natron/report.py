@@ -140,6 +140,13 @@ def text(self: Report) -> str:
     return "\n".join([f"WARNING. {j.warning}"]*bool(j.warning) + [j.scores.text()] + (["", "How sure is sure", *_trust_text(table)] if len(table) else []) + (["", FOLDS, _fold_table(j.folds).to_string()] if j.folds else [])
                      + (["", self.account.text()] if self.account else []) + (["", self.drift.sentence] if self.drift else []))
 
+# %% ../nbs/06g_report.ipynb #8dccf171
+@patch
+def _repr_html_(self: Report):
+    "The verdicts; a notebook shows it so."
+    rows = pd.DataFrame([*self.verdicts.items()], columns=["", "verdict"]).to_html(index=False, border=0)
+    return "".join(f"<p><b>{html.escape(self.judgement.warning)}</b></p>" for _ in range(bool(self.judgement.warning))) + rows
+
 # %% ../nbs/06g_report.ipynb #f6b22ead
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
 h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
