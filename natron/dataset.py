@@ -219,6 +219,8 @@ class Prepared:
     instruments: list[str]      # names of the series
     timeframes: list[float]     # lengths of their bars, in seconds, each once
 
+    def __repr__(self): return "\n".join(f"{s.name}: {p}" for s, p in zip(self.series, self.splits))
+
     def _repr_html_(self):
         "When each part of each series begins and ends, and its bars."
         when = lambda s, r: f"{s.times[r.start]:%Y-%m-%d} to {s.times[r.stop-1]:%Y-%m-%d}, {r.stop-r.start:,} bars" if r.stop > r.start else "none"

@@ -84,7 +84,7 @@ class Explorer:
         picks = widgets.VBox([self.group, self.names, self.bars])
         display(widgets.VBox([widgets.HBox([picks, self.formula]), self.end, self.chart]))
 
-def explore(candles: pd.DataFrame # open, high, low, close, volume by `time`
-           ) -> Explorer:
-    "Walk through the features of these candles, in JupyterLab; raises `CandleError` if they are faulty."
-    return Explorer(candles)
+def explore(what: pd.DataFrame # open, high, low, close, volume by `time`; or anything with an `explore` of its own, such as predictions
+           ):
+    "Walk through the features of these candles, or through these predictions, in JupyterLab; raises `CandleError` if the candles are faulty."
+    return what.explore() if hasattr(what, "explore") else Explorer(what)

@@ -142,6 +142,9 @@ def text(self: Report) -> str:
 
 # %% ../nbs/06g_report.ipynb #8dccf171
 @patch
+def __repr__(self: Report): return self.text()
+
+@patch
 def _repr_html_(self: Report):
     "The verdicts; a notebook shows it so."
     rows = pd.DataFrame([*self.verdicts.items()], columns=["", "verdict"]).to_html(index=False, border=0)
