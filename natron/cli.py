@@ -208,10 +208,17 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
 
 # %% ../nbs/09_cli.ipynb #ccdc02c1
 @app.command()
-def demo(sets: Set = None):
+def demo(sets: Set = None, app: Annotated[bool, typer.Option("--app", help="Then show its page; a finished demonstration is shown as it is, without training again.")] = False,
+         port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, the port of the page; 0 for any free one.")] = 8000):
     "Train, evaluate and predict on the embedded candles (EURUSD, hourly, 2017) in runs/demo; an earlier runs/demo steps aside."
+    folder = Path("runs/demo")
+    if not (app and (folder/"manifest.json").exists() and not sets): _demonstrate(folder, sets)
+    if app: serve(folder/"natron_v2.pt", port=port)
+
+def _demonstrate(folder, sets):
+    "Run the demonstration."
     import shutil
-    core, folder, old = _mod("core"), Path("runs/demo"), None
+    core, old = _mod("core"), None
     cfg = _config(core.resource("configs/demo.yaml"), sets)
     if folder.exists():
         old = next(p for k in range(1, 10**6) if not (p := Path(f"runs/demo.{k}")).exists())
@@ -229,9 +236,9 @@ Start = Annotated[str | None, typer.Option(help="First bar to judge, as 2021-03-
 End = Annotated[str | None, typer.Option(help="Last bar to judge, in the same form.")]
 Page = Annotated[Path | None, typer.Option("--report", help="Also write a page there, a new .html file.")]
 
-def _new_page(path):
-    if path and (path.suffix != ".html" or os.path.lexists(path) or not path.absolute().parent.is_dir()):
-        raise _mod("core").NatronError(f"--report {path}: expected a new file that ends in .html, in a folder that exists")
+def _new_page(path, option="--report", ending=".html"):
+    if path and (path.suffix != ending or os.path.lexists(path) or not path.absolute().parent.is_dir()):
+        raise _mod("core").NatronError(f"{option} {path}: expected a new file that ends in {ending}, in a folder that exists")
 
 def _open_model(path):
     "The bundle of a model file, of a run's folder or of a run's name."
@@ -276,14 +283,20 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Sta
 
 # %% ../nbs/09_cli.ipynb #59734f59
 @app.command()
-def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None, sets: Set = None, as_json: Json = False):
+def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None, sets: Set = None, report: Page = None,
+             trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Also write every trade there, a new file.")] = None, as_json: Json = False):
     "Trade a model's signals on bars that it has never seen, with costs, beside buy and hold and luck."
+    _new_page(report); _new_page(trades, "--trades", ".csv")
     series, bundle, judge = _series(candles, tz), _open_model(model or newest_model()), _mod("judge")
     cfg = _changed(bundle.config, sets)
     said = judge.said_of(judge.prepare_for(bundle, series, start, end), bundle.model(), bundle.calibrations(), True)
     account = _mod("report").traded(said, series, cfg, _ledger())
     if account is None: raise _mod("core").NatronError(f"this model answers {', '.join(s.task.name for s in said)}; trading takes the task direction, or buy and sell, and bars of one length")
     print(json.dumps(account.to_dict(), indent=2) if as_json else account.text())
+    if report: _mod("report").write_page(report, "Natron: backtest", _mod("report").account_page(account)); _note(f"report written to {report}")
+    if trades:
+        with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
+        _note(f"{len(account.trades):,} trades written to {trades}")
 
 def _changed(cfg, sets):
     "A model's settings with some of the groups backtest and evaluate changed."
@@ -362,9 +375,10 @@ def _serve(model, device, engine, rate, record, *makers):
 @app.command()
 def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
           bridge_port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Also run the socket bridge, on this port.")] = None,
-          device: Device = "auto", engine: Engine = "auto", rate: Rate = "200/second", record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000):
-    "Answer over REST, and over the socket bridge with --bridge-port; until Ctrl-C."
-    rest = lambda service, gate: _mod("serve").RestServer(service, gate, host, port, tls_cert, tls_key)
+          device: Device = "auto", engine: Engine = "auto", rate: Rate = "200/second", record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000,
+          app: Annotated[bool, typer.Option("--app/--no-app", help="Show the page at /; without it the server starts sooner and is smaller.")] = True):
+    "Answer over REST, with a page for people at /, and over the socket bridge with --bridge-port; until Ctrl-C."
+    rest = lambda service, gate: _mod("serve").RestServer(service, gate, host, port, tls_cert, tls_key, _mod("app").mount if app else None)
     socket = lambda service, gate: _mod("bridge").BridgeServer(service, gate, host, bridge_port, tls_cert, tls_key, max_clients)
     _serve(model, device, engine, rate, record, rest, *([] if bridge_port is None else [socket]))
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FLATTERY', 'VALIDATED', 'Said', 'trust_rows', 'said_of', 'Judgement', 'score', 'judge', 'judge_bundle', 'fit_model',
-           'pooled', 'judge_forward', 'compare', 'without', 'feature_groups', 'ablate', 'losses_without']
+           'pooled', 'judge_forward', 'compare', 'without', 'ablate', 'losses_without']
 
 # %% ../nbs/06f_judge.ipynb #9e524d07
 from dataclasses import dataclass, replace
@@ -13,7 +13,6 @@ from typing import Callable, Sequence
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from .core import Config, EvaluateConfig, NatronError
-from .features import CONTEXT_FEATURES, FEATURES
 from .labels import LabelGenerator, Task
 from .dataset import Prepared, prepare, walk_forward, window_data
 from .model import Calibration
@@ -23,6 +22,7 @@ from .baselines import baseline_forecasts, part_of
 from .finetune import OverlapError, finetune, predict_windows, prepare_for
 from .evaluate import Scores, headline, score_table
 from .calibrate import COVERAGES, adaptive_levels, calibrate, in_sets, moments, sureness
+from .explain import column_groups
 
 # %% ../nbs/06f_judge.ipynb #033ff03b
 @dataclass(frozen=True)
@@ -187,17 +187,11 @@ def without(prep: Prepared, columns: Sequence[str]) -> Prepared:
         return replace(s, x=x, mask=mask)
     return replace(prep, series=[blind(s) for s in prep.series])
 
-def feature_groups(prep: Prepared) -> dict[str, list[str]]: # columns by group
-    "The catalogue's groups that the data have, the context, and the user's own columns."
-    group = {f.name: f.group for f in FEATURES + CONTEXT_FEATURES}; out = {}
-    for c in prep.columns: out.setdefault(group.get(c, "Own columns"), []).append(c)
-    return out
-
 def ablate(prep: Prepared, fit: Callable = fit_model, tell: Callable[[str], None] = lambda text: None # as for `judge_forward`
           ) -> Judgement:
     "The model with all columns beside models that lack one group each, on the validation part."
     data = window_data(prep, "validation"); said = {}
-    for name, columns in ({"all columns": []} | {f"without {g}": c for g, c in feature_groups(prep).items()}).items():
+    for name, columns in ({"all columns": []} | {f"without {g}": c for g, c in column_groups(prep.columns).items()}).items():
         model, _ = fit(blind := without(prep, columns))
         said[name] = predict_windows(model, window_data(blind, "validation")); tell(name)
     y, series = data.y[data.ends].numpy(), np.array([s.name for s in prep.series])[data.series]

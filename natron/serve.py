@@ -10,7 +10,7 @@ __all__ = ['log', 'Prob', 'Info', 'Health', 'OPEN', 'LOCAL', 'MAX_SERIES', 'LIMI
 import asyncio, io, json, logging, re, time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Callable, Literal
 
 import anyio, orjson, pandas as pd, uvicorn
 from fastcore.basics import patch
@@ -99,15 +99,19 @@ class Guard:
 
     def _refusal(self, scope):
         "The response to a request that does not get in; None if it does."
-        headers, client = dict(scope["headers"]), (scope.get("client") or ["?"])[0]
+        client = (scope.get("client") or ["?"])[0]
         hosts = [v.decode("latin-1") for k, v in scope["headers"] if k == b"host"]
         if not self.gate.token and not (len(hosts) == 1 and LOCAL.fullmatch(hosts[0])):
             return _problem(403, f"this server answers to localhost only, not to {' and '.join(map(repr, hosts)) or 'nobody'}; a server for others needs a token")
-        if scope["path"] not in OPEN:
-            kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-            if self.gate.token and kind.lower() != "bearer": return _problem(401, "send the token as 'Authorization: Bearer TOKEN'", WWW_Authenticate="Bearer")
-            if not self.gate.knows(token): return _problem(403, "this is not the server's token")
+        if (refused := self._unknown(scope)): return refused
         if scope["method"] == "POST" and (wait := self.gate.wait(client)): return _problem(429, f"more than {self.gate.rate}; come back in {wait} seconds", Retry_After=wait)
+
+    def _unknown(self, scope):
+        "The response to whoever does not know the token."
+        if scope["path"] in OPEN: return None
+        kind, _, token = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
+        if self.gate.token and kind.lower() != "bearer": return _problem(401, "send the token as 'Authorization: Bearer TOKEN'", WWW_Authenticate="Bearer")
+        if not self.gate.knows(token): return _problem(403, "this is not the server's token")
 
     def _note(self, scope, status, seconds):
         kind = scope["path"] if scope["path"] in self.limits else "other"
@@ -337,13 +341,15 @@ class _Uvicorn(uvicorn.Server):
 class RestServer:
     "The REST server; give it to `run_servers` or `in_background`."
     def __init__(self, service: Service, gate: Gate | None = None, host: str = "127.0.0.1", port: int = 8000, # 0 for any free port
-                 cert: str | Path | None = None, key: str | Path | None = None): # PEM files for TLS
+                 cert: str | Path | None = None, key: str | Path | None = None, # PEM files for TLS
+                 page: Callable | None = None): # puts something before the application: (app, service, gate) -> app
         gate = gate or Gate()
         check_bind(host, gate.token, cert); tls_context(cert, key)
         self.socket = listen(host, port)
         name = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if cert else 'http'}://{name}:{self.socket.getsockname()[1]}"
-        self.config = uvicorn.Config(create_app(service, gate), http=TimedProtocol, ws="none", lifespan="off", access_log=False, log_config=None, server_header=False,
+        app = create_app(service, gate)
+        self.config = uvicorn.Config(page(app, service, gate) if page else app, http=TimedProtocol, ws="none", lifespan="on" if page else "off", access_log=False, log_config=None, server_header=False,
                                      proxy_headers=False, timeout_keep_alive=30, timeout_graceful_shutdown=int(DRAIN), ssl_certfile=cert, ssl_keyfile=key)
 
     async def serve(self, stop: asyncio.Event) -> None:

@@ -134,6 +134,9 @@ def test_walk_forward_compare_and_backtest(run):
     assert same["demo"]["diff"] == 0 and same["demo"]["log_loss"] == same["runs/demo/natron_v2.pt"]["log_loss"]
     free, dear = (json.loads(natron("backtest", "--candles", sample, "--set", "backtest.threshold=0.001", "--set", f"backtest.spread={s}", "--json", cwd=cwd).stdout) for s in (0, 5))
     assert dear["figures"]["strategy"]["total_return"] < free["figures"]["strategy"]["total_return"] and dear["trials"] > 1
+    r = natron("backtest", "--candles", sample, "--set", "backtest.threshold=0.001", "--report", "account.html", "--trades", "trades.csv", cwd=cwd); trades = pd.read_csv(cwd/"trades.csv")
+    assert len(trades) == free["figures"]["strategy"]["trades"] > 0 and {"entry", "exit_price"} <= set(trades) and "<h2>Trades</h2>" in (cwd/"account.html").read_text()
+    refused(natron("backtest", "--candles", sample, "--trades", "trades.csv", cwd=cwd, ok=False), "--trades trades.csv: expected a new file")
     refused(natron("backtest", "--candles", sample, "--set", "train.epochs=1", cwd=cwd, ok=False), "a trained model is what it is")
     refused(natron("evaluate", "--candles", sample, "--rolling", cwd=cwd, ok=False), "--walk-forward")
     refused(natron("evaluate", "--candles", sample, "--ablate", "rows", cwd=cwd, ok=False), "expected groups")

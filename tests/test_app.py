@@ -1,0 +1,198 @@
+"The page in a real browser: `natron serve` in a process of its own, Chromium, a mouse and a keyboard."
+import json, os, re, shutil, signal, subprocess, sys, tempfile, time
+from pathlib import Path
+import httpx, pytest
+from natron.bridge import BridgeClient
+from natron.bundle import save_bundle
+from natron.candles import sample_candles
+from natron.core import load_config
+from natron.dataset import prepare
+from natron.drift import fit_reference
+from natron.finetune import finetune, make_bundle
+from natron.report import known_cells
+
+chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.skipif(not chromium, reason="no chromium, chromium-browser or google-chrome on the PATH")]
+natron = str(Path(sys.executable).parent/"natron")
+sample = sample_candles()
+csv = sample[-700:].to_csv().encode()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    "A small model file whose network has layers and heads to choose from."
+    small = {f"model.{k}": v for k, v in dict(d_model=32, layers=2, heads=2, ffn=64, head_dims=[32], pooling="last", attention="causal", supervision="dense").items()}
+    cfg = load_config(**small, **{"data.stride": 24, "train.epochs": 2, "train.lr": 0.002, "train.tracker": "none"})
+    prep, path = prepare({"EURUSD": sample}, cfg), tmp_path_factory.mktemp("model")/"natron_v2.pt"
+    save_bundle(make_bundle(finetune(prep)[0], prep, {"EURUSD": sample}, reference=fit_reference(known_cells(prep, "train"))), path)
+    return path
+
+
+class Served:
+    "`natron serve` with its page, and the addresses that it printed."
+    def __init__(self, model, *args, **env):
+        self.log = tempfile.TemporaryFile("w+")
+        self.p = subprocess.Popen([natron, "serve", "--model", str(model), "--port", "0", *args], stdout=subprocess.PIPE, stderr=self.log, text=True, env=os.environ | env)
+        self.urls = [self.p.stdout.readline().split()[-1] for _ in range(1 + ("--bridge-port" in args))]
+        for _ in range(600):
+            try: httpx.get(f"{self.urls[0]}/health"); break
+            except httpx.TransportError: time.sleep(.1)
+
+    def stop(self):
+        "Seconds until it ended, and its log."
+        start = time.monotonic(); self.p.send_signal(signal.SIGTERM); self.p.wait(timeout=30); seconds = time.monotonic()-start
+        self.log.seek(0); return seconds, self.log.read()
+
+    def __enter__(self): return self
+    def __exit__(self, *e): self.p.kill(); self.p.wait(); self.p.stdout.close(); self.log.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as pw:
+        b = pw.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield b
+        b.close()
+
+
+@pytest.fixture(scope="module")
+def served(model):
+    with Served(model, "--bridge-port", "0") as s: yield s
+
+
+class Visit:
+    "A page in the browser that remembers what went wrong and what was asked of whom."
+    def __init__(self, browser, url, width=1440, height=900, **kw):
+        self.url, self.faults, self.asked = url, [], []
+        self.context = browser.new_context(viewport=dict(width=width, height=height), **kw); self.page = self.context.new_page(); self.page.set_default_timeout(30_000)
+        self.page.on("console", lambda m: self.faults.append(m.text) if m.type == "error" else None); self.page.on("pageerror", lambda e: self.faults.append(str(e)))
+        self.page.on("request", lambda r: self.asked.append(r.url)); self.page.goto(url)
+
+    def text(self, place): return self.page.locator(place).inner_text()
+    def until(self, what, seconds=30):
+        "Wait until a function of this visit is true."
+        end = time.monotonic()+seconds
+        while not what():
+            assert time.monotonic() < end, self.text("body")[:3000]
+            self.page.wait_for_timeout(50)
+
+    def ready(self):
+        "Wait for verdict, candles, and the first tab."
+        self.page.wait_for_selector("#market .main-svg"); self.page.wait_for_selector("#attention .main-svg"); return self
+
+    def __enter__(self): return self
+    def __exit__(self, kind, *e):
+        self.context.close()
+        if not kind:
+            assert not self.faults, self.faults
+            assert not (outside := [u for u in self.asked if not u.startswith((self.url, "data:", "blob:"))]), outside
+
+
+def bar(v): return re.search(r"bar of (\S+ \S+) UTC", v.text("#verdict"))[1]
+
+
+def test_it_opens_with_an_answer(browser, served):
+    "Verdict and candles are there at once; what stands there is what REST says; nothing is asked of another computer."
+    httpx.get(served.urls[0])
+    with Visit(browser, served.urls[0]) as v:
+        v.ready()
+        paint = v.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"); print(f"first paint after {paint:.0f} ms")
+        assert paint < 8_000                                                 # on two idle cores it is a tenth of that
+        said = httpx.post(f"{served.urls[0]}/predict", json=dict(candles=[dict(time=t.isoformat(), **r) for t, r in sample[-512:].iterrows()], symbol="EURUSD"), timeout=60).json()
+        cards = v.page.locator("#verdict .card").all_inner_texts(); assert len(cards) == 6 and bar(v) == "2017-12-29 21:00"
+        for c in cards:
+            name = c.split()[0]; p = max(said[f"{name}_prob"], 1-said[f"{name}_prob"]) if f"{name}_prob" in said else max(said[f"{name}_probs"].values())
+            assert f"{p:.0%} (" in c and re.search("nowcast: describes now|forecast: the next (12|24) bars", c), (name, c)
+        assert f"{said['confidence']:.0%} of the time" in v.text("#verdict")
+        for k in v.page.locator(".figure .kind:visible").all_inner_texts(): assert k
+
+
+def test_another_bar_by_click_and_by_keyboard(browser, served):
+    with Visit(browser, served.urls[0]) as v:
+        v.ready(); v.page.locator("#market").scroll_into_view_if_needed(); v.page.wait_for_timeout(500)
+        box = v.page.locator("#market .nsewdrag").first.bounding_box(); times = []
+        for part in (.3, .6, .45):
+            was = bar(v); v.page.mouse.move(box["x"]+part*box["width"]-3, box["y"]+40); v.page.mouse.move(box["x"]+part*box["width"], box["y"]+40); v.page.wait_for_timeout(150)
+            start = time.monotonic(); v.page.mouse.down(); v.page.mouse.up(); v.until(lambda: bar(v) != was); times.append(time.monotonic()-start)
+        print("seconds from click to verdict:", [f"{t:.2f}" for t in times]); assert min(times) < 3
+        was = bar(v); handle = v.page.locator("#bar input[type=range]"); handle.focus(); v.page.keyboard.press("ArrowLeft"); v.until(lambda: bar(v) < was)
+        v.page.locator("#bar input[type=number]").fill("300"); v.page.keyboard.press("Enter"); v.until(lambda: "flattery" in v.text("#verdict"))
+        v.until(lambda: "fitted on: flattery" in v.text("#market"))
+
+
+def test_candles_of_a_visitor(browser, served):
+    "A good file and a good paste are shown; five bad files are refused in one sentence, and change nothing."
+    bad = {"high.csv": (csv.replace(csv.splitlines()[7].split(b",")[2], b"0.5", 1), "line 8, row 6"), "words.txt": (b"hello", "expected columns separated"), "picture.png": (b"\x89PNG\r\n\x1a\n\0\0", "none"),
+           "short.csv": (b"\n".join(csv.splitlines()[:51]), "reads 96 candles"), "large.csv": (b"1"*6_100_000, "at most 6 MB")}
+    with Visit(browser, served.urls[0]) as v:
+        v.ready(); v.page.get_by_role("button", name="Your own candles").click(); was = bar(v)
+        for name, (data, says) in bad.items():
+            v.page.set_input_files("#send input[type=file]", files=[dict(name=name, mimeType="text/csv", buffer=data)])
+            v.until(lambda: says in v.text("#notice")); print(v.text("#notice")[:200])
+            assert "nothing has changed" in v.text("#notice") and bar(v) == was
+        v.page.set_input_files("#send input[type=file]", files=[dict(name="<i>mine</i>.csv", mimeType="text/csv", buffer=sample[-900:-200].to_csv().encode())])
+        v.until(lambda: "700 candles" in v.text("#notice")); assert bar(v) == f"{sample.index[-201]:%Y-%m-%d %H:%M}" and "<i>mine</i>" in v.text("#verdict") and "mine" in v.page.locator("#source input").input_value()
+        rows = [[int(t.timestamp()*1000), *r] for t, r in zip(sample.index[-300:-50], sample[-300:-50].to_numpy().tolist())]
+        v.page.locator("#send textarea").fill(json.dumps(rows)); v.page.get_by_role("button", name="Read the pasted candles").click()
+        v.until(lambda: "250 candles" in v.text("#notice")); assert bar(v) == f"{sample.index[-51]:%Y-%m-%d %H:%M}" and "of the 512 candles" in v.text("#verdict")
+
+
+def test_tabs_heads_and_sliders(browser, served):
+    "Every tab fills when it is opened; heads and costs change what is shown, and each setting counts as a trial."
+    with Visit(browser, served.urls[0]) as v:
+        v.ready(); assert "all heads" in v.text("#attention") and v.page.locator("#reasons tr").count() == 9
+        v.page.locator("#head input").click(); v.page.get_by_role("option", name="2").click(); v.until(lambda: "all layers, head 2" in v.text("#attention"))
+        for tab, place, says in (("Record", "#judgement", "none of them fitted on"), ("Account", "#account", "after 1 trial"), ("Drift", "#likeness", "features moved"), ("Limits", "#limits", "no news")):
+            v.page.get_by_role("tab", name=tab).click(); v.until(lambda: says in v.text(place))
+        v.page.get_by_role("tab", name="Account").click(); v.page.locator("#threshold input[type=number]").fill("0.01"); v.page.keyboard.press("Enter"); v.until(lambda: "after 2 trials" in v.text("#account"))
+        cheap = v.text("#account"); v.page.locator("#spread input[type=range]").focus(); v.page.keyboard.press("End"); v.until(lambda: "trials" in v.text("#account") and v.text("#account") != cheap)
+
+
+def test_it_follows_a_live_market(browser, served):
+    "A symbol that comes over the bridge can be chosen, and its next candle shows itself."
+    host, port = "127.0.0.1", int(served.urls[1].rpartition(":")[2])
+    with Visit(browser, served.urls[0]) as v, BridgeClient(host, port, symbol="GBPUSD", timeframe="H1") as bridge:
+        v.ready(); bridge.history(sample[-600:-2]); bridge.append(sample.iloc[-2])
+        v.page.wait_for_timeout(3_000); v.page.locator("#source input").click(); v.page.get_by_role("option", name="GBPUSD, live").click(); v.until(lambda: "on GBPUSD, bar of 2017-12-29 20:00" in v.text("#verdict"))
+        live = bridge.append(sample.iloc[-1]); v.until(lambda: "on GBPUSD, bar of 2017-12-29 21:00" in v.text("#verdict"), 10)
+        p = max(live["volatility_probs"].values()); assert any(c.split()[0] == "volatility" and f"{p:.0%}" in c for c in v.page.locator("#verdict .card").all_inner_texts())
+
+
+@pytest.mark.parametrize("width,scheme", [(390, "dark"), (390, "light"), (1440, "dark")])
+def test_it_fits_the_screen(browser, served, width, scheme, tmp_path):
+    "Nothing is wider than the screen, and every tab can be reached."
+    with Visit(browser, served.urls[0], width, 844, color_scheme=scheme) as v:
+        v.ready(); assert v.page.evaluate("document.documentElement.scrollWidth") <= width
+        for tab in ("Record", "Account", "Drift", "Limits", "Why"): v.page.get_by_role("tab", name=tab).click()
+        assert v.page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+        wide = v.page.evaluate("[...document.querySelectorAll('#verdict *, .figure, .plot')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"); assert not wide
+
+
+def test_whoever_has_no_token_sees_a_form(browser, model):
+    with Served(model, NATRON_TOKEN="secret") as s:
+        with Visit(browser, s.urls[0]) as v:
+            v.page.get_by_label("Token").fill("wrong"); v.page.keyboard.press("Enter"); v.until(lambda: "not the server's token" in v.text("body"))
+            v.page.get_by_label("Token").fill("secret"); v.page.keyboard.press("Enter"); v.ready()
+            cookie = next(c for c in v.context.cookies() if c["name"].startswith("natron_")); assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and "secret" not in cookie["value"]
+            v.faults[:] = [f for f in v.faults if "401" not in f and "403" not in f]    # the browser itself notes the refusals
+        with Visit(browser, s.urls[0]) as v: v.page.get_by_label("Token").wait_for(); v.faults.clear()
+        seconds, log = s.stop(); assert seconds < 10 and "secret" not in log and "Traceback" not in log, log[-2000:]
+
+
+def test_the_page_can_be_left_out(model):
+    "Without it there is REST alone, and less memory."
+    used = {}
+    for args in ((), ("--no-app",)):
+        with Served(model, *args) as s: used[args] = float(re.search(r"^process_resident_memory_bytes (\S+)", httpx.get(f"{s.urls[0]}/metrics").text, re.M)[1]); status = httpx.get(s.urls[0]).status_code
+    print({k: f"{v/1e6:.0f} MB" for k, v in used.items()}); assert status == 404 and used["--no-app",] < used[()] - 20e6
+
+
+def test_a_finished_demonstration_is_shown(model, tmp_path):
+    "`natron demo --app` takes the run that is there."
+    (tmp_path/"runs/demo").mkdir(parents=True); shutil.copy(model, tmp_path/"runs/demo"); (tmp_path/"runs/demo/manifest.json").touch()
+    p = subprocess.Popen([natron, "demo", "--app", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        said = p.stdout.readline(); assert "runs/demo/natron_v2.pt listens at http://127.0.0.1:" in said
+        assert "Natron on EURUSD" in httpx.get(said.split()[-1], timeout=60).text and [f.name for f in (tmp_path/"runs").iterdir()] == ["demo"]
+    finally: p.kill(); p.wait(); p.stdout.close()
