@@ -15,7 +15,7 @@ from typing import Sequence
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
-from .core import Config, ModelConfig, NatronError, atomic_write
+from .core import Config, ConfigError, ModelConfig, NatronError, atomic_write
 from .dataset import Scaler, place
 from .drift import BINS, Reference, reference_from
 from .candles import bar_length
@@ -339,7 +339,8 @@ def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
 @patch
 def rows(self: Bundle, candles: pd.DataFrame) -> np.ndarray: # (N,F) float32, unscaled
     "The rows of the model's window for these candles; raises `BundleError` if they lack a column."
-    names, x = feature_array(candles, self.config.features)
+    try: names, x = feature_array(candles, self.config.features)
+    except ConfigError as e: raise BundleError(f"these candles lack a column that the model was trained with: {e}") from e
     if list(names) == self.feature_columns: return x
     missing = [c for c in self.feature_columns if c not in names]
     if missing: raise BundleError(f"the model was trained with the columns {missing}, which these candles do not have; bring them, or train with features.feature_columns: []")
