@@ -11,7 +11,7 @@ tutorials = sorted((root/"nbs/tutorials").glob("*.ipynb"))
 
 
 def run(path):
-    env = os.environ | {"PLOTLY_RENDERER": "json", "OMP_NUM_THREADS": "1"}
+    env = os.environ | {"PLOTLY_RENDERER": "json"}
     r = subprocess.run([str(Path(sys.executable).parent/"nbdev_test"), "--path", str(path), "--flags", flags],
                        cwd=root, capture_output=True, text=True, timeout=600, env=env)
     assert r.returncode == 0, f"{path.name}\n{r.stdout[-2000:]}\n{r.stderr[-6000:]}"

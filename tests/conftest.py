@@ -1,0 +1,3 @@
+"One thread a process: two workers share the cores."
+import os
+os.environ.setdefault("OMP_NUM_THREADS", "1")
