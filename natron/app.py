@@ -562,7 +562,7 @@ class _Page:
         verdict, market, first, last = self.desk.greeting()
         self.key, self.tab, self.seen, self.symbols = gr.State("sample"), gr.State("why"), gr.State(""), gr.State([])
         self.verdict = gr.HTML(verdict, elem_id="verdict", container=False)
-        with gr.Row():
+        with gr.Row(elem_classes="pair"):
             self.source = gr.Dropdown(choices(self.desk), value="sample", label="Candles", elem_id="source")
             self.bar = gr.Slider(first, last, value=last, step=1, label="Bar", info="drag, or arrow keys; or click a candle", elem_id="bar")
         self.notice = gr.HTML("", elem_id="notice", container=False)
@@ -708,6 +708,10 @@ class Door(Guard):
     def _ticket(self, headers):
         held = [c.partition("=")[2] for c in headers.get(b"cookie", b"").decode("latin-1").split("; ") if c.startswith(f"{self.cookie}=")]
         return any(hmac.compare_digest(c.encode(), self.ticket.encode()) for c in held)
+
+    def _note(self, scope, status, seconds):
+        "An open page asks every two seconds; that is neither counted nor logged, unless it is refused."
+        if status >= 400 or scope["path"] == "/enter": super()._note(scope, status, seconds)
 
     async def enter(self, request: Request) -> Response:
         "The form's answer: the cookie, or the form again."
