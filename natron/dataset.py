@@ -144,8 +144,8 @@ class Series:
 # %% ../nbs/03_dataset.ipynb #3e5a8756
 def _gather(a, begins, T):
     "The (B,T,F) stretches of `a` (N,F) that begin at these rows."
-    F = a.shape[1]
-    return a.as_strided((len(a)-T+1, T*F), (F, 1)).index_select(0, begins).view(-1, T, F)
+    F = a.shape[1]; out = torch.empty(len(begins), T*F, dtype=a.dtype, pin_memory=torch.cuda.is_available())
+    return torch.index_select(a.as_strided((len(a)-T+1, T*F), (F, 1)), 0, begins, out=out).view(-1, T, F)
 
 class WindowDataset(torch.utils.data.Dataset):
     "Windows over several series, gathered from one (N,F) array; `ds.__getitems__([3, 7])` is a batch of two."
