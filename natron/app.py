@@ -6,8 +6,9 @@
 __all__ = ['UPLOAD', 'UNPACKED', 'JUDGED', 'SHOWN', 'VIEWS', 'DRAW', 'BOX', 'STYLE', 'SEND', 'FORM', 'TABS', 'EVERY', 'BODIES',
            'READ', 'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'sure_word', 'chances', 'when', 'verdict_rows',
            'verdict_html', 'read_upload', 'View', 'Tries', 'onsets', 'plot_market', 'picked', 'plot_weights',
-           'features_html', 'said_of_bars', 'plot_history', 'judgement_html', 'unknowns', 'Desk', 'figure', 'marked',
-           'figure_box', 'kindly', 'stretch_of', 'received', 'choices', 'page', 'on_page', 'Door', 'mount']
+           'features_html', 'paths_of', 'plot_paths', 'said_of_bars', 'plot_history', 'judgement_html', 'unknowns',
+           'Desk', 'figure', 'marked', 'figure_box', 'kindly', 'stretch_of', 'received', 'choices', 'page', 'on_page',
+           'Door', 'mount']
 
 # %% ../nbs/08b_app.ipynb #805e03f9
 import os
@@ -22,12 +23,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastcore.basics import patch
 from .core import Config, EvaluateConfig, NatronError
 from .candles import CandleError, read_candles, sample_candles
-from .charts import PALETTE, plot_candles, time_ticks
+from .charts import PALETTE, plot_candles, plot_lines, time_ticks
+from .dataset import Series, WindowDataset
 from .labels import Task
 from .drift import SHORTEST, drift, plot_distances, plot_drift
 from .evaluate import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, plot_equity, signal_of
-from .explain import agreement, attention_line, attention_maps, attention_note, attributions, plot_attention, plot_attributions, top_features
+from .explain import agreement, attention_line, attention_maps, attention_note, attributions, embeddings, look_alikes, plot_attention, plot_attributions, top_features
 from .predictor import MAX_CANDLES, Predictor, Window
 from .service import Gate, Service
 from .serve import Guard, create_app
@@ -162,6 +164,17 @@ class View:
         "What happened, by task, as far as it is known."
         return self.predictor.bundle.label_generator().transform(self.candles)
 
+    @functools.cached_property
+    def past(self) -> WindowDataset:
+        "A window every quarter of its length, with what came of it."
+        s = Series(self.name, self.candles.index, self.x, self.mask, self.came.to_numpy("float32"), *self.predictor.bundle.places(self.symbol, self.candles.index))
+        return WindowDataset([s], [slice(0, len(s.x))], self.first+1, (self.first+1)//4)
+
+    @functools.cached_property
+    def seen(self) -> np.ndarray: # (n,D)
+        "What the heads read of each of those."
+        return embeddings(self.predictor.bundle.model(), self.past)
+
     @property
     def free(self) -> int:
         "The first bar after everything that the model was fitted on."
@@ -242,6 +255,22 @@ def features_html(top: pd.DataFrame,  # from `top_features`, with the last bar's
     "The features that mattered, with their values."
     rows = "".join(f"<tr><td>{html.escape(n)}</td><td>{raw[n]:.4g}</td><td>{r.now:+.1f}</td><td>{'▲ for' if r['sum'] > 0 else '▼ against'} {abs(r['sum']):.2f}</td><td>{r.share:.0%}</td><td>{int(r.peak)}</td></tr>" for n, r in top.iterrows())
     return f"<div class=wide><table><tr><th>feature</th><th>value</th><th>in sd</th><th>speaks</th><th>share</th><th>most, bars ago</th></tr>{rows}</table></div>"
+
+# %% ../nbs/08b_app.ipynb #3f56ac25
+def paths_of(close: pd.Series,  # of all candles
+             bar: int,          # the one that is asked about
+             ends: np.ndarray,  # (n,) bars at which earlier windows end, of which what came is known
+             window: int, ahead: int # bars before and after
+            ) -> pd.DataFrame:  # (window+ahead,1+n) by bars from the end: "now", and each window by the time of its end
+    "Closes around the ends of windows, in percent of each end's; now, only those that were."
+    x, index = close.to_numpy(), pd.RangeIndex(1-window, ahead+1, name="bars from the one that is asked about")
+    now = np.append(x[bar-window+1:bar+1], np.full(ahead, np.nan))                       # (window+ahead,)
+    return pd.DataFrame({"now": now/x[bar]} | {f"{close.index[e]:%Y-%m-%d %H:%M}": x[e-window+1:e+ahead+1]/x[e] for e in ends}, index)*100 - 100
+
+def plot_paths(paths: pd.DataFrame, # from `paths_of`
+               title: str = "") -> go.Figure:
+    "The present as a thick line, and those like it beside it."
+    return plot_lines(paths, title, "% of the last close", 380).update_traces(line_width=3.5, selector=dict(name="now")).add_vline(x=0, line_dash="dot", line_color="#888888").update_layout(margin_t=86, title_y=.97)
 
 # %% ../nbs/08b_app.ipynb #d4d7e3eb
 JUDGED, SHOWN = 600, 120   # bars that are judged, bars in a figure
@@ -478,6 +507,17 @@ def reasons(self: Desk, key: str, bar: int, task_name: str, layer: int, head: in
     return (told + table, *(drawn or (None, None)), figure(plot_attributions(attr, bundle.feature_columns, candles.index, title=f"What moved the answer to {task_name}"), k, "Orange speaks for the likeliest answer, blue against it."))
 
 @patch
+def before(self: Desk, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure`
+    "When it looked like this before, and what came then."
+    view = self.view(key); p, times = view.predictor, view.candles.index; tasks = [t for t in p.tasks if t.classes]; tasks = [t for t in tasks if t.kind == "forecast"] or tasks
+    with self.heavy: found = look_alikes(self.network, view.window(bar), times[bar], view.past, before=view.seen)
+    ends = view.past.rows[found.window]; names = times[ends].strftime("%Y-%m-%d %H:%M")
+    table = pd.DataFrame({"ended, UTC": names, "distance": found.distance.round(2)} | {t.name: found[t.name].replace("", "not known") for t in tasks} | {"fitted on": np.where(ends < view.free, "yes", "no")}).to_html(index=False, border=0)
+    fig = plot_paths(paths_of(view.candles.close, bar, ends, view.first+1, max(t.horizon for t in p.tasks)), "Closes of those stretches, and what came")
+    return ("<p>The earlier stretches of these candles that the network reads most alike, of those whose outcome was known at this bar, and what came of each. That it went on so then does not say that it will now.</p>"
+            f"<div class=wide>{table}</div>", figure(fig, "what was", "The dotted line is where each stretch ends. What lies to the right of it was still to come."))
+
+@patch
 def record(self: Desk, key: str, task_name: str) -> tuple[str, str, str]: # HTML, two `figure`s
     "How the answers to one task went."
     view = self.view(key); task = next(t for t in view.predictor.tasks if t.name == task_name); n = len(view.candles); start = max(view.first, n-SHOWN)
@@ -550,7 +590,7 @@ def choices(desk: Desk, key: str = "sample") -> list[tuple[str, str]]: # names a
     return [("EURUSD 2017, hourly, embedded", "sample"), *live] + ([(desk.views[key].name, key)] if key in desk.views and key != "sample" and not key.startswith("live ") else [])
 
 # %% ../nbs/08b_app.ipynb #6feeda99
-TABS = dict(why="Why", right="Record", earned="Account", like="Drift", unknown="Limits")
+TABS = dict(why="Why", past="Before", right="Record", earned="Account", like="Drift", unknown="Limits")
 EVERY = 2.   # seconds between looks at a live market
 
 class _Page:
@@ -562,9 +602,9 @@ class _Page:
         verdict, market, first, last = self.desk.greeting()
         self.key, self.tab, self.seen, self.symbols = gr.State("sample"), gr.State("why"), gr.State(""), gr.State([])
         self.verdict = gr.HTML(verdict, elem_id="verdict", container=False)
-        with gr.Row(elem_classes="pair"):
-            self.source = gr.Dropdown(choices(self.desk), value="sample", label="Candles", elem_id="source")
-            self.bar = gr.Slider(first, last, value=last, step=1, label="Bar", info="drag, or arrow keys; or click a candle", elem_id="bar")
+        with gr.Row():
+            self.source = gr.Dropdown(choices(self.desk), value="sample", label="Candles", min_width=300, elem_id="source")
+            self.bar = gr.Slider(first, last, value=last, step=1, label="Bar", info="drag, or arrow keys; or click a candle", min_width=300, elem_id="bar")
         self.notice = gr.HTML("", elem_id="notice", container=False)
         self.market = figure_box(market, elem_id="market")
         with gr.Accordion("Your own candles", open=False): self.send = gr.HTML(FORM, js_on_load=SEND, container=False, elem_id="send")
@@ -578,6 +618,9 @@ def why(self: _Page):
                                  gr.Dropdown(some(c["layers"]), value=0, label="Layer", elem_id="layer"), gr.Dropdown(some(c["heads"]), value=0, label="Head", elem_id="head")]
     with gr.Row(elem_classes="pair"): self.reasons = [gr.HTML(elem_id="reasons", container=False), figure_box(elem_id="weights")]
     with gr.Row(elem_classes="pair"): self.reasons += [figure_box(elem_id="attention"), figure_box(elem_id="attributions")]
+
+@patch
+def past(self: _Page): self.alike = [gr.HTML(elem_id="alike", container=False), figure_box(elem_id="paths")]
 
 @patch
 def right(self: _Page):
@@ -603,7 +646,7 @@ def unknown(self: _Page): self.limits = [gr.HTML(elem_id="limits", container=Fal
 def fill(self: _Page, tab, key, bar, *controls) -> dict: # by component
     "The contents of the open tab."
     asked, task, costs = controls[:3], controls[3], controls[4:]
-    makers = dict(why=(self.reasons, lambda: self.desk.reasons(key, int(bar), *asked)), right=(self.record, lambda: self.desk.record(key, task)), earned=(self.account, lambda: self.desk.account(key, *costs)),
+    makers = dict(why=(self.reasons, lambda: self.desk.reasons(key, int(bar), *asked)), past=(self.alike, lambda: self.desk.before(key, int(bar))), right=(self.record, lambda: self.desk.record(key, task)), earned=(self.account, lambda: self.desk.account(key, *costs)),
                   like=(self.likeness, lambda: self.desk.likeness(key)), unknown=(self.limits, lambda: (self.desk.limits(key, int(bar)),)))
     places, make = makers[tab]
     try: made = make()
@@ -644,7 +687,7 @@ def tick(self: _Page, key, seen, symbols):
 def wire(self: _Page, blocks):
     "Join controls and functions; one after the other, so that no older answer overwrites a newer one."
     one = lambda kind: self.quiet | dict(concurrency_id=kind, concurrency_limit=1)
-    controls = [*self.asked, *self.task, *self.costs]; parts = [*self.reasons, *self.record, *self.account, *self.likeness, *self.limits, self.tab]
+    controls = [*self.asked, *self.task, *self.costs]; parts = [*self.reasons, *self.alike, *self.record, *self.account, *self.likeness, *self.limits, self.tab]
     seen = [self.key, self.bar, self.verdict, self.market, self.notice, self.seen, self.source, self.symbols]; filled = dict(fn=self.fill, inputs=[self.tab, self.key, self.bar, *controls], outputs=parts, trigger_mode="always_last", **one("fill"))
     for event, fn, inputs in ((blocks.load, lambda: self.show("sample"), None), (self.source.input, lambda key: self.show(key), [self.source]), (self.bar.input, self.show, [self.key, self.bar]),
                               (self.market.select, self.click, [self.key]), (self.send.submit, self.take, None)):

@@ -290,13 +290,14 @@ def look_alikes(model: Natron | Ensemble,
                 window,              # what is asked about, as for `attention_maps`
                 when: pd.Timestamp,  # the time of its last bar, with a zone
                 data: WindowDataset, # windows to compare with, one answer each, such as `window_data(prep, "train")`
-                n: int = 5
+                n: int = 5,
+                before: np.ndarray | None = None # `embeddings(model, data)`, where they are known already
                ) -> pd.DataFrame:    # most alike first: `window`, its number in `data`; `time` of its last bar; `distance`; and by task the answer that came
     "The earlier windows that the network sees most like this one: answered by then, and sharing no bar with it nor with each other."
     gap = max(data.window, *(t.horizon for t in model.tasks)); old = np.flatnonzero(_settled(data, when, gap))
     if not len(old): raise NatronError(f"none of these windows was answered by {when}; bring earlier candles")
     with torch.no_grad(): asked = model(**_batch(model, [window]))["embedding"][0].float().cpu().numpy()   # (D,)
-    found = nearest(asked, embeddings(model, data)[old], n, data.window, data.ends.numpy()[old])
+    found = nearest(asked, (embeddings(model, data) if before is None else before)[old], n, data.window, data.ends.numpy()[old])
     i = old[found.row]; y = data.y[data.ends[i]].numpy()                                 # (n,K)
     said = lambda t, v: v if not t.classes else t.classes[int(v)] if v == v else ""
     return pd.DataFrame(dict(window=i, time=data.times[i], distance=found.distance) | {t.name: [said(t, v) for v in y[:, k]] for k, t in enumerate(model.tasks)})

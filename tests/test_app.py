@@ -143,7 +143,7 @@ def test_tabs_heads_and_sliders(browser, served):
     with Visit(browser, served.urls[0]) as v:
         v.ready(); assert "all heads" in v.text("#attention") and v.page.locator("#reasons tr").count() == 9
         v.page.locator("#head input").click(); v.page.get_by_role("option", name="2").click(); v.until(lambda: "all layers, head 2" in v.text("#attention"))
-        for tab, place, says in (("Record", "#judgement", "none of them fitted on"), ("Account", "#account", "after 1 trial"), ("Drift", "#likeness", "features moved"), ("Limits", "#limits", "no news")):
+        for tab, place, says in (("Before", "#alike", "ended, UTC"), ("Record", "#judgement", "none of them fitted on"), ("Account", "#account", "after 1 trial"), ("Drift", "#likeness", "features moved"), ("Limits", "#limits", "no news")):
             v.page.get_by_role("tab", name=tab).click(); v.until(lambda: says in v.text(place))
         v.page.get_by_role("tab", name="Account").click(); v.page.locator("#threshold input[type=number]").fill("0.01"); v.page.keyboard.press("Enter"); v.until(lambda: "after 2 trials" in v.text("#account"))
         cheap = v.text("#account"); v.page.locator("#spread input[type=range]").focus(); v.page.keyboard.press("End"); v.until(lambda: "trials" in v.text("#account") and v.text("#account") != cheap)
@@ -164,7 +164,7 @@ def test_it_fits_the_screen(browser, served, width, scheme, tmp_path):
     "Nothing is wider than the screen, and every tab can be reached."
     with Visit(browser, served.urls[0], width, 844, color_scheme=scheme) as v:
         v.ready(); assert v.page.evaluate("document.documentElement.scrollWidth") <= width
-        for tab in ("Record", "Account", "Drift", "Limits", "Why"): v.page.get_by_role("tab", name=tab).click()
+        for tab in ("Before", "Record", "Account", "Drift", "Limits", "Why"): v.page.get_by_role("tab", name=tab).click()
         assert v.page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
         wide = v.page.evaluate("[...document.querySelectorAll('#verdict *, .figure, .plot')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"); assert not wide
 
