@@ -410,9 +410,11 @@ class Backtest(Account):
 
     def __repr__(self): return self.text()
 
+def _turned(x, share): return np.roll(x, max(1, int(share*len(x))))                      # by a bar at least: unturned it is no shuffle
+
 def _shuffles(market, asked, cfg, rng):
     "The same requests, turned by a random share of the bars."
-    return [_play(market, [np.roll(x, int(u*len(x))) for x in asked], cfg) for u in rng.random(SHUFFLES)]
+    return [_play(market, [_turned(x, u) for x in asked], cfg) for u in rng.random(SHUFFLES)]
 
 def _luck_row(figures, level):
     "Median and range of the shuffled accounts' figures."
@@ -474,7 +476,7 @@ def _told(r, k): return f"{r[k]:+.1%} [{r[f'{k}_low']:+.1%}, {r[f'{k}_high']:+.1
 def verdict(self: Backtest) -> str:
     "What interval, luck and trials allow one to say, in one sentence."
     r = self.table.loc["strategy"]
-    if not len(self.trades): return f"no trade: no signal reached the threshold of {self.threshold:g}, or was sure enough"
+    if not len(self.trades): return f"no trade: no signal reached the threshold of {self.threshold:g} and was sure enough"
     if self.blocks < 2: return f"no verdict: {len(self.equity)} bars are less than two independent stretches; bring more"
     doubts = _doubts(self) if r.total_return_low > 0 else []
     said = "loss after costs" if r.total_return_high < 0 else "no profit after costs" if r.total_return_low <= 0 else "profit after costs"
@@ -502,7 +504,7 @@ def shown(self: Backtest) -> pd.DataFrame:
 
 def _notes(bt):
     a = bt.ambiguous; count = f"{a['trades']} of {len(bt.trades)} trades"
-    return ["Break-even and cost are basis points a round trip, turnover is times the equity a year; brackets are block-bootstrap intervals, for shuffled where most of a hundred lie.",
+    return ["Break-even and cost (of spread, slippage, commission and swap) are basis points a round trip, turnover is times the equity a year; brackets are block-bootstrap intervals, for shuffled where most of a hundred lie.",
             f"Stop and target lay in one bar for {count} ({a['share']:.1%}); these count as stops, and the better order would have brought {a['gain']:+.1%} of the first equity.",
             f"{bt.luck:.0%} of shuffled signals earned as much; probability of a Sharpe ratio above zero {bt.psr:.2f}, "
             f"above the best of luck after {bt.trials} trial{'s'*(bt.trials > 1)} {bt.dsr:.2f}."]

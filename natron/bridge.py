@@ -428,7 +428,8 @@ def _read(self: BridgeClient, seconds):
     while True:
         line = self.lines.readline()
         if not line: raise ConnectionError("the server has closed the connection")
-        m = orjson.loads(line)
+        try: m = orjson.loads(line)
+        except orjson.JSONDecodeError as e: self.close(); raise BridgeError("no_bridge", f"{line[:40]!r} is no answer of a bridge; is this the port of another server, such as REST?") from e
         if m["type"] != "ping": return m
 
 @patch

@@ -31,8 +31,10 @@ def _form_fault(candles):
     "What is wrong with the form: `(rule, message)`, or None."
     if not isinstance(candles, pd.DataFrame): return "columns", f"expected a DataFrame, got {type(candles).__name__}"
     names, idx = list(candles.columns), candles.index
-    if names[:5] != OHLCV or not candles.columns.is_unique:
-        return "columns", f"expected the columns {' '.join(OHLCV)} first and every name once, got {names}"
+    if names[:5] != OHLCV:
+        rest = f" and {len(names)-5} more" if len(names) > 5 else ""
+        return "columns", f"expected the columns {' '.join(OHLCV)} first, got {names[:5]}{rest}"
+    if not candles.columns.is_unique: return "columns", f"expected every column once, got {candles.columns[candles.columns.duplicated()][0]!r} again"
     for name, dtype in zip(names, candles.dtypes.to_numpy()):
         if dtype != np.float64: return "dtype", f"column {name}: expected float64, got {dtype}"
     if not isinstance(idx, pd.DatetimeIndex) or str(idx.tz) != "UTC" or idx.name != "time":

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'Candles', 'ConfigPath', 'Set', 'Model', 'Zone', 'Json', 'Device', 'Start', 'End', 'Page', 'Host', 'Port',
-           'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'simulate', 'join', 'info', 'predict',
-           'answer_text', 'run_folder', 'run_notebook', 'train', 'demo', 'evaluate', 'backtest', 'drift', 'check',
-           'audit', 'serve', 'bridge', 'replay', 'export', 'main']
+           'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file', 'simulate', 'join',
+           'info', 'predict', 'answer_text', 'run_folder', 'run_notebook', 'train', 'demo', 'evaluate', 'backtest',
+           'drift', 'check', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
 
 # %% ../nbs/09_cli.ipynb #f0961895
 import contextlib, json, os, re, sys
@@ -27,7 +27,7 @@ def _note(*a): print(*a, file=sys.stderr, flush=True)
 Candles = Annotated[list[Path], typer.Option("--candles", metavar="FILE...", help="Candle files, one a series, in any format that read_candles knows.")]
 ConfigPath = Annotated[Path | None, typer.Option("--config", help="YAML configuration; the defaults without it.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; repeatable.")]
-Model = Annotated[Path | None, typer.Option("--model", help="Model file; the newest run's without it.")]
+Model = Annotated[Path | None, typer.Option("--model", help="Model file, or its run; the newest run's without it.")]
 Zone = Annotated[str, typer.Option("--tz", help="Time zone of times without an offset.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
@@ -59,6 +59,13 @@ def newest_model(runs: str | Path = "runs") -> Path:
     found = sorted(Path(runs).glob("*/natron_v2.pt"), key=lambda p: p.stat().st_mtime)
     if not found: raise _mod("core").NatronError(f"no model under {runs}/; train one with `natron demo` or name it with --model")
     return found[-1]
+
+def model_file(name: str | Path | None = None # a file, the folder of a run, or its name under runs/
+              ) -> Path:
+    "The model file that is meant; the newest run's without a name."
+    if name is None: return newest_model()
+    tried = [Path(name), Path(name)/"natron_v2.pt", Path("runs")/name/"natron_v2.pt"]
+    return next((p for p in tried if p.is_file()), tried[0])
 
 # %% ../nbs/09_cli.ipynb #7d825d49
 @app.command()
@@ -102,7 +109,7 @@ def info(model: Model = None, config: Annotated[list[Path] | None, typer.Option(
     if config:
         table = _sizes(config, sets)
         return print(json.dumps(table.T.to_dict(), indent=2) if as_json else table.to_string(formatters=dict.fromkeys(table.columns[2:], "{:,.1f}".format)))
-    path = model or newest_model()
+    path = model_file(model)
     b = _mod("bundle").load_bundle(path)
     if not as_json: return print(f"{b}\n  {'file':9} {path}, {path.stat().st_size/1e6:.1f} MB")
     keys = ("sha256", "phases", "window_length", "feature_columns", "fit_span", "calibration", "model_config", "data_hash")
@@ -113,7 +120,7 @@ def info(model: Model = None, config: Annotated[list[Path] | None, typer.Option(
 def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", device: Device = "auto", as_json: Json = False):
     "Predict from the last candle of each file."
     series = _series(candles, tz)
-    p = _mod("predictor").load_predictor(model or newest_model(), device)
+    p = _mod("predictor").load_predictor(model_file(model), device)
     answers = {n: _of(n, p.predict, c.iloc[-p.context:], n) for n, c in series.items()}
     if as_json: print(_as_json(answers))
     else: print("\n\n".join(answer_text(n, a) for n, a in answers.items()))
@@ -240,10 +247,9 @@ def _new_page(path, option="--report", ending=".html"):
     if path and (path.suffix != ending or os.path.lexists(path) or not path.absolute().parent.is_dir()):
         raise _mod("core").NatronError(f"{option} {path}: expected a new file that ends in {ending}, in a folder that exists")
 
-def _open_model(path):
-    "The bundle of a model file, of a run's folder or of a run's name."
-    tried = [Path(path), Path(path)/"natron_v2.pt", Path("runs")/path/"natron_v2.pt"]
-    bundle = _mod("bundle").load_bundle(next((p for p in tried if p.is_file()), tried[0]))
+def _open_model(name):
+    "The bundle of a model, as `model_file` finds it."
+    bundle = _mod("bundle").load_bundle(model_file(name))
     if bundle.config.threads: import_module("torch").set_num_threads(bundle.config.threads)   # as in the run, so that sums are added in the same order
     return bundle
 
@@ -274,7 +280,7 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Sta
     _new_page(report); series, judge, make = _series(candles, tz), _mod("judge"), _mod("report").make_report
     if compare: told = _mod("report").Report(judge.compare({n: _open_model(n) for n in compare}, series, start, end))
     else:
-        bundle = _open_model(model or newest_model()); cfg = bundle.config
+        bundle = _open_model(model); cfg = bundle.config
         if walk_forward: told = make(judge.judge_forward(series, cfg, walk_forward, rolling, tell=_note), series, cfg, None, _ledger())
         elif ablate: told = _mod("report").Report(judge.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
         else: told = make(judge.judge_bundle(bundle, series, start, end, force), series, cfg, bundle.features_then(), _ledger())
@@ -287,7 +293,7 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Sta
              trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Also write every trade there, a new file.")] = None, as_json: Json = False):
     "Trade a model's signals on bars that it has never seen, with costs, beside buy and hold and luck."
     _new_page(report); _new_page(trades, "--trades", ".csv")
-    series, bundle, judge = _series(candles, tz), _open_model(model or newest_model()), _mod("judge")
+    series, bundle, judge = _series(candles, tz), _open_model(model), _mod("judge")
     cfg = _changed(bundle.config, sets)
     said = judge.said_of(judge.prepare_for(bundle, series, start, end), bundle.model(), bundle.calibrations(), True)
     account = _mod("report").traded(said, series, cfg, _ledger())
@@ -310,7 +316,7 @@ def drift(candles: Candles, model: Model = None, tz: Zone = "UTC",
           start: Annotated[str | None, typer.Option(help="First bar to look at; the first after the fitted span without it.")] = None,
           report: Page = None, as_json: Json = False):
     "Hold the features of later bars against those that the model was trained on, one file after the other; exit code 1 if they are unlike."
-    _new_page(report); d, bundle = _mod("drift"), _open_model(model or newest_model()); reference, found = bundle.features_then(), {}
+    _new_page(report); d, bundle = _mod("drift"), _open_model(model); reference, found = bundle.features_then(), {}
     if reference is None: raise _mod("core").NatronError("this model file does not keep what its training features looked like; train it again")
     for n, c in _series(candles, tz).items(): found[n] = _of(n, d.drift, reference, _live_cells(bundle, c, start))
     print(_as_json({n: o.to_dict() for n, o in found.items()}) if as_json else "\n\n".join(f"{n}: {o.text()}" for n, o in found.items()))
@@ -362,7 +368,7 @@ Clients = Annotated[int, typer.Option(min=1, help="Connections that the bridge t
 def _serve(model, device, engine, rate, record, *makers):
     "Run the servers that the makers make of a service and a gate."
     import torch
-    m, path = _mod("service"), model or newest_model()
+    m, path = _mod("service"), model_file(model)
     m.log_json(); torch.set_num_threads(1)                                  # one request at a time is fastest on one core, and leaves the others to the servers
     predictor = _mod("predictor").load_predictor(path, device, engine)
     service, gate = m.Service(predictor), m.Gate(os.environ.get("NATRON_TOKEN"), rate)
@@ -393,17 +399,17 @@ def bridge(model: Model = None, host: Host = "127.0.0.1", port: Port = 9000, dev
 def replay(recording: Annotated[Path, typer.Argument(metavar="FILE", help="What `--record` wrote.")], model: Model = None, device: Device = "auto", engine: Engine = "auto",
            tolerance: Annotated[float, typer.Option(min=0, help="Numbers may differ by so much.")] = 1e-5, as_json: Json = False):
     "Recompute what a server answered and name every difference; exit code 1 if there is one."
-    found = list(_mod("service").replay(recording, _mod("predictor").load_predictor(model or newest_model(), device, engine), tolerance))
+    found = list(_mod("service").replay(recording, _mod("predictor").load_predictor(model_file(model), device, engine), tolerance))
     with open(recording, "rb") as f: lines = sum(1 for _ in f)
     if as_json: print(json.dumps(dict(lines=lines, differences=[dict(line=n, what=d) for n, d in found]), indent=2))
-    else: print("\n".join([f"line {n}: {d}" for n, d in found] + [f"{lines:,} lines, {len(found):,} differences"]))
+    else: print("\n".join([f"line {n}: {d}" for n, d in found] + [f"{lines:,} lines, {len(found):,} difference{'s'*(len(found) != 1)}"]))
     if found: raise typer.Exit(1)
 
 @app.command()
 def export(to: Annotated[Path, typer.Option("--to", metavar="FILE", help="A new file that ends in .onnx or .safetensors.")], model: Model = None):
     "Write a model's network for other programs; columns, scaler and tasks are in its metadata."
     if os.path.lexists(to): raise _mod("core").NatronError(f"{to} exists; choose another --to")
-    path = model or newest_model()
+    path = model_file(model)
     _mod("engine").export_model(_mod("bundle").load_bundle(path), to)
     print(f"{path} written as {to}")
 

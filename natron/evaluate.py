@@ -232,8 +232,9 @@ def text(self: Scores) -> str:
         tb = self.tables[t.name]; m = headline(t); kind = "nowcast" if t.kind == "nowcast" else f"forecast, {t.horizon} bars"
         more = [c for c in ("accuracy", "roc_auc", "ece", "r2", "mae") if c in tb]
         wide = [c for c in (m, "side_auc") if c in tb]                                   # with their intervals
-        lines += ["", f"{t.name} ({kind}; {int(tb['rows'].iloc[0])} rows)", f"  {'':12}" + "".join(f" {c:22}" for c in wide) + "".join(f"{c:>9}" for c in more)]
-        lines += [f"  {n:12}" + "".join(f" {_cell(r, c):22}" for c in wide) + "".join(f"{r[c]:9.3f}" for c in more) for n, r in tb.iterrows()]
+        first = max(12, *map(len, tb.index))                                             # as wide as the longest name
+        lines += ["", f"{t.name} ({kind}; {int(tb['rows'].iloc[0])} rows)", f"  {'':{first}}" + "".join(f" {c:22}" for c in wide) + "".join(f"{c:>9}" for c in more)]
+        lines += [f"  {n:{first}}" + "".join(f" {_cell(r, c):22}" for c in wide) + "".join(f"{r[c]:9.3f}" for c in more) for n, r in tb.iterrows()]
         lines.append(f"  -> {self.verdicts[t.name]}")
     return "\n".join(lines)
 

@@ -6,14 +6,16 @@
 __all__ = ['price_lines', 'plot_features', 'Explorer', 'explore']
 
 # %% ../nbs/01d_explore.ipynb #eeac18da
+import difflib
+
 import ipywidgets as widgets, pandas as pd, plotly.graph_objects as go
 from IPython import get_ipython
 from IPython.display import display
 
 from .core import NatronError
-from .candles import check_candles
+from .candles import CandleError, check_candles
 from .charts import plot_candles
-from .features import FEATURES, compute_features
+from .features import CONTEXT_FEATURES, FEATURES, Catalogue, feature_frame
 
 # %% ../nbs/01d_explore.ipynb #a99bf361
 _OF_LINE = "sma_5 sma_10 sma_20 sma_50 ema_5 ema_20 ema_50 vwap_20".split()                              # close / line - 1
@@ -33,23 +35,27 @@ def price_lines(features: pd.DataFrame, # as `compute_features` gives them, or s
 # %% ../nbs/01d_explore.ipynb #0d25e504
 def plot_features(candles: pd.DataFrame,                  # the bars to draw
                   names: str | list[str],                 # features
-                  features: pd.DataFrame | None = None,   # computed on a longer history, or your own, by the candles' times; None: computed on these bars
+                  features: pd.DataFrame | None = None,   # computed on a longer history, or your own, by the candles' times; None: `feature_frame` of these bars
                   title: str = ""
                  ) -> go.Figure:
     "Features over their candles: prices as lines, each of the others in a panel below; raises `NatronError` for a name that is no feature."
-    X, names = compute_features(candles) if features is None else features.loc[candles.index], [names] if isinstance(names, str) else names
-    if unknown := [k for k in names if k not in X]: raise NatronError(f"there is no feature {unknown[0]!r}; `FEATURES` lists them")
+    X, names = feature_frame(candles) if features is None else features.loc[candles.index], [names] if isinstance(names, str) else names
+    if unknown := [k for k in names if k not in X]:
+        near = difflib.get_close_matches(unknown[0], map(str, X), 1, 0.75)
+        raise NatronError(f"there is no feature {unknown[0]!r} in these columns; " + (f"did you mean {near[0]}?" if near else "`FEATURES` and `CONTEXT_FEATURES` list what `feature_frame` computes"))
     lines = price_lines(X, candles)
     own = [k for k in names if k not in lines]
     fig = plot_candles(candles, {k: lines[k] for k in names if k in lines}, {k: {k: X[k].astype(float)} for k in own}, title, height=380 + 110*len(own))
     return fig.update_yaxes(title_font_size=10)
 
 # %% ../nbs/01d_explore.ipynb #f35cf61e
+_ALL = Catalogue(FEATURES + CONTEXT_FEATURES)
+
 class Explorer:
     "Widgets that pick a group, features and a span; `figure` is what they show."
     def __init__(self, candles):
-        self.candles, self.features = check_candles(candles), compute_features(candles)
-        groups, n = list(dict.fromkeys(f.group for f in FEATURES)), len(candles)
+        self.candles, self.features = check_candles(candles), feature_frame(candles)
+        groups, n = list(dict.fromkeys(f.group for f in _ALL)), len(candles)
         self.group = widgets.Dropdown(options=groups, description="Group")
         self.names = widgets.SelectMultiple(rows=8, description="Features")
         self.bars = widgets.IntSlider(min(120, n), min=min(20, n), max=min(500, n), description="Bars", continuous_update=False)
@@ -69,13 +75,13 @@ class Explorer:
     def _regroup(self, change=None):
         "The features of the chosen group, the first of them chosen."
         self.names.unobserve(self._draw, "value")                        # one drawing, not one a step
-        self.names.options = [f.name for f in FEATURES if f.group == self.group.value]
+        self.names.options = [f.name for f in _ALL if f.group == self.group.value]
         self.names.value = self.names.options[:1]
         self.names.observe(self._draw, "value")
         self._draw()
 
     def _draw(self, change=None):
-        self.formula.value = "<br>".join(f"<b>{f.name}</b> = {f.formula} ({f.lookback} bars)" for f in map(FEATURES.__getitem__, self.names.value))
+        self.formula.value = "<br>".join(f"<b>{f.name}</b> = {f.formula} ({f.lookback} bars)" for f in map(_ALL.__getitem__, self.names.value))
         if get_ipython() is None: return                                 # no notebook, nothing to draw in
         self.chart.clear_output(wait=True)
         with self.chart: display(self.figure)
@@ -84,7 +90,10 @@ class Explorer:
         picks = widgets.VBox([self.group, self.names, self.bars])
         display(widgets.VBox([widgets.HBox([picks, self.formula]), self.end, self.chart]))
 
+# %% ../nbs/01d_explore.ipynb #4e502fcf
 def explore(what: pd.DataFrame # open, high, low, close, volume by `time`; or anything with an `explore` of its own, such as predictions
            ):
-    "Walk through the features of these candles, or through these predictions, in JupyterLab; raises `CandleError` if the candles are faulty."
-    return what.explore() if hasattr(what, "explore") else Explorer(what)
+    "Walk through the features of these candles, or through these predictions, in JupyterLab; raises `CandleError` for anything else, and for faulty candles."
+    if hasattr(what, "explore"): return what.explore()
+    if isinstance(what, pd.DataFrame): return Explorer(what)
+    raise CandleError(f"expected a frame of candles, as `read_candles` makes it, or predictions, as `predictions_of(predictor, candles)` makes them; got {type(what).__name__}", "columns")
