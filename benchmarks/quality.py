@@ -33,6 +33,8 @@ VARIANTS = {
     "alone, dropout 0.3, other markets, pretrained": ALONE | WET | MARKETS | PRETRAINED,
     "alone, dropout 0.3, other markets, temporal": ALONE | WET | MARKETS | TEMPORAL,
     "alone, dropout 0.1, other markets": ALONE | MARKETS | {"seeds": 6},
+    "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"train.adversarial": .02},
+    "alone, dropout 0.1, other markets, hybrid": ALONE | MARKETS | {"model.backbone": "hybrid"},
     "four forecasts, dropout 0.1, volatility weighs three times (cpu.yaml)": {},
     "alone, dropout 0.1, other markets, temporal (full.yaml)": ALONE | MARKETS | TEMPORAL | {"seeds": 6},
 }
