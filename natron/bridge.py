@@ -254,6 +254,7 @@ def check_closed(self: Connection,
     bar = self.bar or min(self.bridge.service.info()["bar_seconds"], default=0); left = frame.index[-1].timestamp() + bar - time.time()
     if left > min(CLOCKS, bar/2): raise WireError(f"this candle closes in {left/60:,.0f} minutes by the server's clock; send closed candles only, or mend gmt_offset", f"{field}.time")
 
+# %% ../nbs/08a_bridge.ipynb #6a9c3ad7
 @patch
 def on_predict(self: Connection, m, id, frame):
     "The prediction for these candles."
