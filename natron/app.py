@@ -14,7 +14,7 @@ __all__ = ['UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDGED', 'SHOWN', 
 import os
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")   # Gradio looks at these when it is imported
 
-import asyncio, base64, collections, contextlib, functools, gzip, hmac, html, io, json, secrets, threading, time, urllib.parse, zlib
+import asyncio, base64, collections, contextlib, functools, gzip, hmac, html, io, json, secrets, threading, urllib.parse, zlib
 from pathlib import Path
 from typing import Sequence
 
@@ -158,9 +158,8 @@ def _last_rows(data):
             if max((pc.max(pc.binary_length(c.dictionary)).as_py() or 0 for c in table[name].chunks), default=0) > TEXT: raise CandleError(f"the column {name} has text of more than {TEXT} characters, which no candle has")
             table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.string()))
         pq.write_table(table, out := io.BytesIO())
-    except (pa.ArrowException, OSError, ValueError) as e:
-        if isinstance(e, CandleError): raise
-        return data                                                     # as above
+    except CandleError: raise
+    except (pa.ArrowException, OSError, ValueError): return data            # as above
     return out.getvalue()
 
 # %% ../nbs/08b_app.ipynb #c488dc25
@@ -760,13 +759,13 @@ def show(self: _Page, key, bar=None, told="") -> dict: # by component
 @patch
 def move(self: _Page, at, bar):
     "The bar that the slider says; if there is none such, the slider goes back."
-    out = self.show(at["key"], bar) if at and isinstance(bar, (int, float)) else {}
-    return out if self.at in out else out | self.back(at)
+    if not at: return gr.skip()
+    return self.back(at) | (self.show(at["key"], bar) if isinstance(bar, (int, float)) else {})
 
 @patch
 def back(self: _Page, at):
     "Where the slider stood before."
-    return {self.bar: gr.update(value=at["bar"]), self.notice: kindly(NatronError("there is no such bar here"))} if at else gr.skip()
+    return {self.bar: gr.update(value=at["bar"]), self.notice: kindly(NatronError("there is no such bar here; choose one between the ends of the slider"))} if at else gr.skip()
 
 @patch
 def click(self: _Page, at, event: gr.EventData):
