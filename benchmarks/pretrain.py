@@ -1,7 +1,7 @@
 """Does pretraining earn its place? `python benchmarks/pretrain.py --candles FILE...`, hourly series of some years each.
 
 A network is finetuned on the volatility of the next 12 bars with 1 %, 10 % and 100 % of the training windows' labels, from random weights and from pretrained ones, and probed (its backbone
-frozen, one linear layer on top). The pretrained backbone saw all training windows, without labels. Each row is the mean over the seeds, with the spread of the seeds; HAR is a logistic regression
+frozen, one linear layer on top). The pretrained backbone saw all training windows, without labels, and was asked what comes (`--set pretrain.question=hidden` for hidden bars). Each row is the mean over the seeds, with the spread of the seeds; HAR is a logistic regression
 on past volatilities with the same labels. Everything is scored by log-loss on the test part, which decided nothing. Early stopping uses the validation part with all its labels, every second answer of it, in every case.
 `--out FILE` appends the table to a file; `--set A.B=VALUE` changes a setting of `configs/demo.yaml`.
 """
@@ -62,14 +62,14 @@ def baselines(prep, share):
 def means(rows):
     "Over the seeds, with their standard deviations."
     return table(["test log-loss of volatility", *(f"{s:.0%} of the labels" for s in PATIENCE)],
-                 [[name, *(f"{np.mean(v):.4f}" + (f" ± {np.std(v, ddof=1):.4f}" if len(v) > 1 else "") if v else "" for v in by.values())] for name, by in rows.items()])
+                 [[name, *(f"{np.mean(v):.4f}" + (f" ± {np.std(v, ddof=1):.4f}" if len(v) > 1 else "") + (f" ({', '.join(f'{e:.3f}' for e in v)})" if name == "gain" else "") if v else "" for v in by.values())] for name, by in rows.items()])
 
 
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__); a.add_argument("--candles", nargs="+", type=Path, required=True); a.add_argument("--seeds", type=int, default=3)
     a.add_argument("--set", action="append", default=[], dest="sets"); a.add_argument("--out", type=Path); a = a.parse_args()
     torch.set_num_threads(1); start = time.time()
-    own = {"labels.tasks": ["volatility"], "data.stride": 24, "model.dropout": .1, "train.tracker": "none", "pretrain.epochs": 12, "pretrain.batch_size": 64, "pretrain.lr": .001}
+    own = {"labels.tasks": ["volatility"], "data.stride": 24, "model.dropout": .1, "train.tracker": "none", "pretrain.question": "ahead", "pretrain.epochs": 20, "pretrain.batch_size": 64, "pretrain.lr": .001}
     sets = {k: yaml.safe_load(v) for k, _, v in (s.partition("=") for s in a.sets)}
     prep = prepare({p.name.split(".")[0]: read_candles(p) for p in a.candles}, load_config(Path(__file__).parent.parent/"configs/demo.yaml", **own | sets))
     names = ("from random weights", "pretrained", "gain", "linear probe, random", "linear probe, pretrained")
@@ -86,7 +86,7 @@ if __name__ == "__main__":
     for share in PATIENCE:
         for k, v in baselines(prep, share).items(): rows.setdefault({"har": "HAR", "majority": "class shares"}[k], {s: [] for s in PATIENCE})[share].append(v)
     c = prep.config; text = [f"{len(prep.series)} series, {sum(s.train.stop-s.train.start for s in prep.splits):,} training bars, {len(window_data(prep, 'train', True, c.data.stride)):,} windows; {a.seeds} seeds; "
-        f"pretraining {c.pretrain.epochs} epochs, {c.pretrain.mask:.0%} hidden in stretches of {c.pretrain.span}, contrast {c.pretrain.contrast:g}; {(time.time()-start)/60:.0f} minutes on one core", means(rows)]
+        f"pretraining {c.pretrain.epochs} epochs, " + (f"{c.pretrain.mask:.0%} hidden in stretches of {c.pretrain.span}" if c.pretrain.question == "hidden" else f"asked for the mean of the {c.pretrain.span} bars ahead") + f", contrast {c.pretrain.contrast:g}; {(time.time()-start)/60:.0f} minutes on one core", means(rows)]
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/pretrain.py" + "".join(f" --set {s}" for s in a.sets) + "`", *text]) + "\n")

@@ -138,10 +138,11 @@ class PretrainConfig(Group):
     epochs: int = Field(0, ge=0)                              # 0: no pretraining
     batch_size: int = Field(128, ge=2)
     lr: float = Field(1e-4, gt=0)
+    question: Literal["hidden", "ahead"] = "hidden"           # what stood in hidden bars, or what comes
     mask: float = Field(0.15, gt=0, lt=1)                     # share of the bars that are hidden
-    span: int = Field(12, ge=1)                               # bars that are hidden in a row
+    span: int = Field(12, ge=1)                               # bars that are hidden in a row, or that are asked for together
     jitter: float = Field(0.1, ge=0)                          # noise on the cells, in standard deviations
-    contrast: float = Field(0.0, ge=0)                        # weight of telling windows apart, beside reconstruction
+    contrast: float = Field(0.0, ge=0)                        # weight of telling windows apart, beside the question
     temperature: float = Field(0.07, gt=0)
 
 class EvaluateConfig(Group):
@@ -194,6 +195,9 @@ class Config(Group):
     def _together(self):
         if self.train.checkpoint and self.model.backbone == "hybrid": raise ValueError("train.checkpoint is for backbones of blocks, transformer and temporal; hybrid has none")
         if self.train.layer_decay == 0 and not self.pretrain.epochs: raise ValueError("train.layer_decay: 0 freezes a backbone that was not pretrained and knows nothing; set pretrain.epochs")
+        if self.pretrain.question == "ahead":
+            if self.model.attention != "causal": raise ValueError("pretrain.question: ahead asks for bars that a network with attention: bidirectional has in sight; set model.attention: causal, or pretrain.question: hidden")
+            if self.pretrain.span >= self.data.window_length: raise ValueError(f"pretrain.span {self.pretrain.span} must be shorter than data.window_length {self.data.window_length}, for pretrain.question: ahead to have something to ask for")
         return self
 
 # %% ../nbs/00_core.ipynb #15679e6d
