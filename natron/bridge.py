@@ -468,6 +468,7 @@ def _again(self: BridgeClient):
         for symbol in self.followed: self._exchange("subscribe", dict(symbol=symbol))
     except BridgeError: self.close(); raise                                  # half restored, it would look alive
 
+# %% ../nbs/08a_bridge.ipynb #249c0595
 @patch
 def ping(self: BridgeClient) -> float: # seconds until the answer
     "Whether the server is there."
@@ -495,6 +496,7 @@ def append(self: BridgeClient, candle, symbol: str | None = None) -> dict | None
     if symbol in self.histories: self.histories[symbol].append(row)
     return data
 
+# %% ../nbs/08a_bridge.ipynb #cd06f372
 @patch
 def subscribe(self: BridgeClient, symbol: str | None = None) -> Iterator[dict]: # messages {"type", "symbol", "data"}, the prediction in `data`; endless, and waits for each
     "Follow a symbol from now on: every prediction that anybody's candle brings about. Connects again where needed; what came meanwhile is missing."

@@ -135,6 +135,7 @@ def _network(config, tasks):
     nets = [build_model(_model_config(config), config["n_features"], tasks, *(config[k] for k in _DATA[1:])) for _ in range(n)]
     return Ensemble(nets) if n > 1 else nets[0]
 
+# %% ../nbs/04b_bundle.ipynb #6e4fa065
 def _calibration(fields, classes):
     "The correction of a task with so many classes."
     how = TypeAdapter(Calibration).validate_python(fields)
@@ -147,6 +148,7 @@ def _calibration(fields, classes):
     if not all(0 <= v <= 1 for v in how.sets.values()): raise ValueError("a set's least probability lies between 0 and 1")
     return how
 
+# %% ../nbs/04b_bundle.ipynb #d75ef656
 def _check_values(c):
     cfg = _parsed("settings", lambda: Config(**c["settings"]))
     cols, net = c["feature_columns"], c["model_config"]
@@ -168,6 +170,7 @@ def _check_values(c):
         if len(c[k]) != 64 or set(c[k]) - set("0123456789abcdef"): raise BundleError(f"{k} must be 64 hexadecimal digits, got {c[k]!r:.40}")
     _check_spans(c["fit_span"])
 
+# %% ../nbs/04b_bundle.ipynb #c3b80709
 def _check_spans(s):
     missing = {"train", "validation", "scaler", "known", "series"} - set(s)
     if missing: raise BundleError(f"fit_span must say when training and validation began, ended and were known, and lacks {', '.join(sorted(missing))}")
@@ -309,6 +312,7 @@ def task_list(self: Bundle) -> list[Task]:
     "What the model answers, in order."
     return _tasks(self.tasks)
 
+# %% ../nbs/04b_bundle.ipynb #8b227b3c
 @patch
 def features_then(self: Bundle) -> Reference | None: # None where the file keeps none
     "What the scaled training features looked like, to hold live ones against."
@@ -329,6 +333,7 @@ def scaler(self: Bundle) -> Scaler:
     "The scaler as it was fitted."
     return Scaler(*(getattr(self, k).numpy() for k in TENSORS), span=tuple(self.fit_span["scaler"]))
 
+# %% ../nbs/04b_bundle.ipynb #7dafe924
 @patch
 def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
     "Raise a `BundleError` if these candles are of another length than those that the model was trained on."

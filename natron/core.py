@@ -113,6 +113,7 @@ class ModelConfig(Group):
             raise ValueError("pooling: cls needs attention: bidirectional (a causal [CLS] sees nothing)")
         return self
 
+# %% ../nbs/00_core.ipynb #8ad8980f
 class TrainConfig(Group):
     "The training loop."
     epochs: int = Field(100, ge=1)

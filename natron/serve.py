@@ -97,27 +97,30 @@ class Guard:
             return message
         return measured
 
-    def _refusal(self, scope):
-        "The response to a request that does not get in; None if it does."
-        client = (scope.get("client") or ["?"])[0]
-        hosts = [v.decode("latin-1") for k, v in scope["headers"] if k == b"host"]
-        if not self.gate.token and not (len(hosts) == 1 and LOCAL.fullmatch(hosts[0])):
-            return _problem(403, f"this server answers to localhost only, not to {' and '.join(map(repr, hosts)) or 'nobody'}; a server for others needs a token")
-        if (refused := self._unknown(scope)): return refused
-        if scope["method"] == "POST" and (wait := self.gate.wait(client)): return _problem(429, f"more than {self.gate.rate}; come back in {wait} seconds", Retry_After=wait)
-
-    def _unknown(self, scope):
-        "The response to whoever does not know the token."
-        if scope["path"] in OPEN: return None
-        kind, _, token = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
-        if self.gate.token and kind.lower() != "bearer": return _problem(401, "send the token as 'Authorization: Bearer TOKEN'", WWW_Authenticate="Bearer")
-        if not self.gate.knows(token): return _problem(403, "this is not the server's token")
-
     def _note(self, scope, status, seconds):
         kind = scope["path"] if scope["path"] in self.limits else "other"
         self.service.metrics.requests.labels("rest", kind, status).inc()
         self.service.metrics.seconds.labels("rest", kind).observe(seconds)
         log.info("request", extra=dict(server="rest", kind=kind, code=status, ms=round(seconds*1e3, 2), client=(scope.get("client") or ["?"])[0]))
+
+# %% ../nbs/08_serve.ipynb #761f0e90
+@patch
+def _refusal(self: Guard, scope):
+    "The response to a request that does not get in; None if it does."
+    client = (scope.get("client") or ["?"])[0]
+    hosts = [v.decode("latin-1") for k, v in scope["headers"] if k == b"host"]
+    if not self.gate.token and not (len(hosts) == 1 and LOCAL.fullmatch(hosts[0])):
+        return _problem(403, f"this server answers to localhost only, not to {' and '.join(map(repr, hosts)) or 'nobody'}; a server for others needs a token")
+    if (refused := self._unknown(scope)): return refused
+    if scope["method"] == "POST" and (wait := self.gate.wait(client)): return _problem(429, f"more than {self.gate.rate}; come back in {wait} seconds", Retry_After=wait)
+
+@patch
+def _unknown(self: Guard, scope):
+    "The response to whoever does not know the token."
+    if scope["path"] in OPEN: return None
+    kind, _, token = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
+    if self.gate.token and kind.lower() != "bearer": return _problem(401, "send the token as 'Authorization: Bearer TOKEN'", WWW_Authenticate="Bearer")
+    if not self.gate.knows(token): return _problem(403, "this is not the server's token")
 
 # %% ../nbs/08_serve.ipynb #aab2c478
 def _status(e):
@@ -270,29 +273,34 @@ class TimedProtocol(HttpToolsProtocol):
         self.transport.close()
         self.loop.call_later(ARRIVE, self._cut)                              # for whoever has not read his answer
 
-    def _close(self, said):
-        "Say why, and close; what still comes for a moment is thrown away, as closing with bytes unread would take back what was said."
-        if self.transport.is_closing() or self.refused: return
-        if not (self.cycle and self.cycle.response_started and not self.cycle.response_complete): self.transport.write(said)
-        self.refused = True
-        if self.transport.can_write_eof(): self.transport.write_eof()
-        self.transport.resume_reading(); self.loop.call_later(LINGER, self.transport.close); self.loop.call_later(ARRIVE, self._cut)
-
-    def _expired(self):
-        self.timer = None
-        self._close(_raw(408, b"Request Timeout", f"the request was not whole after {ARRIVE:g} seconds"))
-        self.loop.call_later(2*LINGER, self._cut)                            # for whoever does not read either
-
-    def _cut(self):
-        self._gone(); self.transport.abort()
-
     def _start_asgi_task(self, cycle, app):
         self.running = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _gone(self):
-        "Nobody hears the answer that is being given; uvicorn would know it of the newest request only."
-        if self.running: self.running.disconnected = True
+# %% ../nbs/08_serve.ipynb #d7865e34
+@patch
+def _close(self: TimedProtocol, said):
+    "Say why, and close; what still comes for a moment is thrown away, as closing with bytes unread would take back what was said."
+    if self.transport.is_closing() or self.refused: return
+    if not (self.cycle and self.cycle.response_started and not self.cycle.response_complete): self.transport.write(said)
+    self.refused = True
+    if self.transport.can_write_eof(): self.transport.write_eof()
+    self.transport.resume_reading(); self.loop.call_later(LINGER, self.transport.close); self.loop.call_later(ARRIVE, self._cut)
+
+@patch
+def _expired(self: TimedProtocol):
+    self.timer = None
+    self._close(_raw(408, b"Request Timeout", f"the request was not whole after {ARRIVE:g} seconds"))
+    self.loop.call_later(2*LINGER, self._cut)                            # for whoever does not read either
+
+@patch
+def _cut(self: TimedProtocol):
+    self._gone(); self.transport.abort()
+
+@patch
+def _gone(self: TimedProtocol):
+    "Nobody hears the answer that is being given; uvicorn would know it of the newest request only."
+    if self.running: self.running.disconnected = True
 
 # %% ../nbs/08_serve.ipynb #9509ca4b
 @patch

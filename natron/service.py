@@ -107,7 +107,7 @@ async def ask(self: Service, *asked) -> list:
     try: return await asyncio.wait_for(asyncio.gather(*futures), self.deadline)
     except TimeoutError as e: raise DeadlineError(f"no answer within {self.deadline:g} seconds") from e
 
-# %% ../nbs/07c_service.ipynb #f8cd1755
+# %% ../nbs/07c_service.ipynb #4c323a01
 @patch
 def _show_model(self: Service):
     self.metrics.model.clear()
@@ -127,6 +127,7 @@ def stop(self: Service, seconds: float = 8.) -> None: # for what is queued
     if self.thread.ident: self.thread.join(seconds)
     if self.recorder: self.recorder.close()
 
+# %% ../nbs/07c_service.ipynb #630c0ece
 @patch
 def _run(self: Service):
     while True:
@@ -149,6 +150,7 @@ def _wanted(self: Service, job):
     if time.monotonic() <= job.due: return True
     job.future.set_exception(DeadlineError(f"the request waited {self.deadline:g} seconds, longer than anyone would for its answer")); return False
 
+# %% ../nbs/07c_service.ipynb #f8cd1755
 @patch
 def _fault(self: Service):
     log.exception("the model failed")
