@@ -228,6 +228,7 @@ class View:
         if self.symbol in self.predictor.bundle.model_config["instruments"]: return "The model was fitted on this bar. Being right here is flattery."
         return "The model was fitted on candles of these days, if not on these. Being right here proves little."
 
+# %% ../nbs/08b_app.ipynb #4f28cf37
 class Tries:
     "The settings that a visitor has tried, counted as a `Ledger` counts them, and forgotten when he leaves."
     def __init__(self): self.made = {}
@@ -462,24 +463,28 @@ class Desk:
         state = market, market.kept[-1][0]                                                        # a history that is sent anew is another market
         if key not in self.views or self.followed.get(key) != state: self.views[key] = self._view(symbol, market.candles, symbol); self.followed[key] = state
 
-    def greeting(self) -> tuple[str, str | None, int, int]: # HTML, a `figure`, first and last bar
-        "What the page shows before anything is asked: the embedded candles, if they fit the model, and their last bar."
-        try: view = self.view("sample")
-        except NatronError as e: return kindly(e, "The embedded candles do not fit this model; choose a live market, or send your own"), None, 0, 1
-        n = len(view.candles); start, end = stretch_of(n, n-1); p = view.predictor
-        return self.verdict(view, n-1, view.answers(n-1, n)[0]), marked(view.market(start, end), n-1-start), view.first, n-1
+# %% ../nbs/08b_app.ipynb #9ff19200
+@patch
+def greeting(self: Desk) -> tuple[str, str | None, int, int]: # HTML, a `figure`, first and last bar
+    "What the page shows before anything is asked: the embedded candles, if they fit the model, and their last bar."
+    try: view = self.view("sample")
+    except NatronError as e: return kindly(e, "The embedded candles do not fit this model; choose a live market, or send your own"), None, 0, 1
+    n = len(view.candles); start, end = stretch_of(n, n-1); p = view.predictor
+    return self.verdict(view, n-1, view.answers(n-1, n)[0]), marked(view.market(start, end), n-1-start), view.first, n-1
 
-    def answer(self, view: View, bar: int) -> dict:
-        "The service's answer for a bar, the same that REST gives for the candles up to it."
-        job = self.service.submit(("predict", view.symbol, view.candles[max(0, bar+1-view.predictor.context):bar+1]))[0]
-        try: return job.result(self.service.deadline)
-        except TimeoutError as e: raise DeadlineError(f"no answer within {self.service.deadline:g} seconds") from e
+@patch
+def answer(self: Desk, view: View, bar: int) -> dict:
+    "The service's answer for a bar, the same that REST gives for the candles up to it."
+    job = self.service.submit(("predict", view.symbol, view.candles[max(0, bar+1-view.predictor.context):bar+1]))[0]
+    try: return job.result(self.service.deadline)
+    except TimeoutError as e: raise DeadlineError(f"no answer within {self.service.deadline:g} seconds") from e
 
-    def verdict(self, view: View, bar: int, answer: dict) -> str: # HTML
-        "An answer, after whatever must be said before it."
-        p, live, last = view.predictor, self.views.get(f"live {view.name}") is view, view.candles.index[-1]
-        notes = [*filter(None, [view.fitted(bar)]), *cautions(view, bar)] + [s for s in [stale(last, bar_length(view.candles), pd.Timestamp.now("UTC"))] if live and s]
-        return verdict_html(view.name, answer, p.tasks, p.bundle.label_state["prior"], notes, {t.name: meaning(t, p.bundle.config.labels) for t in p.tasks})
+@patch
+def verdict(self: Desk, view: View, bar: int, answer: dict) -> str: # HTML
+    "An answer, after whatever must be said before it."
+    p, live, last = view.predictor, self.views.get(f"live {view.name}") is view, view.candles.index[-1]
+    notes = [*filter(None, [view.fitted(bar)]), *cautions(view, bar)] + [s for s in [stale(last, bar_length(view.candles), pd.Timestamp.now("UTC"))] if live and s]
+    return verdict_html(view.name, answer, p.tasks, p.bundle.label_state["prior"], notes, {t.name: meaning(t, p.bundle.config.labels) for t in p.tasks})
 
 # %% ../nbs/08b_app.ipynb #392e3ff7
 def figure(fig: go.Figure,
@@ -495,6 +500,7 @@ def marked(drawn: str, # from `figure`
     "The same figure with a line at a bar."
     return f'{{"mark": {bar:d}, {drawn[1:]}'
 
+# %% ../nbs/08b_app.ipynb #a1417a80
 DRAW = """
 const dark = [['#0072B2','#5BB4F0'],['#D55E00','#FF8A3D'],['#009E73','#2FC79A'],['#000000','#F2F2F2'],['#666666','#A8A8A8'],['#333333','#DDDDDD'],['#EBEBEB','#353B45'],['"white"','"#16191F"']];
 let drawn = '';
@@ -571,6 +577,7 @@ def _looked(net, window):
     if net.config["backbone"] == "hybrid": return None
     return attention_maps(net, window), attention_line(net, window)
 
+# %% ../nbs/08b_app.ipynb #fff0ef55
 @patch
 def reasons(self: Desk, key: str, bar: int, task_name: str, layer: int, head: int # counted from 1; 0: the mean over all
            ) -> tuple[str, str, str, str]: # HTML, three `figure`s
@@ -588,6 +595,7 @@ def reasons(self: Desk, key: str, bar: int, task_name: str, layer: int, head: in
                         figure(plot_attention(picked(looked[0], layer, head), candles.index, f"Attention of {which}", 420), k, "A row is a bar that asks, a column a bar that is looked at; of an ensemble, those of its first network."))
     return (told + table, *(drawn or (None, None)), figure(plot_attributions(attr, bundle.feature_columns, candles.index, title=f"What moved the answer to {task_name}"), k, f"Orange is {ways[0]}, blue {ways[1]}."))
 
+# %% ../nbs/08b_app.ipynb #35855bb9
 @patch
 def before(self: Desk, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure`
     "When it looked like this before, and what came then."
@@ -599,6 +607,7 @@ def before(self: Desk, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure
     return ("<p>The earlier stretches of these candles that the network reads most alike, of those whose outcome was known at this bar, and what came of each. That it went on so then does not say that it will now.</p>"
             f"<div class=wide>{table}</div>", figure(fig, "what was", "The dotted line is where each stretch ends. What lies to the right of it was still to come."))
 
+# %% ../nbs/08b_app.ipynb #5e9ad42d
 @patch
 def record(self: Desk, key: str, task_name: str) -> tuple[str, str, str]: # HTML, two `figure`s
     "How the answers to one task went."
@@ -616,6 +625,7 @@ def account(self: Desk, key: str, tries: Tries, *costs: float # as for `View.tra
     with self.lock: bt = self.view(key).traded(*costs, tries)
     return f"<div class=wide>{bt._repr_html_()}</div>", figure(plot_equity(bt, "Equity at each close, and how far it is under its last peak"), "backtest of a forecast", f"{len(bt.equity)} bars that were not fitted on.")
 
+# %% ../nbs/08b_app.ipynb #a561e330
 @patch
 def likeness(self: Desk, key: str) -> tuple[str, str, str]: # HTML, two `figure`s
     "Whether the last bars look like training."
