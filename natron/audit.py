@@ -52,10 +52,11 @@ class Subject:
 # %% ../nbs/01a_audit.ipynb #d126eac4
 def spread(base: pd.DataFrame) -> np.ndarray: # (F,)
     "Standard deviation of each column but for its wildest values, the unit of every difference; 1 where it does not vary."
-    x = base.where(np.isfinite(base))
-    tame = x.clip(x.quantile(.001, interpolation="lower"), x.quantile(.999, interpolation="higher"), axis=1).std(ddof=0)
-    sd = tame.where(tame > 0, x.std(ddof=0))
-    return sd.where(sd > 0, 1.).to_numpy()
+    def one(x):
+        x = x[np.isfinite(x)]
+        if not len(x): return 1.
+        return x.clip(np.quantile(x, .001, method="lower"), np.quantile(x, .999, method="higher")).std() or x.std() or 1.
+    return np.array([one(x) for x in base.to_numpy(float).T])
 
 def rounding(raw: pd.DataFrame # as the function returned it
             ) -> np.ndarray: # (F,) in sd
