@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECORDED', 'task_loss', 'class_weights', 'confidence_loss', 'multitask_loss', 'finetune', 'predict_windows',
-           'month_hashes', 'fit_spans', 'make_bundle', 'OverlapError', 'held_out', 'utc', 'prepare_for']
+           'month_hashes', 'fit_spans', 'make_bundle', 'member_spread', 'OverlapError', 'held_out', 'utc',
+           'prepare_for']
 
 # %% ../nbs/06_finetune.ipynb #21fb7d66
 import copy, hashlib, re
@@ -167,6 +168,16 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                   settings=prep.config.model_dump(), label_state=prep.labels.state,
                   data_hash=hashlib.sha256(hashes.encode()).hexdigest(), engines=engines, recorded=recorded,
                   reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {}, **tensors)
+
+# %% ../nbs/06_finetune.ipynb #da2d757b
+def member_spread(model: Ensemble, data: WindowDataset
+                 ) -> dict[str, np.ndarray]: # (n,) by task that has classes
+    "Standard deviation over the members of the probability of the class that they find likeliest together (deep ensembles; Lakshminarayanan et al. 2017)."
+    said = [predict_windows(m, data) for m in model.members]
+    def one(name):
+        p = np.stack([s[name] for s in said])                                            # (M,n,C)
+        return p[:, np.arange(p.shape[1]), p.mean(0).argmax(1)].std(0)
+    return {t.name: one(t.name) for t in model.tasks if t.classes}
 
 # %% ../nbs/06_finetune.ipynb #c5cd1c3c
 class OverlapError(NatronError):

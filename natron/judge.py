@@ -15,11 +15,11 @@ from fastcore.basics import patch
 from .core import Config, EvaluateConfig, NatronError
 from .labels import LabelGenerator, Task
 from .dataset import Prepared, prepare, walk_forward, window_data
-from .model import Calibration
+from .model import Calibration, Ensemble
 from .bundle import Bundle
 from .pretrain import pretrain
 from .baselines import baseline_forecasts, part_of
-from .finetune import OverlapError, finetune, predict_windows, prepare_for
+from .finetune import OverlapError, finetune, member_spread, predict_windows, prepare_for
 from .evaluate import Scores, headline, score_table
 from .calibrate import COVERAGES, adaptive_levels, calibrate, in_sets, moments, sureness
 from .explain import column_groups
@@ -34,7 +34,7 @@ class Said:
     times: pd.DatetimeIndex          # (n,)
     series: np.ndarray               # (n,) names
     mean: np.ndarray                 # (n,) mean of the training rows, for the R2 of a regression
-    trust: pd.DataFrame | None       # (n rows) `sure`, and `held_90`, `size_90`, `held_90_adaptive`, ...; None for a regression
+    trust: pd.DataFrame | None       # (n rows) `sure`, and `held_90`, `size_90`, `held_90_adaptive`, ..., of an ensemble `apart`; None for a regression
 
     @property
     def slow(self):
@@ -68,12 +68,14 @@ def said_of(prep: Prepared,
     cfg, data = prep.config, {p: window_data(prep, p) for p in ("train", "validation", "test")}; test = data["test"]
     if not len(test): raise NatronError("no complete window to judge; bring more candles after the fitted span")
     probs, out, names = predict_windows(model, test, calibration), [], np.array([s.name for s in prep.series])[test.series]
+    apart = member_spread(model, test) if isinstance(model, Ensemble) else {}
     for k, t in enumerate(prep.labels.tasks):
         parts = [part_of(prep, d, k) for d in data.values()]; train, y = parts[0].y, parts[2].y
         if np.isnan(y).all(): continue
         mean = t.loc if np.isnan(train).all() else np.nanmean(train)
         others = _shares_alone(prep, t, len(y)) if alone else baseline_forecasts(t, *parts, cfg.seed, cfg.evaluate.lightgbm)
         trust = trust_rows(y, probs[t.name], *moments(prep, test, t.horizon), calibration.get(t.name, Calibration())) if t.classes else None
+        if t.name in apart: trust["apart"] = apart[t.name]
         out.append(Said(t, y, {"model": probs[t.name], **others}, test.times, names, np.full(len(y), mean), trust))
     return out
 

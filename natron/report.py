@@ -44,15 +44,20 @@ def _bounded(name, x, said):
 
 def _right(said, name): return np.where(np.isnan(said.y), np.nan, said.forecasts[name].argmax(1) == said.y)
 
+def _agree(said):
+    "Whether a row is in the half on which the networks lie closest together."
+    return (said.trust.apart <= said.trust.apart[~np.isnan(said.y)].median()).to_numpy()
+
 def trust_table(said: list[Said]) -> pd.DataFrame: # a row a task; `surest_fifth` and each `held_` with _low and _high
-    "How far each task's announced sureness and sets can be trusted, beside the class shares' own accuracy and with intervals."
+    "How far each task's announced sureness and sets, and its networks' agreement, can be trusted, beside the class shares' own accuracy and with intervals."
     rows = {}
     for s in (s for s in said if s.trust is not None):
         right, edge = _right(s, "model"), np.quantile(s.trust.sure[~np.isnan(s.y)], .8)
         kept = kept_accuracy(s, np.array([.2, 1.])); fifth = _bounded("surest_fifth", np.where(s.trust.sure >= edge, right, np.nan), s) | dict(surest_fifth=kept[.2])
         held = {k: v for n, x in s.trust.filter(like="held_").items() for k, v in _bounded(n, x.to_numpy(), s).items()}
+        agreed = {k: v for n, k in (("agreed", True), ("disagreed", False)) for k, v in _bounded(n, np.where(_agree(s) == k, right, np.nan), s).items()} if "apart" in s.trust else {}
         shares = dict(majority=np.nanmean(_right(s, "majority"))) if "majority" in s.forecasts else {}
-        rows[s.task.name] = dict(accuracy=kept[1.]) | shares | fifth | dict(sureness_error=sureness_error(s)) | held | s.trust.filter(like="size_").mean().to_dict()
+        rows[s.task.name] = dict(accuracy=kept[1.]) | shares | fifth | agreed | dict(sureness_error=sureness_error(s)) | held | s.trust.filter(like="size_").mean().to_dict()
     return pd.DataFrame(rows).T.rename_axis("task")
 
 # %% ../nbs/06g_report.ipynb #88c68316
@@ -120,7 +125,8 @@ def _trust_text(table):
     "The trust table as people read it, a row a task."
     span = lambda r, k: f"{r[k]:.1%} [{r[f'{k}_low']:.1%}, {r[f'{k}_high']:.1%}]"
     beside = lambda r: f" (class shares alone {r.majority:.1%})" if "majority" in r else ""
-    shown = lambda r: f"  {r.name:12} right {r.accuracy:.1%}{beside(r)}, the surest fifth {span(r, 'surest_fifth')}; sureness off by {r.sureness_error:.3f}" + "".join(
+    agreed = lambda r: f", {span(r, 'agreed')} where its networks agree and {span(r, 'disagreed')} where not" if "agreed" in r else ""
+    shown = lambda r: f"  {r.name:12} right {r.accuracy:.1%}{beside(r)}, the surest fifth {span(r, 'surest_fifth')}{agreed(r)}; sureness off by {r.sureness_error:.3f}" + "".join(
         f"; {c} % sets hold {span(r, f'held_{c}')} (adaptive {r[f'held_{c}_adaptive']:.1%}) with {r[f'size_{c}']:.2f} classes" for c in COVERAGES if f"held_{c}" in r and not np.isnan(r[f"held_{c}"]))
     return [shown(r) for _, r in table.iterrows()]
 
@@ -166,7 +172,7 @@ def _scores_table(table):
 
 def _trust_html(table):
     "The trust table with words for its columns."
-    names = {"accuracy": "right", "majority": "right, class shares alone", "surest_fifth": "right, the surest fifth", "sureness_error": "sureness off by"}
+    names = {"accuracy": "right", "majority": "right, class shares alone", "surest_fifth": "right, the surest fifth", "agreed": "right, the half where its networks agree", "disagreed": "right, the other half", "sureness_error": "sureness off by"}
     names |= {f"{k}_{c}{a}": f"{c} % sets{', adaptive' if a else ''}: {w}" for c in COVERAGES for a in ("", "_adaptive") for k, w in (("held", "hold the truth"), ("size", "classes"))}
     cell = lambda r, k: f"{r[k]:.3f}" + (f"<br><small>[{r[f'{k}_low']:.3f}, {r[f'{k}_high']:.3f}]</small>" if f"{k}_low" in r else "")
     t = pd.DataFrame({names[k]: [cell(r, k) for _, r in table.iterrows()] for k in names if k in table}, table.index.tolist())
