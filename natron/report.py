@@ -172,7 +172,7 @@ def _scores_table(table):
 
 def _trust_html(table):
     "The trust table with words for its columns."
-    names = {"accuracy": "right", "majority": "right, class shares alone", "surest_fifth": "right, the surest fifth", "agreed": "right, the half where its networks agree", "disagreed": "right, the other half", "sureness_error": "sureness off by"}
+    names = {"accuracy": "right", "majority": "right, class shares alone", "surest_fifth": "right, the surest fifth", "agreed": "right, networks agree", "disagreed": "right, networks differ", "sureness_error": "sureness off by"}
     names |= {f"{k}_{c}{a}": f"{c} % sets{', adaptive' if a else ''}: {w}" for c in COVERAGES for a in ("", "_adaptive") for k, w in (("held", "hold the truth"), ("size", "classes"))}
     cell = lambda r, k: f"{r[k]:.3f}" + (f"<br><small>[{r[f'{k}_low']:.3f}, {r[f'{k}_high']:.3f}]</small>" if f"{k}_low" in r else "")
     t = pd.DataFrame({names[k]: [cell(r, k) for _, r in table.iterrows()] for k in names if k in table}, table.index.tolist())
