@@ -45,8 +45,8 @@ def _bounded(name, x, said):
 def _right(said, name): return np.where(np.isnan(said.y), np.nan, said.forecasts[name].argmax(1) == said.y)
 
 def _agree(said):
-    "Whether a row is in the half on which the networks lie closest together."
-    return (said.trust.apart <= said.trust.apart[~np.isnan(said.y)].median()).to_numpy()
+    "Whether a row is in that half of the answered ones on which the networks lie closest together."
+    return (said.trust.apart.where(~np.isnan(said.y)).rank(method="first", pct=True) <= .5).to_numpy()
 
 def trust_table(said: list[Said]) -> pd.DataFrame: # a row a task; `surest_fifth` and each `held_` with _low and _high
     "How far each task's announced sureness and sets, and its networks' agreement, can be trusted, beside the class shares' own accuracy and with intervals."
@@ -55,7 +55,7 @@ def trust_table(said: list[Said]) -> pd.DataFrame: # a row a task; `surest_fifth
         right, edge = _right(s, "model"), np.quantile(s.trust.sure[~np.isnan(s.y)], .8)
         kept = kept_accuracy(s, np.array([.2, 1.])); fifth = _bounded("surest_fifth", np.where(s.trust.sure >= edge, right, np.nan), s) | dict(surest_fifth=kept[.2])
         held = {k: v for n, x in s.trust.filter(like="held_").items() for k, v in _bounded(n, x.to_numpy(), s).items()}
-        agreed = {k: v for n, k in (("agreed", True), ("disagreed", False)) for k, v in _bounded(n, np.where(_agree(s) == k, right, np.nan), s).items()} if "apart" in s.trust else {}
+        agreed = {k: v for n, k in (("agreed", True), ("disagreed", False)) for k, v in _bounded(n, np.where(_agree(s) == k, right, np.nan), s).items()} if "apart" in s.trust and (~np.isnan(s.y)).sum() > 1 else {}
         shares = dict(majority=np.nanmean(_right(s, "majority"))) if "majority" in s.forecasts else {}
         rows[s.task.name] = dict(accuracy=kept[1.]) | shares | fifth | agreed | dict(sureness_error=sureness_error(s)) | held | s.trust.filter(like="size_").mean().to_dict()
     return pd.DataFrame(rows).T.rename_axis("task")
