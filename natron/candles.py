@@ -125,7 +125,7 @@ def _unpack(data, src):
     except (OSError, EOFError, zlib.error) as e:
         raise src.error(f"the gzip data is damaged or cut short ({e}); fetch the file again") from e
 
-# %% ../nbs/00a_candles.ipynb #143179aa
+# %% ../nbs/00a_candles.ipynb #ad981123
 _EXPORT = "save its table as CSV (UTF-8) and give that file"
 _FOREIGN = {
     b"\xd0\xcf\x11\xe0": f"an Excel workbook (.xls); {_EXPORT}", b"%PDF": f"a PDF document; {_EXPORT}",
@@ -149,7 +149,7 @@ def _refuse_foreign(data, src):
     if data[:4] in (b"PK\3\4", b"PK\5\6"): kind = _zip_kind(data)
     if kind: raise src.error(f"this is {kind}")
 
-# %% ../nbs/00a_candles.ipynb #8755c7fc
+# %% ../nbs/00a_candles.ipynb #5977a9c0
 def _encoding(data):
     "The encoding of a text, by its mark or, in UTF-16, by the zero in every other byte."
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): return "utf-16"
@@ -169,7 +169,7 @@ def _decode(data, src):
         raise src.error("this is a web page, not a table; open it in a browser to see what it says")
     return text
 
-# %% ../nbs/00a_candles.ipynb #b0a7782d
+# %% ../nbs/00a_candles.ipynb #6b9422f2
 def _has_prices(names): return {"close", "c"} & {re.sub(r"^\d+\.\s*", "", str(n)).lower() for n in names}
 
 def _records(x):
@@ -182,8 +182,12 @@ def _records(x):
     if {"columns", "data"} <= set(x): return pd.DataFrame(x["data"], x.get("index"), x["columns"])
     inner = next((t for t in (list, dict) if all(isinstance(v, t) for k, v in x.items() if k != "s")), None)
     if inner is list and _has_prices(x): return pd.DataFrame({k: v for k, v in x.items() if k != "s"})
-    if inner is dict and _has_prices(x): return pd.DataFrame(x).rename_axis("time").reset_index()
-    if inner is dict and all(_has_prices(v) for v in x.values()): return pd.DataFrame.from_dict(x, orient="index").rename_axis("time").reset_index()
+    if inner is dict and _has_prices(x): return _by_time(pd.DataFrame(x))
+    if inner is dict and all(_has_prices(v) for v in x.values()): return _by_time(pd.DataFrame.from_dict(x, orient="index"))
+
+def _by_time(table):
+    "A table whose index is its time, unless a column is."
+    return table.reset_index(drop=True) if {*_TIMES} & {plain_name(c) for c in table} else table.rename_axis("time").reset_index()
 
 def _flat(record):
     "A record with the prices of its `mid`, as OANDA nests them, beside the others."
@@ -195,7 +199,7 @@ def _tables(x, depth=4):
     values = x.values() if isinstance(x, dict) else x if isinstance(x, list) else []
     return [t for v in values for t in _tables(v, depth-1)] if depth and len(values) < 100 else []
 
-# %% ../nbs/00a_candles.ipynb #982a8a00
+# %% ../nbs/00a_candles.ipynb #7cfca0d9
 def _parse_json(text, src):
     "The value of a JSON text, or the list of those of its lines."
     try: return orjson.loads(text)
@@ -207,6 +211,7 @@ def _json_table(text, src):
     value = _parse_json(text, src); src.layout = "JSON"
     try: found = _tables(value)
     except (ValueError, TypeError, AttributeError) as e: raise src.error(f"the JSON holds rows of unequal length ({e})") from e
+    if len(found) > 1: found = [t for t in found if _has_prices(t) or is_integer_dtype(t.columns)]
     if len(found) == 1: return found[0]
     said = ", ".join(f"{k}: {str(v)[:80]}" for k, v in value.items()) if isinstance(value, dict) else f"a list that begins with {str(value[:1])[:80]}" if isinstance(value, list) else str(value)[:80]
     raise src.error(f"expected one list of candles in the JSON, and there are {len(found)}; it holds {said[:200]}", "empty" if value == [] else "source")
@@ -228,7 +233,7 @@ def _body(text, src):
     if k: src.notes.append(f"{k} line{'s'*(k > 1)} before the table skipped: {lines[0].strip()[:60]!r}.")
     return text.lstrip("\r\n ").removeprefix("#").lstrip(" "), k
 
-# %% ../nbs/00a_candles.ipynb #c9b12ef0
+# %% ../nbs/00a_candles.ipynb #760f7629
 def _separator(line):
     "Tab, semicolon, comma, bar or blanks; None for a line of one cell."
     return next((s for s in "\t;,|" if s in line), r"\s+" if len(line.split()) >= 5 else None)
@@ -242,7 +247,7 @@ def _cells(text, src):
     "Every cell of a text table, header lines included."
     text, before = _body(text, src); top = [l for l in text[:20_000].splitlines() if l.strip()][:6]; sep = _separator(top[0])
     if not sep: raise src.error(f"expected columns separated by commas, semicolons or tabs; the first line is {top[0][:60]!r}")
-    width = max(_width(l) if _separator(l) == sep else 0 for l in top)
+    src.width = _width(top[0]); width = max(_width(l) if _separator(l) == sep else 0 for l in top)
     try: cells = pd.read_csv(io.StringIO(text), sep=sep, header=None, names=range(width), dtype=str, na_filter=False, skipinitialspace=True)
     except pd.errors.ParserError as e:
         raise src.error(f"expected as many cells in every line as in the first ({str(e).strip()})") from e
@@ -267,16 +272,14 @@ def _header(cells, src):
     return _surplus(table.reset_index(drop=True), src)
 
 def _surplus(table, src):
-    "The table without last columns that have neither a name nor a value."
-    while table.shape[1] > 1 and table.columns.nlevels == 1 and table.columns[-1] == "" and "" not in table.columns[1:-1]:
-        filled = (table.iloc[:, -1].fillna("").str.strip() != "").to_numpy(); row = int(filled.argmax())
-        if filled.all() and "" not in table.columns[:1] and len(table):
-            raise src.error(f"{src.line(row)}row {row}: {table.shape[1]} values and {table.shape[1]-1} names in the header; name the columns", "columns", row)
-        if filled.any(): break
-        table = table.iloc[:, :-1]
-    return table
+    "The table without the cells beyond its header, which must be empty."
+    beyond = table.iloc[:, src.width:]; filled = (beyond.fillna("") != "").to_numpy().any(axis=1)
+    if filled.any():
+        row = int(filled.argmax()); had = src.width + int(np.flatnonzero((beyond.iloc[row].fillna("") != "").to_numpy())[-1]) + 1
+        raise src.error(f"{src.line(row)}row {row}: {had} values, and the header has {src.width} names; name every column, or mend the line", "columns", row)
+    return table.iloc[:, :src.width]
 
-# %% ../nbs/00a_candles.ipynb #76fe3b77
+# %% ../nbs/00a_candles.ipynb #6802c6c0
 def _table(source):
     "The raw table of any source, and the source; integer column names mean that there was no header."
     if isinstance(source, pd.DataFrame): return source, _Source("the DataFrame")
@@ -318,7 +321,7 @@ LAYOUTS = [
     Layout("MetaStock", "ticker per dtyyyymmdd=date time open high low close vol"),
     Layout("CryptoDataDownload", "unix date symbol open high low close"),
     Layout("Polygon", "ticker volume open close high low window_start=time transactions"),
-    Layout("Alpha Vantage, adjusted", "timestamp open high low close volume adjusted_close=adj_close"),
+    Layout("Alpha Vantage, adjusted", "timestamp open high low close volume adjusted_close"),
     Layout("Kaggle's bitcoin", "timestamp open high low close volume_btc=volume volume_currency=quote_volume weighted_price=vwap"),
     Layout("Investing.com", "date price=close open high low vol change"),
     Layout("Barchart", "time open high low last=close volume"),
@@ -333,7 +336,7 @@ LAYOUTS = [
     Layout("date, time and no volume", "date time open high low close", False, "-tnnnn"),
     Layout("time and no volume", "time open high low close", False, "-nnnn")]
 
-# %% ../nbs/00a_candles.ipynb #9165adaf
+# %% ../nbs/00a_candles.ipynb #043a0ef6
 _SHORT = dict(o="open", h="high", l="low", c="close", v="volume", t="time", n="trades", vw="vwap")
 _VOLUMES = ["volume", "tick_volume", "tickvol", "vol", "v", "base_volume", "volumefrom"]
 _QUOTES = {"usd", "usdt", "usdc", "busd", "tusd", "dai", "eur", "gbp", "jpy", "krw", "try", "currency", "quote"}
@@ -359,9 +362,8 @@ def _one_ticker(columns, src):
     src.layout = "yfinance"; return levels[k]
 
 def _unjoined(names, src):
-    "Names without the ticker that yfinance joins to each, `close_aapl` or `aapl_close`, and without the number of Alpha Vantage's `4. close`."
-    names = [re.sub(r"^\d+[a-z]?_(?=[a-z])", "", n) for n in names]
-    if "close" in names or "c" in names: return names
+    "Names without the ticker that yfinance joins to each, `close_aapl` or `aapl_close`."
+    if "close" in names: return names
     joined = [re.fullmatch(r"(?P<a>.+?)_??(?P<what>open|high|low|close)|(?P<what2>open|high|low|close)_(?P<b>.+)", n) for n in names]
     tickers = sorted({(m["a"] or m["b"]).strip("_") for m in joined if m and plain_name(m[0]) not in _ENDS and not _ADJUSTED.fullmatch(m[0]) and m[0] != "open_time"})
     if len(tickers) > 1: raise src.error(f"it holds several instruments or prices ({', '.join(tickers)}); give one of them, as open, high, low and close", "columns")
@@ -373,21 +375,21 @@ def _times_of_day(col):
     return bool(s.str.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?( ?[AaPp][Mm])?|\d{1,6}").all())
 
 def _headerless(table, src):
-    "The names of columns that have none, from the layouts; a first column of words is a symbol and is dropped."
+    "The names of columns that have none, from the layouts."
     first = [str(v) for v in table.iloc[0]]; kinds = "".join("t" if ":" in v and len(v) < 13 else "n" if _NUMERIC.match(v) or v.lower() in _BLANK else "-" for v in first)
-    found = next((l for l in LAYOUTS if not l.header and len(l.theirs) == len(first) and all(f in ("-", k) for f, k in zip(l.fits, kinds))), None)
+    found = next((l for l in LAYOUTS if re.search(r"\d", first[0]) and not l.header and len(l.theirs) == len(first) and all(f in ("-", k) for f, k in zip(l.fits, kinds))), None)
     if found is None: raise src.error(f"expected a header, as time,open,high,low,close,volume, since no source is known that writes {len(first)} columns without one ({', '.join(first)[:90]}); add one as the first line", "columns")
     src.layout, src.headerless = found.name, True; return found.theirs
 
-# %% ../nbs/00a_candles.ipynb #b9a921ad
+# %% ../nbs/00a_candles.ipynb #561058be
 def _names(table, src):
     "Plain names of the columns; by position where there is no header."
     if table.columns.nlevels == 2: return _one_ticker(table.columns, src)
     if is_integer_dtype(table.columns): return _headerless(table, src)
-    names = _unjoined([plain_name(c) for c in table.columns], src)
+    names = [re.sub(r"^\d+[a-z]?_(?=[a-z])", "", plain_name(c)) for c in table.columns]      # Alpha Vantage numbers its own
     names = [_SHORT.get(n, n) if _SHORT.get(n) not in names else n for n in names]
     found = next((l for l in LAYOUTS if l.header and set(l.theirs) <= set(names)), None)
-    if found is None: return names
+    if found is None: return _unjoined(names, src)
     src.layout = found.name; return [found.ours.get(n, n) for n in names]
 
 # %% ../nbs/00a_candles.ipynb #1fba15a2
@@ -407,7 +409,7 @@ def _with_volume(table, src):
     src.volume = volume
     return table.rename(columns={"vol": "real_volume", volume: "volume"})
 
-# %% ../nbs/00a_candles.ipynb #c8312057
+# %% ../nbs/00a_candles.ipynb #ed23a2ea
 _NO_VOLUME = ("; if this market reports none, say so: `no_volume=True` (in a shell, `--no-volume`); "
               "else rename the column that holds it, or export tick volume")
 
@@ -453,7 +455,7 @@ def _numbers(col, name, src):
     row = values.index(None)
     raise src.at(row, name, f"{cells[row]!r} is not a number; write it with a decimal point and without separators", "number")
 
-# %% ../nbs/00a_candles.ipynb #6d74d13c
+# %% ../nbs/00a_candles.ipynb #79cd58f9
 _SYMBOLS = {"symbol", "ticker", "tic", "pair", "instrument", "asset", "coin", "code", "exchange"}
 
 def _counts_rows(v): return len(v) > 19 and bool(np.isin(v[1] - v[0], (-1, 1)) and (np.diff(v) == v[1] - v[0]).all())
@@ -503,7 +505,7 @@ def _known(t, s, src):
 
 _UNKNOWN = "is not a time that Natron knows"
 
-# %% ../nbs/00a_candles.ipynb #66dbd13b
+# %% ../nbs/00a_candles.ipynb #7513f1a0
 _CLOCKS = [("Excel's day number", "1899-12-30", 86400), ("minutes since 1970", "1970-01-01", 60), ("days since 1970", "1970-01-01", 86400),
            (".NET ticks", "0001-01-01", 1e-7), ("a Windows file time", "1601-01-01", 1e-7), ("a Julian day", "-4713-11-24T12", 86400),
            ("Matlab's day number", "-0001-12-31", 86400), ("milliseconds since 1970", "1970-01-01", 1e-3), ("seconds since 1970", "1970-01-01", 1)]
@@ -528,7 +530,7 @@ def _check_unit(ns, x, src):
     if step == 0 or share < .5 or _charted(int(step)): return
     raise src.at(0, "time", f"{x[0]} would make bars of {pd.Timedelta(int(step), 'ns').total_seconds():g} seconds, which no chart has{_maybe(x[0])}; write times like 2017-12-31T22:00:00Z", "time")
 
-# %% ../nbs/00a_candles.ipynb #607530c3
+# %% ../nbs/00a_candles.ipynb #d266b4a8
 _SPANS = [(1.9e7, 2.1e7), (1.9e9, 2.1e9), (1.9e11, 2.1e11), (1.9e13, 2.1e13)]      # of calendars with 8, 10, 12 and 14 digits
 
 def _counted(x, src):
@@ -544,7 +546,7 @@ def _counted(x, src):
     _check_unit(ns, x, src)
     return pd.DatetimeIndex(ns.astype("M8[ns]"), tz="UTC")
 
-# %% ../nbs/00a_candles.ipynb #b46a9d63
+# %% ../nbs/00a_candles.ipynb #afd68d30
 def _torn(t):
     "How much longer than its bars the span of some times is; infinite where they do not run in one direction."
     step = np.diff(pd.DatetimeIndex(t).asi8)
@@ -601,7 +603,7 @@ def _iso(s, src):
     else: (d, m), y = _dotted(a, b, c, rest.fillna(""), src) if dot[0] == "." else _day_month(a, b, src), c
     return y + "-" + m.str.zfill(2) + "-" + d.str.zfill(2) + rest.fillna("")
 
-# %% ../nbs/00a_candles.ipynb #8cc7e1e9
+# %% ../nbs/00a_candles.ipynb #85a7a172
 def _in_zone(s, src):
     "UTC times from texts that end in the name of their zone, one and the same in every row."
     zone = s[0].rpartition(" ")[2]; _refuse(~s.str.endswith(" " + zone), s, f"is not in {zone}, as the first time is", src)
@@ -618,6 +620,7 @@ def _parse(s, src):
     letters = re.search(r"\d ?([A-Z]{2,5})$", s[0])
     if letters and letters[1] not in ("GMT", "UTC", "AM", "PM"): _refuse([True], s, f"is in {letters[1]}, which is no name of a zone: leave it out and name the zone with tz (in a shell, --tz)", src)
     iso = _iso(s, src); zoned = iso.str[10:].str.contains("[Zz+-]")
+    if zoned.any() and not zoned.all(): _refuse(~iso.str.match(r"\d{4}-\d\d-\d\d"), s, _UNKNOWN, src)
     _refuse(~zoned if zoned.any() else [False], s, "states no offset and other times do", src)
     t = pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce").where(iso.str.match(r"\d{4}-\d\d-\d\d(?:[T ]|$)"))
     return _known(t, s, src) if zoned.any() else _known(t, s, src).tz_localize(None)
@@ -644,9 +647,10 @@ def _called(zone, name, t):
     if name == "UTC" or name.startswith("UTC"): return name
     seen = sorted({o.utcoffset() for o in t[[0, len(t)//4, len(t)//2, 3*len(t)//4, -1]].tz_convert(zone)})
     text = lambda o: f"UTC{'-' if o.total_seconds() < 0 else '+'}{abs(o.total_seconds())//3600:02.0f}:{abs(o.total_seconds())%3600//60:02.0f}"
+    if name.startswith("Etc/"): name += ", which counts the other way round"
     return f"{name}, {' to '.join(dict.fromkeys(map(text, [seen[0], seen[-1]])))}"
 
-# %% ../nbs/00a_candles.ipynb #b263ce50
+# %% ../nbs/00a_candles.ipynb #0cc90a4f
 def _summer(t, twice):
     "For naive times of which some happen `twice`: True where the clock has not gone back yet, and the rows that nothing decides."
     back = np.diff(t.asi8, prepend=t.asi8[:1]-1) <= 0; night = np.cumsum(np.diff(twice, prepend=False) & twice)*twice
@@ -668,7 +672,7 @@ def _localize(t, zone, src):
     _refuse(open_, t, f"happens twice in {zone}, where the clock is put back, and stands here once", src)
     return fits(ambiguous=summer)
 
-# %% ../nbs/00a_candles.ipynb #d4d92711
+# %% ../nbs/00a_candles.ipynb #43dfc296
 def _clock(col, src):
     "A column of times of any kind: UTC where it states a zone or is a count since 1970, else naive."
     if is_datetime64_any_dtype(col): t = pd.DatetimeIndex(col); t = _known(t, t, src) if t.notna().all() else t
@@ -694,7 +698,7 @@ def _same_moments(a, b):
     if dates is not None and not (a.equals(a.normalize()) and b.equals(b.normalize())): return bool((abs(apart) < 38).all())
     return bool((apart*4 % 1 == 0).all() and abs(apart).max() <= 14 and np.ptp(apart) <= 1)
 
-# %% ../nbs/00a_candles.ipynb #b6b9b037
+# %% ../nbs/00a_candles.ipynb #a38ceb1a
 def _candidates(table, src):
     "Every column that holds times, by name: naive or UTC."
     pair = {"date", "time"} <= set(table) and _times_of_day(table["time"])
@@ -726,7 +730,7 @@ def _oldest_first(table, t, src):
     if src.lines is not None: src.lines = src.lines[::-1]
     return table[::-1].reset_index(drop=True), t[::-1]
 
-# %% ../nbs/00a_candles.ipynb #e8ffe59d
+# %% ../nbs/00a_candles.ipynb #d7617a16
 @dataclass(frozen=True)
 class Reading:
     "Candles, and what their source was taken for."
@@ -755,7 +759,7 @@ def _length(bar):
 
 def _so_many(n, noun): return f"{n:g} {noun}" if n == 1 else f"{n:g} {noun}s"
 
-# %% ../nbs/00a_candles.ipynb #b51f7af3
+# %% ../nbs/00a_candles.ipynb #8c00b78c
 def _volume_or_none(candles, no_volume, src):
     "The candles with NaN as volume where no row has one."
     v = candles["volume"].to_numpy(); none = np.isnan(v)
@@ -776,8 +780,8 @@ def _closed(table, src):
         src.left_out[name] = "tells closed bars from open ones"; table = table[~open_].drop(columns=name).reset_index(drop=True)
     return table
 
-# %% ../nbs/00a_candles.ipynb #58aa88de
-def _few(n): return max(3, n/20)                                          # rows that may be faulty before the whole is
+# %% ../nbs/00a_candles.ipynb #188bef73
+def _few(n): return max(5, n/20)                                          # rows that may be faulty before the whole is
 
 def _near_before(o, c): return np.abs(o[1:] - c[:-1]).mean() if len(o) > 1 else 0.
 
@@ -797,7 +801,7 @@ def _other_order(candles):
     given = {theirs: ours for ours, theirs in zip(OHLCV, order)}
     return f"{means}: what was taken for {', '.join(OHLCV[:4])} fits as {', '.join(given[c] for c in OHLCV[:4])}; give the columns these names"
 
-# %% ../nbs/00a_candles.ipynb #7334c49d
+# %% ../nbs/00a_candles.ipynb #2901461c
 _AUTUMN = ["Europe/Berlin", "EET", "Europe/London", "America/New_York", "Australia/Sydney"]
 
 def _clock_change(candles):
@@ -812,7 +816,7 @@ def _clock_fault(candles, zone="UTC"):
     z = _clock_change(candles)
     if z: return f"the times go back where clocks do in {z}: they are local, and not of {zone}; name their zone, tz={z!r} (in a shell, --tz {z})"
 
-# %% ../nbs/00a_candles.ipynb #d1339e43
+# %% ../nbs/00a_candles.ipynb #66d5344b
 def _advice(e, candles, src):
     "What to do about candles that break a rule."
     if e.rule in ("duplicate", "unsorted") and (said := _clock_fault(candles, src.zone)): return said
@@ -875,7 +879,7 @@ def find_gaps(candles: pd.DataFrame # OHLCV by UTC `time`
     idx = candles.index; bar = bar_length(candles); step = idx[1:] - idx[:-1]; gap = step > bar
     return pd.DataFrame(dict(last=idx[:-1][gap], first=idx[1:][gap], length=step[gap], missing=(step[gap] // bar) - 1))
 
-# %% ../nbs/00a_candles.ipynb #64c35a55
+# %% ../nbs/00a_candles.ipynb #51533f9f
 _RUN = 12                                                                 # steps in a row that make a second bar length
 
 def second_length(candles: pd.DataFrame # OHLCV by UTC `time`
@@ -941,7 +945,7 @@ def _widen(candles, rows):
         lines.append(_lines(candles, rows, bad, c, "widened to the body", c, candles[c].to_numpy()[bad], new.to_numpy()[bad]))
     return candles.assign(**fixed), rows, lines
 
-# %% ../nbs/00a_candles.ipynb #2a7d821d
+# %% ../nbs/00a_candles.ipynb #70847fdb
 def _refuse_rewrite(raw, report):
     "Raise where a repair would be another market."
     if said := _clock_fault(raw): raise CandleError(f"not repaired: {said}", "duplicate")
@@ -970,7 +974,7 @@ def data_hash(candles: pd.DataFrame # OHLCV by UTC `time`
              ) -> str:
     "SHA-256 over the times and OHLCV: the same for the same candles, however they were stored."
     h = hashlib.sha256(candles.index.as_unit("ns").asi8.astype("<i8").tobytes())
-    for c in OHLCV: h.update(candles[c].to_numpy().astype("<f8").tobytes())
+    for c in OHLCV: h.update(candles[c].mask(candles[c].isna(), np.nan).to_numpy().astype("<f8").tobytes())     # one NaN for all
     return h.hexdigest()
 
 def _packed(text, kind): return gzip.compress(text, 6, mtime=0) if kind == ".csv.gz" else text     # no time stamp: the same candles are the same bytes
