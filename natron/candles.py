@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['OHLCV', 'RULES', 'LAYOUTS', 'REGIMES', 'CandleError', 'has_volume', 'check_candles', 'Layout', 'plain_name',
-           'Reading', 'read_source', 'read_candles', 'sample_candles', 'bar_length', 'find_gaps', 'second_length',
-           'check_bar_length', 'clean_candles', 'data_hash', 'write_candles', 'simulate_regimes', 'simulate_candles',
-           'stress_candles']
+           'Reading', 'length_text', 'read_source', 'read_candles', 'sample_candles', 'bar_length', 'find_gaps',
+           'second_length', 'check_bar_length', 'clean_candles', 'data_hash', 'write_candles', 'simulate_regimes',
+           'simulate_candles', 'stress_candles']
 
 # %% ../nbs/00a_candles.ipynb #33723ae2
 import codecs, csv, difflib, gzip, hashlib, io, itertools, json, os, re, zipfile, zlib, zoneinfo
@@ -125,7 +125,7 @@ def _unpack(data, src):
     except (OSError, EOFError, zlib.error) as e:
         raise src.error(f"the gzip data is damaged or cut short ({e}); fetch the file again") from e
 
-# %% ../nbs/00a_candles.ipynb #ad981123
+# %% ../nbs/00a_candles.ipynb #a029239c
 _EXPORT = "save its table as CSV (UTF-8) and give that file"
 _FOREIGN = {
     b"\xd0\xcf\x11\xe0": f"an Excel workbook (.xls); {_EXPORT}", b"%PDF": f"a PDF document; {_EXPORT}",
@@ -149,7 +149,7 @@ def _refuse_foreign(data, src):
     if data[:4] in (b"PK\3\4", b"PK\5\6"): kind = _zip_kind(data)
     if kind: raise src.error(f"this is {kind}")
 
-# %% ../nbs/00a_candles.ipynb #5977a9c0
+# %% ../nbs/00a_candles.ipynb #66025943
 def _encoding(data):
     "The encoding of a text, by its mark or, in UTF-16, by the zero in every other byte."
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): return "utf-16"
@@ -169,7 +169,7 @@ def _decode(data, src):
         raise src.error("this is a web page, not a table; open it in a browser to see what it says")
     return text
 
-# %% ../nbs/00a_candles.ipynb #6b9422f2
+# %% ../nbs/00a_candles.ipynb #2ba0ab50
 def _has_prices(names): return {"close", "c"} & {re.sub(r"^\d+\.\s*", "", str(n)).lower() for n in names}
 
 def _records(x):
@@ -199,7 +199,7 @@ def _tables(x, depth=4):
     values = x.values() if isinstance(x, dict) else x if isinstance(x, list) else []
     return [t for v in values for t in _tables(v, depth-1)] if depth and len(values) < 100 else []
 
-# %% ../nbs/00a_candles.ipynb #7cfca0d9
+# %% ../nbs/00a_candles.ipynb #f679e48a
 def _parse_json(text, src):
     "The value of a JSON text, or the list of those of its lines."
     try: return orjson.loads(text)
@@ -233,7 +233,7 @@ def _body(text, src):
     if k: src.notes.append(f"{k} line{'s'*(k > 1)} before the table skipped: {lines[0].strip()[:60]!r}.")
     return text.lstrip("\r\n ").removeprefix("#").lstrip(" "), k
 
-# %% ../nbs/00a_candles.ipynb #760f7629
+# %% ../nbs/00a_candles.ipynb #e9b186f2
 def _separator(line):
     "Tab, semicolon, comma, bar or blanks; None for a line of one cell."
     return next((s for s in "\t;,|" if s in line), r"\s+" if len(line.split()) >= 5 else None)
@@ -279,7 +279,7 @@ def _surplus(table, src):
         raise src.error(f"{src.line(row)}row {row}: {had} values, and the header has {src.width} names; name every column, or mend the line", "columns", row)
     return table.iloc[:, :src.width]
 
-# %% ../nbs/00a_candles.ipynb #6802c6c0
+# %% ../nbs/00a_candles.ipynb #081a9f0f
 def _table(source):
     "The raw table of any source, and the source; integer column names mean that there was no header."
     if isinstance(source, pd.DataFrame): return source, _Source("the DataFrame")
@@ -336,7 +336,7 @@ LAYOUTS = [
     Layout("date, time and no volume", "date time open high low close", False, "-tnnnn"),
     Layout("time and no volume", "time open high low close", False, "-nnnn")]
 
-# %% ../nbs/00a_candles.ipynb #043a0ef6
+# %% ../nbs/00a_candles.ipynb #cdf8cb2b
 _SHORT = dict(o="open", h="high", l="low", c="close", v="volume", t="time", n="trades", vw="vwap")
 _VOLUMES = ["volume", "tick_volume", "tickvol", "vol", "v", "base_volume", "volumefrom"]
 _QUOTES = {"usd", "usdt", "usdc", "busd", "tusd", "dai", "eur", "gbp", "jpy", "krw", "try", "currency", "quote"}
@@ -381,7 +381,7 @@ def _headerless(table, src):
     if found is None: raise src.error(f"expected a header, as time,open,high,low,close,volume, since no source is known that writes {len(first)} columns without one ({', '.join(first)[:90]}); add one as the first line", "columns")
     src.layout, src.headerless = found.name, True; return found.theirs
 
-# %% ../nbs/00a_candles.ipynb #561058be
+# %% ../nbs/00a_candles.ipynb #823d7c1d
 def _names(table, src):
     "Plain names of the columns; by position where there is no header."
     if table.columns.nlevels == 2: return _one_ticker(table.columns, src)
@@ -409,7 +409,7 @@ def _with_volume(table, src):
     src.volume = volume
     return table.rename(columns={"vol": "real_volume", volume: "volume"})
 
-# %% ../nbs/00a_candles.ipynb #ed23a2ea
+# %% ../nbs/00a_candles.ipynb #4491b037
 _NO_VOLUME = ("; if this market reports none, say so: `no_volume=True` (in a shell, `--no-volume`); "
               "else rename the column that holds it, or export tick volume")
 
@@ -455,7 +455,7 @@ def _numbers(col, name, src):
     row = values.index(None)
     raise src.at(row, name, f"{cells[row]!r} is not a number; write it with a decimal point and without separators", "number")
 
-# %% ../nbs/00a_candles.ipynb #79cd58f9
+# %% ../nbs/00a_candles.ipynb #8aea600a
 _SYMBOLS = {"symbol", "ticker", "tic", "pair", "instrument", "asset", "coin", "code", "exchange"}
 
 def _counts_rows(v): return len(v) > 19 and bool(np.isin(v[1] - v[0], (-1, 1)) and (np.diff(v) == v[1] - v[0]).all())
@@ -505,7 +505,7 @@ def _known(t, s, src):
 
 _UNKNOWN = "is not a time that Natron knows"
 
-# %% ../nbs/00a_candles.ipynb #7513f1a0
+# %% ../nbs/00a_candles.ipynb #bd7975f1
 _CLOCKS = [("Excel's day number", "1899-12-30", 86400), ("minutes since 1970", "1970-01-01", 60), ("days since 1970", "1970-01-01", 86400),
            (".NET ticks", "0001-01-01", 1e-7), ("a Windows file time", "1601-01-01", 1e-7), ("a Julian day", "-4713-11-24T12", 86400),
            ("Matlab's day number", "-0001-12-31", 86400), ("milliseconds since 1970", "1970-01-01", 1e-3), ("seconds since 1970", "1970-01-01", 1)]
@@ -530,7 +530,7 @@ def _check_unit(ns, x, src):
     if step == 0 or share < .5 or _charted(int(step)): return
     raise src.at(0, "time", f"{x[0]} would make bars of {pd.Timedelta(int(step), 'ns').total_seconds():g} seconds, which no chart has{_maybe(x[0])}; write times like 2017-12-31T22:00:00Z", "time")
 
-# %% ../nbs/00a_candles.ipynb #d266b4a8
+# %% ../nbs/00a_candles.ipynb #0803f688
 _SPANS = [(1.9e7, 2.1e7), (1.9e9, 2.1e9), (1.9e11, 2.1e11), (1.9e13, 2.1e13)]      # of calendars with 8, 10, 12 and 14 digits
 
 def _counted(x, src):
@@ -546,7 +546,7 @@ def _counted(x, src):
     _check_unit(ns, x, src)
     return pd.DatetimeIndex(ns.astype("M8[ns]"), tz="UTC")
 
-# %% ../nbs/00a_candles.ipynb #afd68d30
+# %% ../nbs/00a_candles.ipynb #5762506f
 def _torn(t):
     "How much longer than its bars the span of some times is; infinite where they do not run in one direction."
     step = np.diff(pd.DatetimeIndex(t).asi8)
@@ -603,7 +603,7 @@ def _iso(s, src):
     else: (d, m), y = _dotted(a, b, c, rest.fillna(""), src) if dot[0] == "." else _day_month(a, b, src), c
     return y + "-" + m.str.zfill(2) + "-" + d.str.zfill(2) + rest.fillna("")
 
-# %% ../nbs/00a_candles.ipynb #85a7a172
+# %% ../nbs/00a_candles.ipynb #c2363556
 def _in_zone(s, src):
     "UTC times from texts that end in the name of their zone, one and the same in every row."
     zone = s[0].rpartition(" ")[2]; _refuse(~s.str.endswith(" " + zone), s, f"is not in {zone}, as the first time is", src)
@@ -650,7 +650,7 @@ def _called(zone, name, t):
     if name.startswith("Etc/"): name += ", which counts the other way round"
     return f"{name}, {' to '.join(dict.fromkeys(map(text, [seen[0], seen[-1]])))}"
 
-# %% ../nbs/00a_candles.ipynb #0cc90a4f
+# %% ../nbs/00a_candles.ipynb #b637cabd
 def _summer(t, twice):
     "For naive times of which some happen `twice`: True where the clock has not gone back yet, and the rows that nothing decides."
     back = np.diff(t.asi8, prepend=t.asi8[:1]-1) <= 0; night = np.cumsum(np.diff(twice, prepend=False) & twice)*twice
@@ -672,7 +672,7 @@ def _localize(t, zone, src):
     _refuse(open_, t, f"happens twice in {zone}, where the clock is put back, and stands here once", src)
     return fits(ambiguous=summer)
 
-# %% ../nbs/00a_candles.ipynb #43dfc296
+# %% ../nbs/00a_candles.ipynb #22a35721
 def _clock(col, src):
     "A column of times of any kind: UTC where it states a zone or is a count since 1970, else naive."
     if is_datetime64_any_dtype(col): t = pd.DatetimeIndex(col); t = _known(t, t, src) if t.notna().all() else t
@@ -698,7 +698,7 @@ def _same_moments(a, b):
     if dates is not None and not (a.equals(a.normalize()) and b.equals(b.normalize())): return bool((abs(apart) < 38).all())
     return bool((apart*4 % 1 == 0).all() and abs(apart).max() <= 14 and np.ptp(apart) <= 1)
 
-# %% ../nbs/00a_candles.ipynb #a38ceb1a
+# %% ../nbs/00a_candles.ipynb #76749dc6
 def _candidates(table, src):
     "Every column that holds times, by name: naive or UTC."
     pair = {"date", "time"} <= set(table) and _times_of_day(table["time"])
@@ -730,7 +730,7 @@ def _oldest_first(table, t, src):
     if src.lines is not None: src.lines = src.lines[::-1]
     return table[::-1].reset_index(drop=True), t[::-1]
 
-# %% ../nbs/00a_candles.ipynb #d7617a16
+# %% ../nbs/00a_candles.ipynb #0ac10124
 @dataclass(frozen=True)
 class Reading:
     "Candles, and what their source was taken for."
@@ -746,20 +746,20 @@ class Reading:
     @property
     def sentence(self) -> str:
         "One line: first and last time, bar length, zone, volume, further columns."
-        c = self.candles; idx = c.index.strftime("%Y-%m-%d %H:%M"); bar = f", a bar {_length(bar_length(c))}" if len(c) > 1 else ""
+        c = self.candles; idx = c.index.strftime("%Y-%m-%d %H:%M"); bar = f", a bar {length_text(bar_length(c))}" if len(c) > 1 else ""
         left = ", ".join(f"{k} ({why})" for k, why in self.left_out.items())
         return (f"{len(c):,} candles from {idx[0]} to {idx[-1]} UTC{bar}; {self.layout}; times {'state their zone' if self.zone == 'stated' else 'taken as ' + self.zone}; "
                 f"volume: {self.volume or 'none'}; inputs beside OHLCV: {', '.join(self.extras) or 'none'}; left out: {left or 'none'}.")
 
-def _length(bar):
-    "A bar's length in words."
+def length_text(bar: pd.Timedelta) -> str:
+    "A bar's length in words: 4 hours."
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if bar.total_seconds() % size == 0: return _so_many(int(bar.total_seconds()//size), unit)
     return _so_many(bar.total_seconds(), "second")
 
 def _so_many(n, noun): return f"{n:g} {noun}" if n == 1 else f"{n:g} {noun}s"
 
-# %% ../nbs/00a_candles.ipynb #8c00b78c
+# %% ../nbs/00a_candles.ipynb #12c7d856
 def _volume_or_none(candles, no_volume, src):
     "The candles with NaN as volume where no row has one."
     v = candles["volume"].to_numpy(); none = np.isnan(v)
@@ -780,7 +780,7 @@ def _closed(table, src):
         src.left_out[name] = "tells closed bars from open ones"; table = table[~open_].drop(columns=name).reset_index(drop=True)
     return table
 
-# %% ../nbs/00a_candles.ipynb #188bef73
+# %% ../nbs/00a_candles.ipynb #fa20c3d6
 def _few(n): return max(5, n/20)                                          # rows that may be faulty before the whole is
 
 def _near_before(o, c): return np.abs(o[1:] - c[:-1]).mean() if len(o) > 1 else 0.
@@ -801,7 +801,7 @@ def _other_order(candles):
     given = {theirs: ours for ours, theirs in zip(OHLCV, order)}
     return f"{means}: what was taken for {', '.join(OHLCV[:4])} fits as {', '.join(given[c] for c in OHLCV[:4])}; give the columns these names"
 
-# %% ../nbs/00a_candles.ipynb #2901461c
+# %% ../nbs/00a_candles.ipynb #76ee9cc3
 _AUTUMN = ["Europe/Berlin", "EET", "Europe/London", "America/New_York", "Australia/Sydney"]
 
 def _clock_change(candles):
@@ -816,7 +816,7 @@ def _clock_fault(candles, zone="UTC"):
     z = _clock_change(candles)
     if z: return f"the times go back where clocks do in {z}: they are local, and not of {zone}; name their zone, tz={z!r} (in a shell, --tz {z})"
 
-# %% ../nbs/00a_candles.ipynb #66d5344b
+# %% ../nbs/00a_candles.ipynb #50be4a4c
 def _advice(e, candles, src):
     "What to do about candles that break a rule."
     if e.rule in ("duplicate", "unsorted") and (said := _clock_fault(candles, src.zone)): return said
@@ -879,7 +879,7 @@ def find_gaps(candles: pd.DataFrame # OHLCV by UTC `time`
     idx = candles.index; bar = bar_length(candles); step = idx[1:] - idx[:-1]; gap = step > bar
     return pd.DataFrame(dict(last=idx[:-1][gap], first=idx[1:][gap], length=step[gap], missing=(step[gap] // bar) - 1))
 
-# %% ../nbs/00a_candles.ipynb #51533f9f
+# %% ../nbs/00a_candles.ipynb #7445bcec
 _RUN = 12                                                                 # steps in a row that make a second bar length
 
 def second_length(candles: pd.DataFrame # OHLCV by UTC `time`
@@ -899,7 +899,7 @@ def check_bar_length(candles: pd.DataFrame # OHLCV by UTC `time`
     "The same candles, or a `CandleError` where they are of two bar lengths."
     if (found := second_length(candles)) is None: return candles
     row, before, after = found; time = candles.index[row]
-    said = f"bars of {_length(before)} up to row {row} ({time:%Y-%m-%d %H:%M} UTC), and of {_length(after)} from there on; give them apart, as one series each"
+    said = f"bars of {length_text(before)} up to row {row} ({time:%Y-%m-%d %H:%M} UTC), and of {length_text(after)} from there on; give them apart, as one series each"
     raise CandleError(said, "bar length", row, time)
 
 # %% ../nbs/00a_candles.ipynb #ceed0490
@@ -945,7 +945,7 @@ def _widen(candles, rows):
         lines.append(_lines(candles, rows, bad, c, "widened to the body", c, candles[c].to_numpy()[bad], new.to_numpy()[bad]))
     return candles.assign(**fixed), rows, lines
 
-# %% ../nbs/00a_candles.ipynb #70847fdb
+# %% ../nbs/00a_candles.ipynb #d6cbba73
 def _refuse_rewrite(raw, report):
     "Raise where a repair would be another market."
     if said := _clock_fault(raw): raise CandleError(f"not repaired: {said}", "duplicate")
