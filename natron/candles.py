@@ -125,7 +125,7 @@ def _unpack(data, src):
     except (OSError, EOFError, zlib.error) as e:
         raise src.error(f"the gzip data is damaged or cut short ({e}); fetch the file again") from e
 
-# %% ../nbs/00a_candles.ipynb #a029239c
+# %% ../nbs/00a_candles.ipynb #a295229f
 _EXPORT = "save its table as CSV (UTF-8) and give that file"
 _FOREIGN = {
     b"\xd0\xcf\x11\xe0": f"an Excel workbook (.xls); {_EXPORT}", b"%PDF": f"a PDF document; {_EXPORT}",
@@ -149,7 +149,7 @@ def _refuse_foreign(data, src):
     if data[:4] in (b"PK\3\4", b"PK\5\6"): kind = _zip_kind(data)
     if kind: raise src.error(f"this is {kind}")
 
-# %% ../nbs/00a_candles.ipynb #66025943
+# %% ../nbs/00a_candles.ipynb #ab2e38b0
 def _encoding(data):
     "The encoding of a text, by its mark or, in UTF-16, by the zero in every other byte."
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): return "utf-16"
@@ -169,7 +169,7 @@ def _decode(data, src):
         raise src.error("this is a web page, not a table; open it in a browser to see what it says")
     return text
 
-# %% ../nbs/00a_candles.ipynb #2ba0ab50
+# %% ../nbs/00a_candles.ipynb #85b99b30
 def _has_prices(names): return {"close", "c"} & {re.sub(r"^\d+\.\s*", "", str(n)).lower() for n in names}
 
 def _records(x):
@@ -199,7 +199,7 @@ def _tables(x, depth=4):
     values = x.values() if isinstance(x, dict) else x if isinstance(x, list) else []
     return [t for v in values for t in _tables(v, depth-1)] if depth and len(values) < 100 else []
 
-# %% ../nbs/00a_candles.ipynb #f679e48a
+# %% ../nbs/00a_candles.ipynb #b446573c
 def _parse_json(text, src):
     "The value of a JSON text, or the list of those of its lines."
     try: return orjson.loads(text)
@@ -233,7 +233,7 @@ def _body(text, src):
     if k: src.notes.append(f"{k} line{'s'*(k > 1)} before the table skipped: {lines[0].strip()[:60]!r}.")
     return text.lstrip("\r\n ").removeprefix("#").lstrip(" "), k
 
-# %% ../nbs/00a_candles.ipynb #e9b186f2
+# %% ../nbs/00a_candles.ipynb #efd5f9cb
 def _separator(line):
     "Tab, semicolon, comma, bar or blanks; None for a line of one cell."
     return next((s for s in "\t;,|" if s in line), r"\s+" if len(line.split()) >= 5 else None)
@@ -279,7 +279,7 @@ def _surplus(table, src):
         raise src.error(f"{src.line(row)}row {row}: {had} values, and the header has {src.width} names; name every column, or mend the line", "columns", row)
     return table.iloc[:, :src.width]
 
-# %% ../nbs/00a_candles.ipynb #081a9f0f
+# %% ../nbs/00a_candles.ipynb #e4a39c20
 def _table(source):
     "The raw table of any source, and the source; integer column names mean that there was no header."
     if isinstance(source, pd.DataFrame): return source, _Source("the DataFrame")
@@ -336,7 +336,7 @@ LAYOUTS = [
     Layout("date, time and no volume", "date time open high low close", False, "-tnnnn"),
     Layout("time and no volume", "time open high low close", False, "-nnnn")]
 
-# %% ../nbs/00a_candles.ipynb #cdf8cb2b
+# %% ../nbs/00a_candles.ipynb #ff3e0c96
 _SHORT = dict(o="open", h="high", l="low", c="close", v="volume", t="time", n="trades", vw="vwap")
 _VOLUMES = ["volume", "tick_volume", "tickvol", "vol", "v", "base_volume", "volumefrom"]
 _QUOTES = {"usd", "usdt", "usdc", "busd", "tusd", "dai", "eur", "gbp", "jpy", "krw", "try", "currency", "quote"}
@@ -381,7 +381,7 @@ def _headerless(table, src):
     if found is None: raise src.error(f"expected a header, as time,open,high,low,close,volume, since no source is known that writes {len(first)} columns without one ({', '.join(first)[:90]}); add one as the first line", "columns")
     src.layout, src.headerless = found.name, True; return found.theirs
 
-# %% ../nbs/00a_candles.ipynb #823d7c1d
+# %% ../nbs/00a_candles.ipynb #fb6e8c80
 def _names(table, src):
     "Plain names of the columns; by position where there is no header."
     if table.columns.nlevels == 2: return _one_ticker(table.columns, src)
@@ -409,7 +409,7 @@ def _with_volume(table, src):
     src.volume = volume
     return table.rename(columns={"vol": "real_volume", volume: "volume"})
 
-# %% ../nbs/00a_candles.ipynb #4491b037
+# %% ../nbs/00a_candles.ipynb #8d0a1664
 _NO_VOLUME = ("; if this market reports none, say so: `no_volume=True` (in a shell, `--no-volume`); "
               "else rename the column that holds it, or export tick volume")
 
@@ -455,8 +455,10 @@ def _numbers(col, name, src):
     row = values.index(None)
     raise src.at(row, name, f"{cells[row]!r} is not a number; write it with a decimal point and without separators", "number")
 
-# %% ../nbs/00a_candles.ipynb #8aea600a
+# %% ../nbs/00a_candles.ipynb #d5a50d6b
 _SYMBOLS = {"symbol", "ticker", "tic", "pair", "instrument", "asset", "coin", "code", "exchange"}
+
+_LABELS = dict.fromkeys(("per", "period", "timeframe", "interval"), "the length of a bar") | dict(ignore="to be ignored, as its source says")
 
 def _counts_rows(v): return len(v) > 19 and bool(np.isin(v[1] - v[0], (-1, 1)) and (np.diff(v) == v[1] - v[0]).all())
 
@@ -466,7 +468,7 @@ def _why_not(name, v, col, src):
         raise src.error(f"it holds several instruments ({', '.join(several[:5])} as {name}); keep the rows of one", "columns")
     if _ADJUSTED.fullmatch(name): return "adjusted by later dividends and splits"
     if name in _ENDS or name in {*_TIMES, *_WEAK}: return "another time"
-    if name == "ignore": return "to be ignored, as its source says"
+    if name in _LABELS: return _LABELS[name]
     if v is None: return "words or dates" if len(col) and col.astype(str).str.strip().ne("").any() else "empty"
     if src.file and np.isnan(v).all(): return "empty"
     if name in ("unnamed_0", "id", "row", "n") and len(v) > 1 and (np.diff(v) == 1).all() or _counts_rows(v): return "a counter of rows"
@@ -475,7 +477,7 @@ def _extras(table, src):
     "The further columns that are kept as inputs."
     kept = {}
     for name in (c for c in table if c not in OHLCV):
-        skip = name in _ENDS or name in {*_TIMES, *_WEAK, "ignore"} or _ADJUSTED.fullmatch(name)
+        skip = name in _ENDS or name in {*_TIMES, *_WEAK, *_LABELS} or _ADJUSTED.fullmatch(name)
         v = None if skip else _numbers(table[name], name, src); why = _why_not(name, v, table[name], src)
         if why is None: kept[name] = v
         elif name and name not in src.used: src.left_out[name] = why
@@ -505,7 +507,7 @@ def _known(t, s, src):
 
 _UNKNOWN = "is not a time that Natron knows"
 
-# %% ../nbs/00a_candles.ipynb #bd7975f1
+# %% ../nbs/00a_candles.ipynb #4caf6f91
 _CLOCKS = [("Excel's day number", "1899-12-30", 86400), ("minutes since 1970", "1970-01-01", 60), ("days since 1970", "1970-01-01", 86400),
            (".NET ticks", "0001-01-01", 1e-7), ("a Windows file time", "1601-01-01", 1e-7), ("a Julian day", "-4713-11-24T12", 86400),
            ("Matlab's day number", "-0001-12-31", 86400), ("milliseconds since 1970", "1970-01-01", 1e-3), ("seconds since 1970", "1970-01-01", 1)]
@@ -530,7 +532,7 @@ def _check_unit(ns, x, src):
     if step == 0 or share < .5 or _charted(int(step)): return
     raise src.at(0, "time", f"{x[0]} would make bars of {pd.Timedelta(int(step), 'ns').total_seconds():g} seconds, which no chart has{_maybe(x[0])}; write times like 2017-12-31T22:00:00Z", "time")
 
-# %% ../nbs/00a_candles.ipynb #0803f688
+# %% ../nbs/00a_candles.ipynb #6ef594a4
 _SPANS = [(1.9e7, 2.1e7), (1.9e9, 2.1e9), (1.9e11, 2.1e11), (1.9e13, 2.1e13)]      # of calendars with 8, 10, 12 and 14 digits
 
 def _counted(x, src):
@@ -546,7 +548,7 @@ def _counted(x, src):
     _check_unit(ns, x, src)
     return pd.DatetimeIndex(ns.astype("M8[ns]"), tz="UTC")
 
-# %% ../nbs/00a_candles.ipynb #5762506f
+# %% ../nbs/00a_candles.ipynb #3a0e612c
 def _torn(t):
     "How much longer than its bars the span of some times is; infinite where they do not run in one direction."
     step = np.diff(pd.DatetimeIndex(t).asi8)
@@ -603,7 +605,7 @@ def _iso(s, src):
     else: (d, m), y = _dotted(a, b, c, rest.fillna(""), src) if dot[0] == "." else _day_month(a, b, src), c
     return y + "-" + m.str.zfill(2) + "-" + d.str.zfill(2) + rest.fillna("")
 
-# %% ../nbs/00a_candles.ipynb #c2363556
+# %% ../nbs/00a_candles.ipynb #9950e13c
 def _in_zone(s, src):
     "UTC times from texts that end in the name of their zone, one and the same in every row."
     zone = s[0].rpartition(" ")[2]; _refuse(~s.str.endswith(" " + zone), s, f"is not in {zone}, as the first time is", src)
@@ -650,7 +652,7 @@ def _called(zone, name, t):
     if name.startswith("Etc/"): name += ", which counts the other way round"
     return f"{name}, {' to '.join(dict.fromkeys(map(text, [seen[0], seen[-1]])))}"
 
-# %% ../nbs/00a_candles.ipynb #b637cabd
+# %% ../nbs/00a_candles.ipynb #192831d4
 def _summer(t, twice):
     "For naive times of which some happen `twice`: True where the clock has not gone back yet, and the rows that nothing decides."
     back = np.diff(t.asi8, prepend=t.asi8[:1]-1) <= 0; night = np.cumsum(np.diff(twice, prepend=False) & twice)*twice
@@ -672,7 +674,7 @@ def _localize(t, zone, src):
     _refuse(open_, t, f"happens twice in {zone}, where the clock is put back, and stands here once", src)
     return fits(ambiguous=summer)
 
-# %% ../nbs/00a_candles.ipynb #22a35721
+# %% ../nbs/00a_candles.ipynb #4a0ff268
 def _clock(col, src):
     "A column of times of any kind: UTC where it states a zone or is a count since 1970, else naive."
     if is_datetime64_any_dtype(col): t = pd.DatetimeIndex(col); t = _known(t, t, src) if t.notna().all() else t
@@ -698,7 +700,7 @@ def _same_moments(a, b):
     if dates is not None and not (a.equals(a.normalize()) and b.equals(b.normalize())): return bool((abs(apart) < 38).all())
     return bool((apart*4 % 1 == 0).all() and abs(apart).max() <= 14 and np.ptp(apart) <= 1)
 
-# %% ../nbs/00a_candles.ipynb #76749dc6
+# %% ../nbs/00a_candles.ipynb #0936c4fe
 def _candidates(table, src):
     "Every column that holds times, by name: naive or UTC."
     pair = {"date", "time"} <= set(table) and _times_of_day(table["time"])
@@ -730,7 +732,7 @@ def _oldest_first(table, t, src):
     if src.lines is not None: src.lines = src.lines[::-1]
     return table[::-1].reset_index(drop=True), t[::-1]
 
-# %% ../nbs/00a_candles.ipynb #0ac10124
+# %% ../nbs/00a_candles.ipynb #21159244
 @dataclass(frozen=True)
 class Reading:
     "Candles, and what their source was taken for."
@@ -759,7 +761,7 @@ def length_text(bar: pd.Timedelta) -> str:
 
 def _so_many(n, noun): return f"{n:g} {noun}" if n == 1 else f"{n:g} {noun}s"
 
-# %% ../nbs/00a_candles.ipynb #12c7d856
+# %% ../nbs/00a_candles.ipynb #1b13ca27
 def _volume_or_none(candles, no_volume, src):
     "The candles with NaN as volume where no row has one."
     v = candles["volume"].to_numpy(); none = np.isnan(v)
@@ -780,7 +782,7 @@ def _closed(table, src):
         src.left_out[name] = "tells closed bars from open ones"; table = table[~open_].drop(columns=name).reset_index(drop=True)
     return table
 
-# %% ../nbs/00a_candles.ipynb #fa20c3d6
+# %% ../nbs/00a_candles.ipynb #4edaadf4
 def _few(n): return max(5, n/20)                                          # rows that may be faulty before the whole is
 
 def _near_before(o, c): return np.abs(o[1:] - c[:-1]).mean() if len(o) > 1 else 0.
@@ -801,7 +803,7 @@ def _other_order(candles):
     given = {theirs: ours for ours, theirs in zip(OHLCV, order)}
     return f"{means}: what was taken for {', '.join(OHLCV[:4])} fits as {', '.join(given[c] for c in OHLCV[:4])}; give the columns these names"
 
-# %% ../nbs/00a_candles.ipynb #76ee9cc3
+# %% ../nbs/00a_candles.ipynb #017ebd3a
 _AUTUMN = ["Europe/Berlin", "EET", "Europe/London", "America/New_York", "Australia/Sydney"]
 
 def _clock_change(candles):
@@ -816,7 +818,7 @@ def _clock_fault(candles, zone="UTC"):
     z = _clock_change(candles)
     if z: return f"the times go back where clocks do in {z}: they are local, and not of {zone}; name their zone, tz={z!r} (in a shell, --tz {z})"
 
-# %% ../nbs/00a_candles.ipynb #50be4a4c
+# %% ../nbs/00a_candles.ipynb #0a45d726
 def _advice(e, candles, src):
     "What to do about candles that break a rule."
     if e.rule in ("duplicate", "unsorted") and (said := _clock_fault(candles, src.zone)): return said
@@ -879,7 +881,7 @@ def find_gaps(candles: pd.DataFrame # OHLCV by UTC `time`
     idx = candles.index; bar = bar_length(candles); step = idx[1:] - idx[:-1]; gap = step > bar
     return pd.DataFrame(dict(last=idx[:-1][gap], first=idx[1:][gap], length=step[gap], missing=(step[gap] // bar) - 1))
 
-# %% ../nbs/00a_candles.ipynb #7445bcec
+# %% ../nbs/00a_candles.ipynb #a0f2fd83
 _RUN = 12                                                                 # steps in a row that make a second bar length
 
 def second_length(candles: pd.DataFrame # OHLCV by UTC `time`
@@ -945,7 +947,7 @@ def _widen(candles, rows):
         lines.append(_lines(candles, rows, bad, c, "widened to the body", c, candles[c].to_numpy()[bad], new.to_numpy()[bad]))
     return candles.assign(**fixed), rows, lines
 
-# %% ../nbs/00a_candles.ipynb #d6cbba73
+# %% ../nbs/00a_candles.ipynb #2ce729ed
 def _refuse_rewrite(raw, report):
     "Raise where a repair would be another market."
     if said := _clock_fault(raw): raise CandleError(f"not repaired: {said}", "duplicate")
