@@ -88,12 +88,12 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
     print(f"{bars:,} candles written to {out}")
 
 @app.command()
-def join(candles: Candles, to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")], tz: Zone = "UTC"):
+def join(candles: Candles, to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")], tz: Zone = "UTC", no_volume: NoVolume = False):
     "Write candles with columns of what all of these markets did up to the same bar; a model learns from them as from any other column."
     files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
     taken = next((p for p in files.values() if os.path.lexists(p)), None)
     if taken: raise _mod("core").NatronError(f"{taken} exists; choose another --to")
-    joined = _mod("features").join_markets(_series(candles, tz))
+    joined = _mod("features").join_markets(_series(candles, tz, no_volume))
     to.mkdir(parents=True, exist_ok=True)
     for n, c in joined.items(): _mod("candles").write_candles(c, files[n]); print(f"{len(c):,} candles with {c.shape[1]-5} columns beside them written to {files[n]}")
 
@@ -125,9 +125,9 @@ def info(model: Model = None, config: Annotated[list[Path] | None, typer.Option(
 
 # %% ../nbs/09_cli.ipynb #58db8b09
 @app.command()
-def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", device: Device = "auto", as_json: Json = False):
+def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False, device: Device = "auto", as_json: Json = False):
     "Predict from the last candle of each file."
-    series = _series(candles, tz)
+    series = _series(candles, tz, no_volume)
     p = _mod("predictor").load_predictor(model_file(model), device)
     answers = {n: _of(n, p.predict, c.iloc[-p.context:], n) for n, c in series.items()}
     if as_json: print(_as_json(answers))
@@ -180,7 +180,7 @@ def _user_errors():
 def run_notebook(folder: Path,             # where everything lands
                  cfg: "Config",
                  candles: dict[str, Path], # candle file by series name
-                 tz: str = "UTC", resume: bool = False) -> None:
+                 tz: str = "UTC", resume: bool = False, no_volume: bool = False) -> None:
     "Run the training notebook with these parameters; its prints go to standard error as they come."
     import logging, papermill
     from nbclient.exceptions import DeadKernelError
@@ -189,7 +189,7 @@ def run_notebook(folder: Path,             # where everything lands
     folder.mkdir(parents=True, exist_ok=True)
     core.save_config(cfg, folder/"config.yaml")
     if cfg.train.tracker == "mlflow": os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve().parent}/mlflow.db")   # one database for all runs
-    params = dict(candles={n: str(Path(p).resolve()) for n, p in candles.items()}, tz=tz, resume=resume)
+    params = dict(candles={n: str(Path(p).resolve()) for n, p in candles.items()}, tz=tz, no_volume=no_volume, resume=resume)
     sockets = Traits({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})   # no port of this machine is opened
     try: papermill.execute_notebook(core.resource("nbs/runs/train.ipynb"), folder/"train.ipynb", params, kernel_name="python3",
                                     progress_bar=False, stdout_file=sys.stderr, stderr_file=sys.stderr, cwd=folder, config=sockets)
@@ -209,7 +209,7 @@ def _summary(folder):
 
 @app.command()
 def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's name; results go to runs/NAME.")],
-          config: ConfigPath = None, sets: Set = None, tz: Zone = "UTC",
+          config: ConfigPath = None, sets: Set = None, tz: Zone = "UTC", no_volume: NoVolume = False,
           resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False):
     "Train on candle files; leaves the executed notebook, the report, the scores and the model in runs/NAME."
     folder = run_folder(name, resume)
@@ -217,8 +217,8 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
     learnt = lambda c: c.model_dump(exclude={"backtest", "evaluate", "device", "threads"})                # what the weights depend on
     if resume and learnt(cfg) != learnt(_config(folder/"config.yaml", None)):
         raise _mod("core").NatronError(f"the unfinished run at {folder} has other settings; leave --config and --set out, or choose another --name")
-    _series(candles, tz)
-    run_notebook(folder, cfg, {_name(p): p for p in candles}, tz, resume)
+    _series(candles, tz, no_volume)
+    run_notebook(folder, cfg, {_name(p): p for p in candles}, tz, resume, no_volume)
     _summary(folder)
 
 # %% ../nbs/09_cli.ipynb #ccdc02c1
@@ -271,7 +271,7 @@ def _one_of(**asked):
 
 # %% ../nbs/09_cli.ipynb #3c6b387a
 @app.command()
-def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None,
+def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False, start: Start = None, end: End = None,
              walk_forward: Annotated[int | None, typer.Option(metavar="K", min=2, max=100, help="Train K models with this model's settings, each on what came before its span, and judge those.")] = None,
              rolling: Annotated[bool, typer.Option("--rolling", help="With --walk-forward: always train on equally many bars.")] = False,
              compare: Annotated[tuple[str, str] | None, typer.Option(metavar="RUN_A RUN_B", help="Judge two runs or model files beside each other.")] = None,
@@ -285,7 +285,7 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Sta
     if rolling and not walk_forward: raise err("--rolling goes with --walk-forward")
     if compare and compare[0] == compare[1]: raise err(f"--compare {compare[0]} {compare[1]}: name two different models")
     if compare and model: raise err("--compare names both models; leave --model out")
-    _new_page(report); series, judge, make = _series(candles, tz), _mod("judge"), _mod("report").make_report
+    _new_page(report); series, judge, make = _series(candles, tz, no_volume), _mod("judge"), _mod("report").make_report
     if compare: told = _mod("report").Report(judge.compare({n: _open_model(n) for n in compare}, series, start, end))
     else:
         bundle = _open_model(model); cfg = bundle.config
@@ -297,11 +297,11 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Sta
 
 # %% ../nbs/09_cli.ipynb #59734f59
 @app.command()
-def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None, sets: Set = None, report: Page = None,
+def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False, start: Start = None, end: End = None, sets: Set = None, report: Page = None,
              trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Also write every trade there, a new file.")] = None, as_json: Json = False):
     "Trade a model's signals on bars that it has never seen, with costs, beside buy and hold and luck."
     _new_page(report); _new_page(trades, "--trades", ".csv")
-    series, bundle, judge = _series(candles, tz), _open_model(model), _mod("judge")
+    series, bundle, judge = _series(candles, tz, no_volume), _open_model(model), _mod("judge")
     cfg = _changed(bundle.config, sets)
     said = judge.said_of(judge.prepare_for(bundle, series, start, end), bundle.model(), bundle.calibrations(), True)
     account = _mod("report").traded(said, series, cfg, _ledger())
@@ -320,13 +320,13 @@ def _changed(cfg, sets):
     return type(cfg)(**{g: (v | changes.get(g, {}) if isinstance(v, dict) else v) for g, v in cfg.model_dump().items()})
 
 @app.command()
-def drift(candles: Candles, model: Model = None, tz: Zone = "UTC",
+def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
           start: Annotated[str | None, typer.Option(help="First bar to look at; the first after the fitted span without it.")] = None,
           report: Page = None, as_json: Json = False):
     "Hold the features of later bars against those that the model was trained on, one file after the other; exit code 1 if they are unlike."
     _new_page(report); d, bundle = _mod("drift"), _open_model(model); reference, found = bundle.features_then(), {}
     if reference is None: raise _mod("core").NatronError("this model file does not keep what its training features looked like; train it again")
-    for n, c in _series(candles, tz).items(): found[n] = _of(n, d.drift, reference, _live_cells(bundle, c, start))
+    for n, c in _series(candles, tz, no_volume).items(): found[n] = _of(n, d.drift, reference, _live_cells(bundle, c, start))
     print(_as_json({n: o.to_dict() for n, o in found.items()}) if as_json else "\n\n".join(f"{n}: {o.text()}" for n, o in found.items()))
     if report: _mod("report").write_page(report, "Natron: drift", "".join(f"<h1>{n}</h1>" + d.drift_section(o, i == 0) for i, (n, o) in enumerate(found.items()))); _note(f"report written to {report}")
     if any(o.unlike for o in found.values()): raise typer.Exit(1)
@@ -369,7 +369,7 @@ def clean(file: Annotated[Path, typer.Argument(metavar="FILE", help="Candles, in
 # %% ../nbs/09_cli.ipynb #63892856
 @app.command()
 def audit(target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="What takes candles and returns a frame: a function, or a class with fit and transform.")],
-          candles: Candles, tz: Zone = "UTC",
+          candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False,
           horizon: Annotated[int, typer.Option(min=0, help="Of labels: the bars that they look ahead; so many last rows must be empty.")] = 0,
           context: Annotated[int, typer.Option(min=8, help="Bars that a live caller brings.")] = 512,
           check: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this check; repeatable.")] = None,
@@ -379,7 +379,7 @@ def audit(target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help=
     "Test whether a function of candles looks ahead, and the other promises; exit code 1 on a finding."
     a, results = _mod("audit"), {}
     with contextlib.redirect_stdout(sys.stderr):                             # what the function itself prints is no part of the answer
-        for name, c in _series(candles, tz).items():
+        for name, c in _series(candles, tz, no_volume).items():
             function, declared = a.resolve(target, c)
             results[name] = a.audit(function, c, declared or horizon, context, a.lookup(stream) if stream else None, check, name=f"{target} on {name}", cuts=cuts)
     print(_as_json({n: r.to_dict() for n, r in results.items()}) if as_json else "\n\n".join(map(repr, results.values())))
