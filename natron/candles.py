@@ -105,7 +105,8 @@ class _Source:
         if self.lines is None or row is None: return ""
         return f"line {[k for k, line in enumerate(self.text.splitlines(), 1) if line.strip()][self.lines[row]]}, "
 
-    def at(self, row, column, msg, rule): return self.error(f"{self.line(row)}row {row}, column {column}: {msg}", rule, row)
+    def at(self, row, column, msg, rule):
+        return self.error(f"{self.line(row)}row {row}, column {column}: {msg}", rule, row)
 
 # %% ../nbs/00a_candles.ipynb #aaa7b705
 def _bytes(source):
@@ -125,22 +126,26 @@ def _unpack(data, src):
     except (OSError, EOFError, zlib.error) as e:
         raise src.error(f"the gzip data is damaged or cut short ({e}); fetch the file again") from e
 
-# %% ../nbs/00a_candles.ipynb #a295229f
+# %% ../nbs/00a_candles.ipynb #c243c293
 _EXPORT = "save its table as CSV (UTF-8) and give that file"
 _FOREIGN = {
     b"\xd0\xcf\x11\xe0": f"an Excel workbook (.xls); {_EXPORT}", b"%PDF": f"a PDF document; {_EXPORT}",
     b"\x89HDF": f"an HDF5 file; {_EXPORT}", b"SQLite format 3": f"an SQLite database; {_EXPORT}",
-    b"\x93NUMPY": f"a NumPy array, which has no names; {_EXPORT}", b"FEA1": f"a feather file of the old version 1; {_EXPORT}",
+    b"\x93NUMPY": f"a NumPy array, which has no names; {_EXPORT}",
+    b"FEA1": f"a feather file of the old version 1; {_EXPORT}",
     b"BZh": "bzip2 data; unpack it with bunzip2", b"\xfd7zXZ": "xz data; unpack it with unxz",
     b"\x28\xb5\x2f\xfd": "Zstandard data; unpack it with unzstd", b"]\0\0": "LZMA data; unpack it with unlzma",
-    b"7z\xbc\xaf": "a 7z archive; unpack it and give one of its files", b"Rar!": "a RAR archive; unpack it and give one of its files",
+    b"7z\xbc\xaf": "a 7z archive; unpack it and give one of its files",
+    b"Rar!": "a RAR archive; unpack it and give one of its files",
     **{b"\x80" + bytes([v]): f"a pickle, which can run code and is not opened; {_EXPORT}" for v in (2, 3, 4, 5)}}
 
 def _zip_kind(data):
     "What a zip file is: spreadsheets are zip files, too."
     try: names = zipfile.ZipFile(io.BytesIO(data)).namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError): return "a damaged zip archive; fetch the file again"
-    if "[Content_Types].xml" in names or any(n.startswith("xl/") for n in names): return f"an Excel workbook (.xlsx); {_EXPORT}"
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return "a damaged zip archive; fetch the file again"
+    if "[Content_Types].xml" in names or any(n.startswith("xl/") for n in names):
+        return f"an Excel workbook (.xlsx); {_EXPORT}"
     if "mimetype" in names: return f"an OpenDocument spreadsheet (.ods); {_EXPORT}"
     return f"a zip archive of {', '.join(names[:5]) or 'nothing'}; unpack it and give one of its files"
 
@@ -149,7 +154,7 @@ def _refuse_foreign(data, src):
     if data[:4] in (b"PK\3\4", b"PK\5\6"): kind = _zip_kind(data)
     if kind: raise src.error(f"this is {kind}")
 
-# %% ../nbs/00a_candles.ipynb #ab2e38b0
+# %% ../nbs/00a_candles.ipynb #3ba0c6a9
 def _encoding(data):
     "The encoding of a text, by its mark or, in UTF-16, by the zero in every other byte."
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): return "utf-16"
@@ -162,36 +167,51 @@ def _decode(data, src):
     try: text = data.decode(_encoding(data))
     except UnicodeDecodeError as e:
         if any(b < 9 for b in data[:4000]): text = "\0"
-        else: raise src.error(f"the byte {data[e.start]:#x} at position {e.start} is no UTF-8; save the file as UTF-8") from e
-    if "\0" in text: raise src.error("expected text in UTF-8 or UTF-16, JSON, gzip, parquet or feather, and this is none of them")
+        else:
+            said = f"the byte {data[e.start]:#x} at position {e.start} is no UTF-8; save the file as UTF-8"
+            raise src.error(said) from e
+    if "\0" in text:
+        raise src.error("expected text in UTF-8 or UTF-16, JSON, gzip, parquet or feather, and this is none of them")
     if not text.strip(): raise src.error("the file is empty")
     if re.match(r"\s*<(!doctype|html|head|body|\?xml|script)", text, re.I):
         raise src.error("this is a web page, not a table; open it in a browser to see what it says")
     return text
 
-# %% ../nbs/00a_candles.ipynb #85b99b30
+# %% ../nbs/00a_candles.ipynb #2e71bbf2
+_MOST = 100                                                               # columns of a table in JSON
+
+def _narrow(records):
+    "Whether some records have few names in all; each may have its own."
+    names = set()
+    return all(len(names := names | set(r)) <= _MOST for r in records)
+
 def _has_prices(names): return {"close", "c"} & {re.sub(r"^\d+\.\s*", "", str(n)).lower() for n in names}
 
+# %% ../nbs/00a_candles.ipynb #4d51a91b
 def _records(x):
     "A table from one JSON value, or None: rows, records, one list a column, records by time, or pandas' own forms."
     if isinstance(x, list):
         same = next((t for t in (dict, list) if x and all(isinstance(r, t) for r in x)), None)
-        if same is list and all(len(r) >= 5 for r in x): return pd.DataFrame(x)
-        return pd.DataFrame([_flat(r) for r in x]) if same is dict else None
+        if same is list and all(5 <= len(r) <= _MOST for r in x): return pd.DataFrame(x)
+        return pd.DataFrame([_flat(r) for r in x]) if same is dict and _narrow(x) else None
     if not isinstance(x, dict) or not x: return None
     if {"columns", "data"} <= set(x): return pd.DataFrame(x["data"], x.get("index"), x["columns"])
     inner = next((t for t in (list, dict) if all(isinstance(v, t) for k, v in x.items() if k != "s")), None)
     if inner is list and _has_prices(x): return pd.DataFrame({k: v for k, v in x.items() if k != "s"})
     if inner is dict and _has_prices(x): return _by_time(pd.DataFrame(x))
-    if inner is dict and all(_has_prices(v) for v in x.values()): return _by_time(pd.DataFrame.from_dict(x, orient="index"))
+    if inner is dict and all(_has_prices(v) for v in x.values()) and _narrow(x.values()):
+        return _by_time(pd.DataFrame.from_dict(x, orient="index"))
 
 def _by_time(table):
     "A table whose index is its time, unless a column is."
-    return table.reset_index(drop=True) if {*_TIMES} & {plain_name(c) for c in table} else table.rename_axis("time").reset_index()
+    if {*_TIMES} & {plain_name(c) for c in table}: return table.reset_index(drop=True)
+    return table.rename_axis("time").reset_index()
 
+# %% ../nbs/00a_candles.ipynb #9bc402e1
 def _flat(record):
     "A record with the prices of its `mid`, as OANDA nests them, beside the others."
-    return {k: v for k, v in record.items() if k != "mid"} | record["mid"] if isinstance(record.get("mid"), dict) else record
+    if not isinstance(record.get("mid"), dict): return record
+    return {k: v for k, v in record.items() if k != "mid"} | record["mid"]
 
 def _tables(x, depth=4):
     "Every table in a JSON value."
@@ -199,41 +219,47 @@ def _tables(x, depth=4):
     values = x.values() if isinstance(x, dict) else x if isinstance(x, list) else []
     return [t for v in values for t in _tables(v, depth-1)] if depth and len(values) < 100 else []
 
-# %% ../nbs/00a_candles.ipynb #b446573c
+# %% ../nbs/00a_candles.ipynb #b45ebbb0
 def _parse_json(text, src):
     "The value of a JSON text, or the list of those of its lines."
     try: return orjson.loads(text)
     except ValueError as e: fault = e
-    try: return json.loads(text) if re.search(r"\bNaN\b", text) else [orjson.loads(row) for row in text.strip().splitlines()]
-    except (ValueError, RecursionError): raise src.error(f"this begins like JSON and is none ({str(fault)[:120]})") from fault
+    try:
+        if re.search(r"\bNaN\b", text): return json.loads(text)
+        return [orjson.loads(row) for row in text.strip().splitlines()]
+    except (ValueError, RecursionError):
+        raise src.error(f"this begins like JSON and is none ({str(fault)[:120]})") from fault
 
 def _json_table(text, src):
     value = _parse_json(text, src); src.layout = "JSON"
     try: found = _tables(value)
-    except (ValueError, TypeError, AttributeError) as e: raise src.error(f"the JSON holds rows of unequal length ({e})") from e
+    except (ValueError, TypeError, AttributeError) as e:
+        raise src.error(f"the JSON holds rows of unequal length ({e})") from e
     if len(found) > 1: found = [t for t in found if _has_prices(t) or is_integer_dtype(t.columns)]
     if len(found) == 1: return found[0]
-    said = ", ".join(f"{k}: {str(v)[:80]}" for k, v in value.items()) if isinstance(value, dict) else f"a list that begins with {str(value[:1])[:80]}" if isinstance(value, list) else str(value)[:80]
-    raise src.error(f"expected one list of candles in the JSON, and there are {len(found)}; it holds {said[:200]}", "empty" if value == [] else "source")
+    said = ", ".join(f"{k}: {str(v)[:80]}" for k, v in value.items()) if isinstance(value, dict) else str(value[:1])[:80]
+    said = f"expected one list of candles in the JSON, and there are {len(found)}; it holds {said[:200]}"
+    raise src.error(said, "empty" if value == [] else "source")
 
 # %% ../nbs/00a_candles.ipynb #51dfeb1b
 _PREAMBLE = re.compile(r'\s*"?(#|//)|\s*"?(https?://|www\.)\S+[\s,;"]*$|\s*sep=.?\s*$', re.I)
 _HEADER = re.compile(r"open|close|\bo\b.*\bc\b", re.I)
 
 def _body(text, src):
-    "The text from its header or first row on, and the number of lines that are not blank before it; a header may stand in a comment."
+    "The text from its header or first row on, and how many lines stand before it; a header may be in a comment."
     lines = [l for l in text[:50_000].splitlines()[:60] if l.strip()]
     k = next((k for k, l in enumerate(lines) if not _PREAMBLE.match(l)), None)
     if k is None: raise src.error(f"there are comments only; the first line is {lines[0][:60]!r}")
     if k and lines[k][:1].isdigit() and re.match(r"\s*#\s*\W?time|\s*#\s*\W?date", lines[k-1], re.I): k -= 1
     late = next((j for j in range(k, len(lines)) if _HEADER.search(lines[j])), None)
-    if late and late > k and not any(re.match(r"\W*\d", l) for l in lines[k:late]) and _width(lines[k]) != _width(lines[late]):
+    title = late and late > k and not any(re.match(r"\W*\d", l) for l in lines[k:late])
+    if title and _width(lines[k]) != _width(lines[late]):
         raise src.error(f"line {k+1} ({lines[k][:60]!r}) stands before the header; remove it, or begin it with #")
     for _ in range(k): text = text.lstrip("\r\n \t").partition("\n")[2]
     if k: src.notes.append(f"{k} line{'s'*(k > 1)} before the table skipped: {lines[0].strip()[:60]!r}.")
     return text.lstrip("\r\n ").removeprefix("#").lstrip(" "), k
 
-# %% ../nbs/00a_candles.ipynb #efd5f9cb
+# %% ../nbs/00a_candles.ipynb #28969c1f
 def _separator(line):
     "Tab, semicolon, comma, bar or blanks; None for a line of one cell."
     return next((s for s in "\t;,|" if s in line), r"\s+" if len(line.split()) >= 5 else None)
@@ -241,14 +267,20 @@ def _separator(line):
 def _width(line):
     "The number of cells in a line."
     sep = _separator(line)
-    return 1 if sep is None else len(line.split()) if sep == r"\s+" else len(next(csv.reader([line], delimiter=sep, skipinitialspace=True)))
+    if sep is None: return 1
+    return len(line.split() if sep == r"\s+" else next(csv.reader([line], delimiter=sep, skipinitialspace=True)))
 
 def _cells(text, src):
     "Every cell of a text table, header lines included."
-    text, before = _body(text, src); top = [l for l in text[:20_000].splitlines() if l.strip()][:6]; sep = _separator(top[0])
-    if not sep: raise src.error(f"expected columns separated by commas, semicolons or tabs; the first line is {top[0][:60]!r}")
+    text, before = _body(text, src)
+    top = [l for l in text[:20_000].splitlines() if l.strip()][:6]
+    sep = _separator(top[0])
+    if not sep:
+        raise src.error(f"expected columns separated by commas, semicolons or tabs; the first line is {top[0][:60]!r}")
     src.width = _width(top[0]); width = max(_width(l) if _separator(l) == sep else 0 for l in top)
-    try: cells = pd.read_csv(io.StringIO(text), sep=sep, header=None, names=range(width), dtype=str, na_filter=False, skipinitialspace=True)
+    try:
+        cells = pd.read_csv(io.StringIO(text), sep=sep, header=None, names=range(width), dtype=str, na_filter=False,
+                            skipinitialspace=True)
     except pd.errors.ParserError as e:
         raise src.error(f"expected as many cells in every line as in the first ({str(e).strip()})") from e
     src.lines = np.arange(before, before+len(cells)); return cells
@@ -265,9 +297,12 @@ def _header(cells, src):
     n = next((k for k, row in enumerate(top) if k and (_is_data(row) or row == top[0])), len(top))
     names = np.array(top[:min(n, 2)], object)
     if n > 1: names[:, 0] = "time"                            # yfinance: price, ticker, and a third line for the index
-    again = (cells[0] == cells.iat[0, 0]).to_numpy(copy=True); again[again] = (cells[again].to_numpy(object) == cells.iloc[0].to_numpy(object)).all(axis=1)
+    again = (cells[0] == cells.iat[0, 0]).to_numpy(copy=True)
+    again[again] = (cells[again].to_numpy(object) == cells.iloc[0].to_numpy(object)).all(axis=1)
     again[:n] = True; table = cells[~again].set_axis(names[0] if n == 1 else pd.MultiIndex.from_arrays(names), axis=1)
-    if again.sum() > n: src.notes.append(f"The header stands in the middle {_so_many(int(again.sum())-n, 'time')} more; these lines are left out.")
+    if again.sum() > n:
+        more = _so_many(int(again.sum()) - n, "time")
+        src.notes.append(f"The header stands in the middle {more} more; these lines are left out.")
     src.lines = src.lines[~again]
     return _surplus(table.reset_index(drop=True), src)
 
@@ -275,11 +310,13 @@ def _surplus(table, src):
     "The table without the cells beyond its header, which must be empty."
     beyond = table.iloc[:, src.width:]; filled = (beyond.fillna("") != "").to_numpy().any(axis=1)
     if filled.any():
-        row = int(filled.argmax()); had = src.width + int(np.flatnonzero((beyond.iloc[row].fillna("") != "").to_numpy())[-1]) + 1
-        raise src.error(f"{src.line(row)}row {row}: {had} values, and the header has {src.width} names; name every column, or mend the line", "columns", row)
+        row = int(filled.argmax())
+        had = src.width + int(np.flatnonzero((beyond.iloc[row].fillna("") != "").to_numpy())[-1]) + 1
+        said = f"{had} values, and the header has {src.width} names; name every column, or mend the line"
+        raise src.error(f"{src.line(row)}row {row}: {said}", "columns", row)
     return table.iloc[:, :src.width]
 
-# %% ../nbs/00a_candles.ipynb #e4a39c20
+# %% ../nbs/00a_candles.ipynb #80940666
 def _table(source):
     "The raw table of any source, and the source; integer column names mean that there was no header."
     if isinstance(source, pd.DataFrame): return source, _Source("the DataFrame")
@@ -298,23 +335,26 @@ def _columnar(data, src):
     read = pq.read_table if src.layout == "parquet" else feather.read_table
     try: return read(pa.BufferReader(data)).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, OSError, ValueError) as e:
-        raise src.error(f"the {src.layout} data is damaged or cut short ({str(e).splitlines()[0]}); fetch the file again") from e
+        why = str(e).splitlines()[0]
+        raise src.error(f"the {src.layout} data is damaged or cut short ({why}); fetch the file again") from e
 
 # %% ../nbs/00a_candles.ipynb #debb18a4
 @dataclass(frozen=True)
 class Layout:
     "How a source writes its candles."
     name: str            # of the source
-    columns: str         # plain names in order, `theirs=ours` where we call it otherwise; without a header, what stands at each place
+    columns: str         # plain names, `theirs=ours` where we call it otherwise; without a header in order of the cells
     header: bool = True
-    fits: str = ""       # without a header, what the cells must be, a letter each: t a time of day, n a number, else anything
+    fits: str = ""       # without a header, a letter for each cell: t a time of day, n a number, - anything
 
     @property
     def theirs(self) -> list[str]: return [c.partition("=")[0] for c in self.columns.split()]
     @property
     def ours(self) -> dict[str, str]: return dict(c.split("=") for c in self.columns.split() if "=" in c)
 
-_KLINES = "open_time open high low close volume close_time quote_volume count taker_buy_volume taker_buy_quote_volume ignore"
+# %% ../nbs/00a_candles.ipynb #55b84ec4
+_KLINES = ("open_time open high low close volume close_time quote_volume count taker_buy_volume "
+           "taker_buy_quote_volume ignore")
 LAYOUTS = [
     Layout("MetaTrader 5", "date open high low close tickvol vol spread"),
     Layout("Stooq or MetaStock", "ticker per date time open high low close vol openint=open_interest"),
@@ -322,11 +362,14 @@ LAYOUTS = [
     Layout("CryptoDataDownload", "unix date symbol open high low close"),
     Layout("Polygon", "ticker volume open close high low window_start=time transactions"),
     Layout("Alpha Vantage, adjusted", "timestamp open high low close volume adjusted_close"),
-    Layout("Kaggle's bitcoin", "timestamp open high low close volume_btc=volume volume_currency=quote_volume weighted_price=vwap"),
+    Layout("Kaggle's bitcoin", "timestamp open high low close volume_btc=volume volume_currency=quote_volume "
+                               "weighted_price=vwap"),
     Layout("Investing.com", "date price=close open high low vol change"),
     Layout("Barchart", "time open high low last=close volume"),
     Layout("Nasdaq", "date close_last=close volume open high low"),
-    Layout("Binance klines", _KLINES), Layout("Binance klines", _KLINES, False), Layout("Binance klines", _KLINES.rpartition(" ")[0], False),
+    Layout("Binance klines", _KLINES),
+    Layout("Binance klines", _KLINES, False),
+    Layout("Binance klines", _KLINES.rpartition(" ")[0], False),
     Layout("MetaTrader 4", "date time open high low close volume", False, "-tnnnnn"),
     Layout("MetaTrader 5", "date time open high low close tickvol vol spread", False, "-tnnnnnnn"),
     Layout("ccxt", "time open high low close volume", False, "-nnnnn"),
@@ -336,14 +379,16 @@ LAYOUTS = [
     Layout("date, time and no volume", "date time open high low close", False, "-tnnnn"),
     Layout("time and no volume", "time open high low close", False, "-nnnn")]
 
-# %% ../nbs/00a_candles.ipynb #ff3e0c96
+# %% ../nbs/00a_candles.ipynb #774e6ead
 _SHORT = dict(o="open", h="high", l="low", c="close", v="volume", t="time", n="trades", vw="vwap")
 _VOLUMES = ["volume", "tick_volume", "tickvol", "vol", "v", "base_volume", "volumefrom"]
 _QUOTES = {"usd", "usdt", "usdc", "busd", "tusd", "dai", "eur", "gbp", "jpy", "krw", "try", "currency", "quote"}
-_ZONED = dict(gmt_time="UTC", time_eet="EET") | {f"{t}_{z}": "UTC" for t in ("time", "date", "datetime", "timestamp") for z in ("utc", "gmt")}
+_ZONED = dict(gmt_time="UTC", time_eet="EET") | {f"{t}_{z}": "UTC" for t in ("time", "date", "datetime", "timestamp")
+                                                for z in ("utc", "gmt")}         # the header itself names the zone
+_NAMED_VOLUMES = {"tick_volume", "real_volume", "quote_volume", "taker_buy_volume", "base_volume"}
 _WEAK = ["index", "index_level_0", ""]                                    # a time only where nothing else is one
-_TIMES = [*_ZONED, "time", "datetime", "timestamp", "date", "date_time", "open_time", "opentime", "start_time", "starttime", "start",
-          "local_time", "unix", "unix_timestamp", "unix_time", "epoch", "epoch_time", "ts", "bar_time", "window_start", "time_period_start"]
+_TIMES = [*_ZONED, *("time datetime timestamp date date_time open_time opentime start_time starttime start local_time "
+                     "unix unix_timestamp unix_time epoch epoch_time ts bar_time window_start time_period_start").split()]
 _ENDS = {"close_time", "closetime", "end_time", "endtime", "end", "window_end", "time_period_end"}
 _ADJUSTED = re.compile(r"adj(usted)?_?(open|high|low|close|price|volume)?")
 
@@ -356,18 +401,23 @@ def _one_ticker(columns, src):
     "The price names out of yfinance's two levels."
     levels = [[plain_name(o) for o in columns.get_level_values(k)] for k in (0, 1)]
     k = next((k for k, names in enumerate(levels) if "close" in names), None)
-    if k is None: raise src.error(f"expected a close among the columns {[tuple(map(str, c)) for c in columns][:6]}", "columns")
+    if k is None:
+        raise src.error(f"expected a close among the columns {[tuple(map(str, c)) for c in columns][:6]}", "columns")
     tickers = sorted({str(c[1-k]) for c in columns if plain_name(c[1-k]) not in {*_TIMES, *_WEAK}})
-    if len(tickers) > 1: raise src.error(f"it holds several instruments ({', '.join(tickers)}); give one of them", "columns")
+    if len(tickers) > 1:
+        raise src.error(f"it holds several instruments ({', '.join(tickers)}); give one of them", "columns")
     src.layout = "yfinance"; return levels[k]
 
 def _unjoined(names, src):
     "Names without the ticker that yfinance joins to each, `close_aapl` or `aapl_close`."
     if "close" in names: return names
-    joined = [re.fullmatch(r"(?P<a>.+?)_??(?P<what>open|high|low|close)|(?P<what2>open|high|low|close)_(?P<b>.+)", n) for n in names]
-    tickers = sorted({(m["a"] or m["b"]).strip("_") for m in joined if m and plain_name(m[0]) not in _ENDS and not _ADJUSTED.fullmatch(m[0]) and m[0] != "open_time"})
-    if len(tickers) > 1: raise src.error(f"it holds several instruments or prices ({', '.join(tickers)}); give one of them, as open, high, low and close", "columns")
-    return [re.sub(rf"^{re.escape(t)}_|_{re.escape(t)}$", "", n) for n in names] if (t := next(iter(tickers), None)) else names
+    price = "open|high|low|close"
+    prices = [n for n in names if n not in {*_ENDS, *_TIMES} and not _ADJUSTED.fullmatch(n)]
+    joined = [re.fullmatch(rf"(.+?)_(?:{price})|(?:{price})_(.+)", n) for n in prices]
+    tickers = sorted({m[1] or m[2] for m in joined if m})
+    if len(tickers) > 1:
+        raise src.error(f"it holds several instruments or prices ({', '.join(tickers)}); give one of them", "columns")
+    return [re.sub(rf"^{re.escape(t)}_|_{re.escape(t)}$", "", n) for t in tickers for n in names] or names
 
 def _times_of_day(col):
     "Whether a column holds times of day, as 22:00:00, or as 220000 in text or number."
@@ -376,17 +426,22 @@ def _times_of_day(col):
 
 def _headerless(table, src):
     "The names of columns that have none, from the layouts."
-    first = [str(v) for v in table.iloc[0]]; kinds = "".join("t" if ":" in v and len(v) < 13 else "n" if _NUMERIC.match(v) or v.lower() in _BLANK else "-" for v in first)
-    found = next((l for l in LAYOUTS if re.search(r"\d", first[0]) and not l.header and len(l.theirs) == len(first) and all(f in ("-", k) for f, k in zip(l.fits, kinds))), None)
-    if found is None: raise src.error(f"expected a header, as time,open,high,low,close,volume, since no source is known that writes {len(first)} columns without one ({', '.join(first)[:90]}); add one as the first line", "columns")
+    first = [str(v) for v in table.iloc[0]]
+    number = lambda v: _NUMERIC.match(v) or v.lower() in _BLANK
+    kinds = "".join("t" if ":" in v and len(v) < 13 else "n" if number(v) else "-" for v in first)
+    fits = lambda l: len(l.theirs) == len(first) and all(f in ("-", k) for f, k in zip(l.fits, kinds))
+    found = next((l for l in LAYOUTS if not l.header and fits(l)), None) if re.search(r"\d", first[0]) else None
+    if found is None:
+        said = f"no source is known that writes {len(first)} columns without a header ({', '.join(first)[:90]})"
+        raise src.error(f"{said}; add one as the first line, as time,open,high,low,close,volume", "columns")
     src.layout, src.headerless = found.name, True; return found.theirs
 
-# %% ../nbs/00a_candles.ipynb #fb6e8c80
+# %% ../nbs/00a_candles.ipynb #9d103c63
 def _names(table, src):
     "Plain names of the columns; by position where there is no header."
     if table.columns.nlevels == 2: return _one_ticker(table.columns, src)
     if is_integer_dtype(table.columns): return _headerless(table, src)
-    names = [re.sub(r"^\d+[a-z]?_(?=[a-z])", "", plain_name(c)) for c in table.columns]      # Alpha Vantage numbers its own
+    names = [re.sub(r"^\d+[a-z]?_(?=[a-z])", "", plain_name(c)) for c in table.columns]  # Alpha Vantage numbers its own
     names = [_SHORT.get(n, n) if _SHORT.get(n) not in names else n for n in names]
     found = next((l for l in LAYOUTS if l.header and set(l.theirs) <= set(names)), None)
     if found is None: return _unjoined(names, src)
@@ -395,21 +450,24 @@ def _names(table, src):
 # %% ../nbs/00a_candles.ipynb #1fba15a2
 def _with_time(table):
     "The table with its index as a column, where the index is its time."
-    if table.index.nlevels > 1: raise CandleError("expected one instrument by time, got rows by several levels; pick one, as in frame.loc['EURUSD']", "columns")
+    if table.index.nlevels > 1:
+        said = "expected one instrument by time, got rows by several levels; pick one, as in frame.loc['EURUSD']"
+        raise CandleError(said, "columns")
     idx = table.index; no_column = not set(table) & {*_TIMES, *_WEAK}
     if not is_datetime64_any_dtype(idx) and (isinstance(idx, pd.RangeIndex) or not no_column): return table
     return table.drop(columns=[c for c in table if c in {*_TIMES, *_WEAK}]).reset_index(names="time")
 
 def _with_volume(table, src):
     "The table with its volume under that name, where it has one."
-    of = [c for c in table if re.fullmatch(r"volume_\w+|\w+_volume", str(c)) and c not in {"tick_volume", "real_volume", "quote_volume", "taker_buy_volume", "base_volume"}]
+    of = [c for c in table if re.fullmatch(r"volume_\w+|\w+_volume", str(c)) and c not in _NAMED_VOLUMES]
     base = [c for c in of if not set(c.split("_")) & _QUOTES]
     volume = next((v for v in _VOLUMES if v in table), base[0] if len(base) == 1 else None)
-    if volume is None and len(base) > 1: raise src.error(f"{' and '.join(base)} may both be the volume; rename the one that is to `volume`", "columns")
+    if volume is None and len(base) > 1:
+        raise src.error(f"{' and '.join(base)} may both be the volume; rename the one that is to `volume`", "columns")
     src.volume = volume
     return table.rename(columns={"vol": "real_volume", volume: "volume"})
 
-# %% ../nbs/00a_candles.ipynb #8d0a1664
+# %% ../nbs/00a_candles.ipynb #3bc74e62
 _NO_VOLUME = ("; if this market reports none, say so: `no_volume=True` (in a shell, `--no-volume`); "
               "else rename the column that holds it, or export tick volume")
 
@@ -438,7 +496,8 @@ def _number(s):
 def _decimal_commas(cells):
     "The cells with points for their decimal commas, where these are certain."
     with_comma = [s for s in cells if "," in s]
-    sure = all(re.fullmatch(r"-?\d+,\d+", s) for s in with_comma) and not all(re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", s) for s in with_comma)
+    thousands = all(re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", s) for s in with_comma)
+    sure = all(re.fullmatch(r"-?\d+,\d+", s) for s in with_comma) and not thousands
     return [s.replace(",", ".") for s in cells] if sure and not any("." in s for s in cells) else cells
 
 def _numbers(col, name, src):
@@ -453,25 +512,29 @@ def _numbers(col, name, src):
     if None not in values: return np.array(values)
     if name not in OHLCV and not any(v == v for v in values if v is not None): return None
     row = values.index(None)
-    raise src.at(row, name, f"{cells[row]!r} is not a number; write it with a decimal point and without separators", "number")
+    said = f"{cells[row]!r} is not a number; write it with a decimal point and without separators"
+    raise src.at(row, name, said, "number")
 
-# %% ../nbs/00a_candles.ipynb #d5a50d6b
+# %% ../nbs/00a_candles.ipynb #f3e8292a
 _SYMBOLS = {"symbol", "ticker", "tic", "pair", "instrument", "asset", "coin", "code", "exchange"}
 
-_LABELS = dict.fromkeys(("per", "period", "timeframe", "interval"), "the length of a bar") | dict(ignore="to be ignored, as its source says")
+_LABELS = (dict.fromkeys(("per", "period", "timeframe", "interval"), "the length of a bar")
+           | dict(ignore="to be ignored, as its source says"))
 
 def _counts_rows(v): return len(v) > 19 and bool(np.isin(v[1] - v[0], (-1, 1)) and (np.diff(v) == v[1] - v[0]).all())
 
 def _why_not(name, v, col, src):
     "Why an extra column is left out, or None."
     if v is None and name in _SYMBOLS and (several := sorted(map(str, col.dropna().unique())))[1:]:
-        raise src.error(f"it holds several instruments ({', '.join(several[:5])} as {name}); keep the rows of one", "columns")
+        said = f"it holds several instruments ({', '.join(several[:5])} as {name}); keep the rows of one"
+        raise src.error(said, "columns")
     if _ADJUSTED.fullmatch(name): return "adjusted by later dividends and splits"
     if name in _ENDS or name in {*_TIMES, *_WEAK}: return "another time"
     if name in _LABELS: return _LABELS[name]
     if v is None: return "words or dates" if len(col) and col.astype(str).str.strip().ne("").any() else "empty"
     if src.file and np.isnan(v).all(): return "empty"
-    if name in ("unnamed_0", "id", "row", "n") and len(v) > 1 and (np.diff(v) == 1).all() or _counts_rows(v): return "a counter of rows"
+    if name in ("unnamed_0", "id", "row", "n") and len(v) > 1 and (np.diff(v) == 1).all() or _counts_rows(v):
+        return "a counter of rows"
 
 def _extras(table, src):
     "The further columns that are kept as inputs."
@@ -484,7 +547,8 @@ def _extras(table, src):
     return kept
 
 # %% ../nbs/00a_candles.ipynb #9b51d212
-_CALENDAR = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[ T]?(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d)?)?)?")
+_CALENDAR = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+                       r"(?:[ T]?(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d)?)?)?")
 _SPELT = re.compile(r"(?:19|20)\d{6} +\d\d:\d\d(?::\d\d)?")               # IBKR: 20220124  20:00:00
 _EPOCH = r"[1-8]?\d{9,18}(?:\.\d*)?"
 
@@ -507,10 +571,12 @@ def _known(t, s, src):
 
 _UNKNOWN = "is not a time that Natron knows"
 
-# %% ../nbs/00a_candles.ipynb #4caf6f91
-_CLOCKS = [("Excel's day number", "1899-12-30", 86400), ("minutes since 1970", "1970-01-01", 60), ("days since 1970", "1970-01-01", 86400),
-           (".NET ticks", "0001-01-01", 1e-7), ("a Windows file time", "1601-01-01", 1e-7), ("a Julian day", "-4713-11-24T12", 86400),
-           ("Matlab's day number", "-0001-12-31", 86400), ("milliseconds since 1970", "1970-01-01", 1e-3), ("seconds since 1970", "1970-01-01", 1)]
+# %% ../nbs/00a_candles.ipynb #9e02acef
+_CLOCKS = [("Excel's day number", "1899-12-30", 86400), ("minutes since 1970", "1970-01-01", 60),
+           ("days since 1970", "1970-01-01", 86400), (".NET ticks", "0001-01-01", 1e-7),
+           ("a Windows file time", "1601-01-01", 1e-7), ("a Julian day", "-4713-11-24T12", 86400),
+           ("Matlab's day number", "-0001-12-31", 86400), ("milliseconds since 1970", "1970-01-01", 1e-3),
+           ("seconds since 1970", "1970-01-01", 1)]                      # where each counts from, and its unit in seconds
 
 def _maybe(x):
     "What a number may be, in units that name a time of our days."
@@ -528,12 +594,14 @@ def _charted(step):
 def _check_unit(ns, x, src):
     "Refuse counts whose commonest step is no bar's, which are in another unit than their size says."
     if len(ns) < 5: return
-    steps, times = np.unique(np.abs(np.diff(ns)), return_counts=True); step, share = steps[times.argmax()], times.max()/times.sum()
+    steps, times = np.unique(np.abs(np.diff(ns)), return_counts=True)
+    step, share = steps[times.argmax()], times.max()/times.sum()
     if step == 0 or share < .5 or _charted(int(step)): return
-    raise src.at(0, "time", f"{x[0]} would make bars of {pd.Timedelta(int(step), 'ns').total_seconds():g} seconds, which no chart has{_maybe(x[0])}; write times like 2017-12-31T22:00:00Z", "time")
+    said = f"{x[0]} would make bars of {step/1e9:g} seconds, which no chart has{_maybe(x[0])}"
+    raise src.at(0, "time", f"{said}; write times like 2017-12-31T22:00:00Z", "time")
 
-# %% ../nbs/00a_candles.ipynb #6ef594a4
-_SPANS = [(1.9e7, 2.1e7), (1.9e9, 2.1e9), (1.9e11, 2.1e11), (1.9e13, 2.1e13)]      # of calendars with 8, 10, 12 and 14 digits
+# %% ../nbs/00a_candles.ipynb #abb0cd1b
+_SPANS = [(1.9e7, 2.1e7), (1.9e9, 2.1e9), (1.9e11, 2.1e11), (1.9e13, 2.1e13)]     # calendars of 8, 10, 12 and 14 digits
 
 def _counted(x, src):
     "Times from numbers: a calendar in digits, naive, or s, ms, us or ns since 1970, each told by its size, in UTC."
@@ -543,35 +611,41 @@ def _counted(x, src):
         if digits.str.fullmatch(_CALENDAR).all(): return _calendar(digits, src)
     unit = np.select([size < 7.26e9, size < 7.26e12, size < 7.26e15], [10**9, 10**6, 10**3], 1)
     bad = ~((size >= 1e8) & (size*unit < 9e18))
-    if bad.any(): _refuse(bad, x, f"is not a time since 1970{_maybe(size[bad][0]) if np.isfinite(size[bad][0]) else ''}", src)
+    if bad.any():
+        _refuse(bad, x, f"is not a time since 1970{_maybe(size[bad][0]) if np.isfinite(size[bad][0]) else ''}", src)
     ns = x*unit if is_integer_dtype(x) else np.round(size*unit)
     _check_unit(ns, x, src)
     return pd.DatetimeIndex(ns.astype("M8[ns]"), tz="UTC")
 
-# %% ../nbs/00a_candles.ipynb #3a0e612c
+# %% ../nbs/00a_candles.ipynb #2e29017c
 def _torn(t):
     "How much longer than its bars the span of some times is; infinite where they do not run in one direction."
     step = np.diff(pd.DatetimeIndex(t).asi8)
     if not len(step) or not ((step > 0).all() or (step < 0).all()): return np.inf
     return abs(step).sum()/(np.median(abs(step))*len(step))
 
-def _dates(y, m, d, rest): return pd.to_datetime(y + "-" + m + "-" + d + rest, format="ISO8601", errors="coerce", utc=True)
+def _dates(y, m, d, rest):
+    return pd.to_datetime(y + "-" + m + "-" + d + rest, format="ISO8601", errors="coerce", utc=True)
 
 def _dotted(a, b, y, rest, src):
-    "The day and the month of dates with dots: the day first, unless it tears the bars apart and the month first does not."
+    "The day and the month of dates with dots: the day first, unless it tears the bars apart and the other does not."
     if (a.astype(int) > 12).any(): return a, b
     rest = rest.str.replace(r"[^\d: ].*", "", regex=True).str.rstrip()
-    if (b.astype(int) > 12).any(): raise src.error(f"these dates put the month first ({a[0]}.{b[0]}.{y[0]}), and with dots the day stands first; write dates like 2017-12-31", "time")
+    if (b.astype(int) > 12).any():
+        said = f"these dates put the month first ({a[0]}.{b[0]}.{y[0]}), and with dots the day stands first"
+        raise src.error(f"{said}; write dates like 2017-12-31", "time")
     day, month = _dates(y, b.str.zfill(2), a.str.zfill(2), rest), _dates(y, a.str.zfill(2), b.str.zfill(2), rest)
     if not month.isna().any() and not day.isna().any() and _torn(day) > 2*_torn(month):
-        raise src.error(f"with the day first, as usual with dots, these bars lie far apart, and with the month first they do not (the first is {a[0]}.{b[0]}.{y[0]}); write dates like 2017-12-31", "time")
+        said = "with the day first, as usual with dots, these bars lie far apart, and with the month first they do not"
+        raise src.error(f"{said} (the first is {a[0]}.{b[0]}.{y[0]}); write dates like 2017-12-31", "time")
     return a, b
 
 def _day_month(a, b, src):
     "The day and the month of slash dates: a number above 12 decides, and nothing else does."
     first, second = (a.astype(int) > 12).any(), (b.astype(int) > 12).any()
     if first != second: return (a, b) if first else (b, a)
-    why = "some rows put the day first and some the month" if first else "every date reads as day/month and as month/day"
+    both = "every date reads as day/month and as month/day"
+    why = "some rows put the day first and some the month" if first else both
     raise src.error(f"{why} (the first is {a[0]}/{b[0]}); write dates like 2017-12-31", "time")
 
 # %% ../nbs/00a_candles.ipynb #8e94150c
@@ -580,7 +654,8 @@ _MONTHS = {m: f"{k:02}" for k, m in enumerate("jan feb mar apr may jun jul aug s
 def _afternoon(s, src):
     "Times of a twelve-hour clock on one of twenty-four."
     p = s.str.extract(r"^(.*?)[ T-](\d{1,2})((?::\d\d){0,2}(?:\.\d+)?)[ -]?([AaPp])[Mm](.*)$")
-    hour = pd.to_numeric(p[1], errors="coerce"); _refuse(~hour.between(1, 12), s, "is no time of a twelve-hour clock as the first is", src)
+    hour = pd.to_numeric(p[1], errors="coerce")
+    _refuse(~hour.between(1, 12), s, "is no time of a twelve-hour clock as the first is", src)
     hour = hour.astype(int) % 12 + 12*p[3].str.lower().eq("p")
     return p[0] + " " + hour.astype(str).str.zfill(2) + p[2].where(p[2] != "", ":00") + p[4]
 
@@ -605,10 +680,11 @@ def _iso(s, src):
     else: (d, m), y = _dotted(a, b, c, rest.fillna(""), src) if dot[0] == "." else _day_month(a, b, src), c
     return y + "-" + m.str.zfill(2) + "-" + d.str.zfill(2) + rest.fillna("")
 
-# %% ../nbs/00a_candles.ipynb #9950e13c
+# %% ../nbs/00a_candles.ipynb #a76330e6
 def _in_zone(s, src):
     "UTC times from texts that end in the name of their zone, one and the same in every row."
-    zone = s[0].rpartition(" ")[2]; _refuse(~s.str.endswith(" " + zone), s, f"is not in {zone}, as the first time is", src)
+    zone = s[0].rpartition(" ")[2]
+    _refuse(~s.str.endswith(" " + zone), s, f"is not in {zone}, as the first time is", src)
     src.zone = _zone(zone, src)[1]
     return _localize(_parse(s.str[:-len(zone)].str.strip(), src), _zone(zone, src)[0], src).tz_convert("UTC")
 
@@ -620,11 +696,14 @@ def _parse(s, src):
         return _counted(s.to_numpy(object).astype(float if s.str.contains(".", regex=False).any() else np.int64), src)
     if re.search(r" [A-Z][A-Za-z]+/[A-Za-z_/]+$", s[0]): return _in_zone(s, src)
     letters = re.search(r"\d ?([A-Z]{2,5})$", s[0])
-    if letters and letters[1] not in ("GMT", "UTC", "AM", "PM"): _refuse([True], s, f"is in {letters[1]}, which is no name of a zone: leave it out and name the zone with tz (in a shell, --tz)", src)
+    if letters and letters[1] not in ("GMT", "UTC", "AM", "PM"):
+        said = f"is in {letters[1]}, which is no name of a zone: leave it out and name the zone with tz (in a shell, --tz)"
+        _refuse([True], s, said, src)
     iso = _iso(s, src); zoned = iso.str[10:].str.contains("[Zz+-]")
     if zoned.any() and not zoned.all(): _refuse(~iso.str.match(r"\d{4}-\d\d-\d\d"), s, _UNKNOWN, src)
     _refuse(~zoned if zoned.any() else [False], s, "states no offset and other times do", src)
-    t = pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce").where(iso.str.match(r"\d{4}-\d\d-\d\d(?:[T ]|$)"))
+    t = pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce")
+    t = t.where(iso.str.match(r"\d{4}-\d\d-\d\d(?:[T ]|$)"))
     return _known(t, s, src) if zoned.any() else _known(t, s, src).tz_localize(None)
 
 # %% ../nbs/00a_candles.ipynb #93cf1dbc
@@ -642,19 +721,22 @@ def _zone(tz, src):
     except (KeyError, ValueError, OSError, TypeError) as e:
         near = difflib.get_close_matches(str(tz), zoneinfo.available_timezones() - _NO_ZONES, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise CandleError(f"tz: {str(tz)[:60]!r} is not a time zone{hint}; expected a name such as UTC or Europe/Berlin, or an offset such as +02:00", "zone") from e
+        said = "expected a name such as UTC or Europe/Berlin, or an offset such as +02:00"
+        raise CandleError(f"tz: {str(tz)[:60]!r} is not a time zone{hint}; {said}", "zone") from e
 
 def _called(zone, name, t):
     "The zone's name with the offsets that it has in these times."
     if name == "UTC" or name.startswith("UTC"): return name
     seen = sorted({o.utcoffset() for o in t[[0, len(t)//4, len(t)//2, 3*len(t)//4, -1]].tz_convert(zone)})
-    text = lambda o: f"UTC{'-' if o.total_seconds() < 0 else '+'}{abs(o.total_seconds())//3600:02.0f}:{abs(o.total_seconds())%3600//60:02.0f}"
+    def text(o):
+        minutes = abs(int(o.total_seconds()))//60
+        return f"UTC{'-' if o.total_seconds() < 0 else '+'}{minutes//60:02}:{minutes%60:02}"
     if name.startswith("Etc/"): name += ", which counts the other way round"
     return f"{name}, {' to '.join(dict.fromkeys(map(text, [seen[0], seen[-1]])))}"
 
-# %% ../nbs/00a_candles.ipynb #192831d4
+# %% ../nbs/00a_candles.ipynb #d8c09f03
 def _summer(t, twice):
-    "For naive times of which some happen `twice`: True where the clock has not gone back yet, and the rows that nothing decides."
+    "For naive times of which some happen `twice`: True where the clock has not gone back, and rows that nothing decides."
     back = np.diff(t.asi8, prepend=t.asi8[:1]-1) <= 0; night = np.cumsum(np.diff(twice, prepend=False) & twice)*twice
     after, before = np.zeros(len(t), bool), back & twice & np.roll(twice, 1)
     for n in np.unique(night[twice]):
@@ -669,16 +751,18 @@ def _localize(t, zone, src):
     if not local.hasnans: return local
     twice = local.isna() & fits(ambiguous=np.ones(len(t), bool)).notna()
     never = local.isna() & ~twice
-    _refuse(never, t, f"never happens in {zone}, where the clock is put forward over it; so the times are of another zone", src)
+    said = f"never happens in {zone}, where the clock is put forward over it; so the times are of another zone"
+    _refuse(never, t, said, src)
     summer, undecided = _summer(t, twice); open_ = np.zeros(len(t), bool); open_[undecided] = True
     _refuse(open_, t, f"happens twice in {zone}, where the clock is put back, and stands here once", src)
     return fits(ambiguous=summer)
 
-# %% ../nbs/00a_candles.ipynb #4a0ff268
+# %% ../nbs/00a_candles.ipynb #bb085647
 def _clock(col, src):
     "A column of times of any kind: UTC where it states a zone or is a count since 1970, else naive."
     if is_datetime64_any_dtype(col): t = pd.DatetimeIndex(col); t = _known(t, t, src) if t.notna().all() else t
-    elif is_numeric_dtype(col) and not is_bool_dtype(col): t = _counted(col.to_numpy(np.float64, na_value=np.nan) if is_float_dtype(col) else col.to_numpy(), src)
+    elif is_numeric_dtype(col) and not is_bool_dtype(col):
+        t = _counted(col.to_numpy(np.float64, na_value=np.nan) if is_float_dtype(col) else col.to_numpy(), src)
     else: t = _parse(col.astype(str).str.strip().reset_index(drop=True), src)
     _refuse(t.isna(), t, "is no time", src)
     return t if t.tz is None else t.tz_convert("UTC")
@@ -693,14 +777,16 @@ def _day_and_hour(table):
 
 def _same_moments(a, b):
     "Whether one of two columns may be a clock, or the date alone, of the other."
-    apart = (a.tz_localize(None).as_unit("ns").asi8 - b.tz_localize(None).as_unit("ns").asi8)/3.6e12                         # hours
+    ns = lambda t: t.tz_localize(None).as_unit("ns").asi8
+    apart = (ns(a) - ns(b))/3.6e12                                        # hours
     if a.tz is not None and b.tz is not None: return not apart.any()
     dates = a if (a == a.normalize()).all() else b if (b == b.normalize()).all() else None
     if a.tz is b.tz: return not apart.any() if dates is None else bool((a.normalize() == b.normalize()).all())
-    if dates is not None and not (a.equals(a.normalize()) and b.equals(b.normalize())): return bool((abs(apart) < 38).all())
+    if dates is not None and not (a.equals(a.normalize()) and b.equals(b.normalize())):
+        return bool((abs(apart) < 38).all())
     return bool((apart*4 % 1 == 0).all() and abs(apart).max() <= 14 and np.ptp(apart) <= 1)
 
-# %% ../nbs/00a_candles.ipynb #0936c4fe
+# %% ../nbs/00a_candles.ipynb #0450c743
 def _candidates(table, src):
     "Every column that holds times, by name: naive or UTC."
     pair = {"date", "time"} <= set(table) and _times_of_day(table["time"])
@@ -711,28 +797,37 @@ def _candidates(table, src):
         try: t = _clock(col, src)
         except CandleError as e: faults.append(e); continue
         times[name] = t.tz_localize(_ZONED[name]).tz_convert("UTC") if t.tz is None and name in _ZONED else t
-    if not times or faults and next(iter(found)) not in times and all(t.tz is None for t in times.values()): raise faults[0]
+    if not times or faults and next(iter(found)) not in times and all(t.tz is None for t in times.values()):
+        raise faults[0]
     src.used = {"date", "time"} if pair else set(); return times
 
+# %% ../nbs/00a_candles.ipynb #7e0da2f7
 def _when(table, tz, src):
     "The table in order of time, and its times in UTC."
     zone, name = _zone(tz, src); times = _candidates(table, src)
-    best = next((k for k, t in times.items() if t.tz is not None), next(iter(times))); t = times[best]; src.used |= {best}
+    best = next((k for k, t in times.items() if t.tz is not None), next(iter(times)))
+    t = times[best]
+    src.used |= {best}
     for other in times:
-        if not _same_moments(t, times[other]): raise src.error(f"the columns {best} and {other} tell different times (the first: {t[0]:%Y-%m-%d %H:%M} and {times[other][0]:%Y-%m-%d %H:%M}); remove the one that is wrong", "time")
+        if not _same_moments(t, times[other]):
+            first = f"{t[0]:%Y-%m-%d %H:%M} and {times[other][0]:%Y-%m-%d %H:%M}"
+            said = f"the columns {best} and {other} tell different times (the first: {first})"
+            raise src.error(f"{said}; remove the one that is wrong", "time")
     table, t = _oldest_first(table, t, src)
     if t.tz is None: t = _localize(t, zone, src).tz_convert("UTC"); src.zone = _called(zone, name, t)
     return table, t.tz_convert("UTC").as_unit("ns").rename("time")
 
+# %% ../nbs/00a_candles.ipynb #9cbbbd8f
 def _oldest_first(table, t, src):
     "Table and times turned round where the newest candle stands first."
     step = np.diff(t.asi8)
-    if len(t) < 3 or not (step < 0).all() and (t.tz is not None or (step < 0).mean() < .95 or t[0] <= t[-1]): return table, t
+    if len(t) < 3 or not (step < 0).all() and (t.tz is not None or (step < 0).mean() < .95 or t[0] <= t[-1]):
+        return table, t
     src.notes.append("The newest candle stands first; the order is turned round.")
     if src.lines is not None: src.lines = src.lines[::-1]
     return table[::-1].reset_index(drop=True), t[::-1]
 
-# %% ../nbs/00a_candles.ipynb #21159244
+# %% ../nbs/00a_candles.ipynb #b145cb1d
 @dataclass(frozen=True)
 class Reading:
     "Candles, and what their source was taken for."
@@ -748,10 +843,14 @@ class Reading:
     @property
     def sentence(self) -> str:
         "One line: first and last time, bar length, zone, volume, further columns."
-        c = self.candles; idx = c.index.strftime("%Y-%m-%d %H:%M"); bar = f", a bar {length_text(bar_length(c))}" if len(c) > 1 else ""
+        c = self.candles
+        idx = c.index.strftime("%Y-%m-%d %H:%M")
+        bar = f", a bar {length_text(bar_length(c))}" if len(c) > 1 else ""
         left = ", ".join(f"{k} ({why})" for k, why in self.left_out.items())
-        return (f"{len(c):,} candles from {idx[0]} to {idx[-1]} UTC{bar}; {self.layout}; times {'state their zone' if self.zone == 'stated' else 'taken as ' + self.zone}; "
-                f"volume: {self.volume or 'none'}; inputs beside OHLCV: {', '.join(self.extras) or 'none'}; left out: {left or 'none'}.")
+        times = "state their zone" if self.zone == "stated" else "taken as " + self.zone
+        return (f"{len(c):,} candles from {idx[0]} to {idx[-1]} UTC{bar}; {self.layout}; times {times}; "
+                f"volume: {self.volume or 'none'}; inputs beside OHLCV: {', '.join(self.extras) or 'none'}; "
+                f"left out: {left or 'none'}.")
 
 def length_text(bar: pd.Timedelta) -> str:
     "A bar's length in words: 4 hours."
@@ -761,13 +860,14 @@ def length_text(bar: pd.Timedelta) -> str:
 
 def _so_many(n, noun): return f"{n:g} {noun}" if n == 1 else f"{n:g} {noun}s"
 
-# %% ../nbs/00a_candles.ipynb #1b13ca27
+# %% ../nbs/00a_candles.ipynb #5a1abede
 def _volume_or_none(candles, no_volume, src):
     "The candles with NaN as volume where no row has one."
     v = candles["volume"].to_numpy(); none = np.isnan(v)
     for what in (0, -1): none = none if none.all() else v == what
     if not len(v) or not none.all(): return candles
-    why = "as was said" if no_volume else "the column is empty" if np.isnan(v).all() else f"it is {v[0]:g} in every row, which stands for none"
+    found = "the column is empty" if np.isnan(v).all() else f"it is {v[0]:g} in every row, which stands for none"
+    why = "as was said" if no_volume else found
     src.notes.append(f"This market has no volume ({why}); features of volume are unknown, not zero."); src.volume = None
     return candles.assign(volume=np.nan)
 
@@ -777,12 +877,14 @@ def _closed(table, src):
         if name not in table: continue
         open_ = table[name].astype(str).str.strip().str.lower().eq(no).to_numpy()
         if open_.all(): continue
-        if open_.any(): src.notes.append(f"{_so_many(int(open_.sum()), 'bar')} that {name} calls unfinished {'is' if open_.sum() == 1 else 'are'} left out.")
+        if open_.any():
+            src.notes.append(f"Left out, since {name} calls them unfinished: {_so_many(int(open_.sum()), 'bar')}.")
         if src.lines is not None: src.lines = src.lines[~open_]
-        src.left_out[name] = "tells closed bars from open ones"; table = table[~open_].drop(columns=name).reset_index(drop=True)
+        src.left_out[name] = "tells closed bars from open ones"
+        table = table[~open_].drop(columns=name).reset_index(drop=True)
     return table
 
-# %% ../nbs/00a_candles.ipynb #4edaadf4
+# %% ../nbs/00a_candles.ipynb #6392d411
 def _few(n): return max(5, n/20)                                          # rows that may be faulty before the whole is
 
 def _near_before(o, c): return np.abs(o[1:] - c[:-1]).mean() if len(o) > 1 else 0.
@@ -790,35 +892,43 @@ def _near_before(o, c): return np.abs(o[1:] - c[:-1]).mean() if len(o) > 1 else 
 def _fitting(candles):
     "The order in which the first four columns would be open, high, low and close: their names now, or None."
     x = candles[OHLCV[:4]].to_numpy()
-    orders = [p for p in itertools.permutations(range(4)) if (x[:, p[1]] >= x.max(1)).mean() > .95 and (x[:, p[2]] <= x.min(1)).mean() > .95]
+    high, low = ((x == edge(x, 1, keepdims=True)).mean(0) > .95 for edge in (np.max, np.min))
+    orders = [p for p in itertools.permutations(range(4)) if high[p[1]] and low[p[2]]]
     best = min(orders, key=lambda p: _near_before(x[:, p[0]], x[:, p[3]]), default=None)
     return None if best is None else [OHLCV[k] for k in best]
 
 def _other_order(candles):
-    "What is to be said of columns that are in another order than their names or places say; None where they seem right."
-    known = candles[np.isfinite(candles[OHLCV[:4]]).all(axis=1)]; faults = _faults(known); broken = int((faults["high"] | faults["low"]).sum())
+    "What is to be said of columns that are others than their names or places say; None where they seem right."
+    known = candles[np.isfinite(candles[OHLCV[:4]]).all(axis=1)]
+    faults = _faults(known)
+    broken = int((faults["high"] | faults["low"]).sum())
     if broken <= _few(len(known)): return None
-    order, means = _fitting(known), f"{broken:,} of {len(known):,} candles have a high below or a low above their body, so these columns hold something else"
+    many = f"{broken:,} of {len(known):,} candles have a high below or a low above their body"
+    order, means = _fitting(known), f"{many}, so these columns hold something else"
     if order is None: return f"{means}, and no order of them fits"
     given = {theirs: ours for ours, theirs in zip(OHLCV, order)}
-    return f"{means}: what was taken for {', '.join(OHLCV[:4])} fits as {', '.join(given[c] for c in OHLCV[:4])}; give the columns these names"
+    fitting = ", ".join(given[c] for c in OHLCV[:4])
+    return f"{means}: what was taken for open, high, low, close fits as {fitting}; give the columns these names"
 
-# %% ../nbs/00a_candles.ipynb #017ebd3a
+# %% ../nbs/00a_candles.ipynb #0b8a853b
 _AUTUMN = ["Europe/Berlin", "EET", "Europe/London", "America/New_York", "Australia/Sydney"]
 
 def _clock_change(candles):
     "The zone in whose autumn night the times of some candles go back, or None."
     t = candles.index; back = np.flatnonzero(np.diff(t.asi8) <= 0) + 1
     if not len(back) or len(back) > 60: return None
-    twice = lambda z: t[back].tz_localize(None).tz_localize(z, ambiguous="NaT", nonexistent="shift_forward").isna().all()
+    local = t[back].tz_localize(None)
+    twice = lambda z: local.tz_localize(z, ambiguous="NaT", nonexistent="shift_forward").isna().all()
     return next((z for z in _AUTUMN if twice(z)), None)
 
 def _clock_fault(candles, zone="UTC"):
     "What is to be said of times that go back with the clock, or None."
     z = _clock_change(candles)
-    if z: return f"the times go back where clocks do in {z}: they are local, and not of {zone}; name their zone, tz={z!r} (in a shell, --tz {z})"
+    if z:
+        said = f"the times go back where clocks do in {z}: they are local, and not of {zone}"
+        return f"{said}; name their zone, tz={z!r} (in a shell, --tz {z})"
 
-# %% ../nbs/00a_candles.ipynb #0a45d726
+# %% ../nbs/00a_candles.ipynb #c252de40
 def _advice(e, candles, src):
     "What to do about candles that break a rule."
     if e.rule in ("duplicate", "unsorted") and (said := _clock_fault(candles, src.zone)): return said
@@ -833,7 +943,7 @@ def _swapped(candles):
 
 # %% ../nbs/00a_candles.ipynb #c432ba40
 def read_source(source,                 # path, open file, DataFrame, or list of rows or records
-                tz: str = "UTC",        # zone of times that state none: a name such as Europe/Berlin, or an offset such as +02:00
+                tz: str = "UTC",        # zone of times that state none: Europe/Berlin, or an offset such as +02:00
                 check: bool = True,     # False: also candles that break a rule, for `clean_candles`
                 no_volume: bool = False # the market has no volume: a column that is missing is no fault
                ) -> Reading:
@@ -844,16 +954,19 @@ def read_source(source,                 # path, open file, DataFrame, or list of
     cols = {c: _numbers(table[c], c, src) for c in OHLCV} | _extras(table, src)
     candles = _volume_or_none(pd.DataFrame(cols, index=time), no_volume, src)
     if check: _check_read(candles, src)
-    return Reading(candles, src.name, src.layout, src.zone, src.volume, list(candles.columns[5:]), src.left_out, src.notes)
+    extras = list(candles.columns[5:])
+    return Reading(candles, src.name, src.layout, src.zone, src.volume, extras, src.left_out, src.notes)
 
 def _check_read(candles, src):
     "Raise for candles that break a rule, with the line and the remedy."
-    if src.headerless and _swapped(candles): raise src.error("open and close seem to be each other; add a header line that names the columns", "columns")
+    if src.headerless and _swapped(candles):
+        raise src.error("open and close seem to be each other; add a header line that names the columns", "columns")
     try: check_candles(candles)
-    except CandleError as e: raise CandleError(f"{src.name}: {src.line(e.row)}{e}; {_advice(e, candles, src)}", e.rule, e.row, e.time) from e
+    except CandleError as e:
+        raise CandleError(f"{src.name}: {src.line(e.row)}{e}; {_advice(e, candles, src)}", e.rule, e.row, e.time) from e
 
 def read_candles(source,                 # path, open file, DataFrame, or list of rows or records
-                 tz: str = "UTC",        # zone of times that state none: a name such as Europe/Berlin, or an offset such as +02:00
+                 tz: str = "UTC",        # zone of times that state none: Europe/Berlin, or an offset such as +02:00
                  check: bool = True,     # False: also candles that break a rule, for `clean_candles`
                  no_volume: bool = False # the market has no volume: a column that is missing is no fault
                 ) -> pd.DataFrame:
@@ -881,7 +994,7 @@ def find_gaps(candles: pd.DataFrame # OHLCV by UTC `time`
     idx = candles.index; bar = bar_length(candles); step = idx[1:] - idx[:-1]; gap = step > bar
     return pd.DataFrame(dict(last=idx[:-1][gap], first=idx[1:][gap], length=step[gap], missing=(step[gap] // bar) - 1))
 
-# %% ../nbs/00a_candles.ipynb #a0f2fd83
+# %% ../nbs/00a_candles.ipynb #ded99f7b
 _RUN = 12                                                                 # steps in a row that make a second bar length
 
 def second_length(candles: pd.DataFrame # OHLCV by UTC `time`
@@ -889,7 +1002,7 @@ def second_length(candles: pd.DataFrame # OHLCV by UTC `time`
     "Where the length of the bars changes: the row, the length before and from there on; None where it does not."
     if len(candles) < 2*_RUN: return None
     step = np.diff(candles.index.as_unit("ns").asi8); bar = bar_length(candles).value
-    edge = np.flatnonzero(np.diff(np.r_[False, step != bar, False]))                       # begins and ends of runs of other steps
+    edge = np.flatnonzero(np.diff(np.r_[False, step != bar, False]))      # begins and ends of runs of other steps
     for a, b in edge.reshape(-1, 2)[np.diff(edge.reshape(-1, 2), axis=1)[:, 0] >= _RUN]:
         lengths, times = np.unique(step[a:b], return_counts=True); other = int(lengths[times.argmax()])
         if times.max() < .6*(b-a) or bar/2 < other < 2*bar: continue
@@ -901,13 +1014,15 @@ def check_bar_length(candles: pd.DataFrame # OHLCV by UTC `time`
     "The same candles, or a `CandleError` where they are of two bar lengths."
     if (found := second_length(candles)) is None: return candles
     row, before, after = found; time = candles.index[row]
-    said = f"bars of {length_text(before)} up to row {row} ({time:%Y-%m-%d %H:%M} UTC), and of {length_text(after)} from there on; give them apart, as one series each"
-    raise CandleError(said, "bar length", row, time)
+    where = f"up to row {row} ({time:%Y-%m-%d %H:%M} UTC)"
+    said = f"bars of {length_text(before)} {where}, and of {length_text(after)} from there on"
+    raise CandleError(f"{said}; give them apart, as one series each", "bar length", row, time)
 
 # %% ../nbs/00a_candles.ipynb #ceed0490
 def _lines(candles, rows, bad, rule, action, column="", old=np.nan, new=np.nan):
     "Lines of the report for the candles where `bad` is true."
-    return pd.DataFrame(dict(row=rows[bad], time=candles.index[bad], rule=rule, column=column, old=old, new=new, action=action))
+    return pd.DataFrame(dict(row=rows[bad], time=candles.index[bad], rule=rule, column=column, old=old, new=new,
+                             action=action))
 
 def _blank_infinite(candles, rows):
     lines = []
@@ -937,38 +1052,44 @@ def _drop_repeated(candles, rows):
     at = np.flatnonzero(bad); differs = ~((x[at] == x[at+1]) | (np.isnan(x[at]) & np.isnan(x[at+1])))
     k = differs.argmax(1); clash = differs.any(1)
     lines = _lines(candles, rows, bad, "duplicate", np.where(clash, "dropped, a later row differs", "dropped, a copy"),
-                   np.where(clash, candles.columns[k], ""), np.where(clash, x[at, k], np.nan), np.where(clash, x[at+1, k], np.nan))
+                   np.where(clash, candles.columns[k], ""), np.where(clash, x[at, k], np.nan),
+                   np.where(clash, x[at+1, k], np.nan))
     return candles[~bad], rows[~bad], [lines]
 
 def _widen(candles, rows):
-    lines = []; fixed = dict(high=candles[["open", "high", "close"]].max(axis=1), low=candles[["open", "low", "close"]].min(axis=1))
+    lines = []
+    fixed = dict(high=candles[["open", "high", "close"]].max(axis=1), low=candles[["open", "low", "close"]].min(axis=1))
     for c, new in fixed.items():
         bad = (candles[c] != new).to_numpy()
-        lines.append(_lines(candles, rows, bad, c, "widened to the body", c, candles[c].to_numpy()[bad], new.to_numpy()[bad]))
+        old, wide = candles[c].to_numpy()[bad], new.to_numpy()[bad]
+        lines.append(_lines(candles, rows, bad, c, "widened to the body", c, old, wide))
     return candles.assign(**fixed), rows, lines
 
-# %% ../nbs/00a_candles.ipynb #2ce729ed
+# %% ../nbs/00a_candles.ipynb #4b46b0eb
 def _refuse_rewrite(raw, report):
     "Raise where a repair would be another market."
     if said := _clock_fault(raw): raise CandleError(f"not repaired: {said}", "duplicate")
     empty = np.flatnonzero(raw[OHLCV[:4]].isna().all(axis=1))
-    lossy = report[~report.row.isin(empty) & (report.action != "moved") & (report.action != "dropped, a copy") & (report.action != "made NaN")]
+    lossy = report[~report.row.isin(empty) & ~report.action.isin(["moved", "dropped, a copy", "made NaN"])]
     if lossy.row.nunique() <= _few(len(raw)): return
     worst = lossy.rule.value_counts().index[0]; first = lossy[lossy.rule == worst].iloc[0]
-    why = _other_order(raw) or f"most often {RULES[worst]} (first in row {first.row}, {first.column} {first.old:.10g}); look at what the columns hold"
-    raise CandleError(f"not repaired, since {lossy.row.nunique():,} of {len(raw):,} rows would change: {why}", worst, int(first.row), first.time)
+    often = f"most often {RULES[worst]} (first in row {first.row}, {first.column} {first.old:.10g})"
+    why = _other_order(raw) or f"{often}; look at what the columns hold"
+    said = f"not repaired, since {lossy.row.nunique():,} of {len(raw):,} rows would change: {why}"
+    raise CandleError(said, worst, int(first.row), first.time)
 
 # %% ../nbs/00a_candles.ipynb #ceb38cb6
 def clean_candles(raw: pd.DataFrame # from `read_candles(..., check=False)`
                  ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    "Candles that pass `check_candles`, and a report with one line a change: row of `raw`, time, rule, column, old, new, action."
+    "Candles that pass `check_candles`, and a report, a line a change: row of `raw`, time, rule, column, old, new, action."
     if fault := _form_fault(raw): raise CandleError(f"{fault[1]}; `read_candles(..., check=False)` makes it", fault[0])
     candles, rows, lines = raw, np.arange(len(raw)), []
     for step in (_blank_infinite, _drop_unusable, _sort, _drop_repeated, _widen):
         candles, rows, more = step(candles, rows); lines += more
     report = pd.concat([l for l in lines if len(l)] or lines[:1], ignore_index=True)
     _refuse_rewrite(raw, report)
-    if not len(candles): raise CandleError(f"none of the {len(raw)} candles can be used; check what the columns hold", "empty")
+    if not len(candles):
+        raise CandleError(f"none of the {len(raw)} candles can be used; check what the columns hold", "empty")
     return check_candles(candles), report.sort_values("row", kind="stable", ignore_index=True)
 
 # %% ../nbs/00a_candles.ipynb #36bad6ec
