@@ -126,7 +126,7 @@ def _unpack(data, src):
     except (OSError, EOFError, zlib.error) as e:
         raise src.error(f"the gzip data is damaged or cut short ({e}); fetch the file again") from e
 
-# %% ../nbs/00a_candles.ipynb #c243c293
+# %% ../nbs/00a_candles.ipynb #b0cd26e8
 _EXPORT = "save its table as CSV (UTF-8) and give that file"
 _FOREIGN = {
     b"\xd0\xcf\x11\xe0": f"an Excel workbook (.xls); {_EXPORT}", b"%PDF": f"a PDF document; {_EXPORT}",
@@ -154,7 +154,7 @@ def _refuse_foreign(data, src):
     if data[:4] in (b"PK\3\4", b"PK\5\6"): kind = _zip_kind(data)
     if kind: raise src.error(f"this is {kind}")
 
-# %% ../nbs/00a_candles.ipynb #3ba0c6a9
+# %% ../nbs/00a_candles.ipynb #60464ca7
 def _encoding(data):
     "The encoding of a text, by its mark or, in UTF-16, by the zero in every other byte."
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): return "utf-16"
@@ -177,7 +177,7 @@ def _decode(data, src):
         raise src.error("this is a web page, not a table; open it in a browser to see what it says")
     return text
 
-# %% ../nbs/00a_candles.ipynb #2e71bbf2
+# %% ../nbs/00a_candles.ipynb #8264cc98
 _MOST = 100                                                               # columns of a table in JSON
 
 def _narrow(records):
@@ -187,7 +187,7 @@ def _narrow(records):
 
 def _has_prices(names): return {"close", "c"} & {re.sub(r"^\d+\.\s*", "", str(n)).lower() for n in names}
 
-# %% ../nbs/00a_candles.ipynb #4d51a91b
+# %% ../nbs/00a_candles.ipynb #5c0ea8b9
 def _records(x):
     "A table from one JSON value, or None: rows, records, one list a column, records by time, or pandas' own forms."
     if isinstance(x, list):
@@ -207,7 +207,7 @@ def _by_time(table):
     if {*_TIMES} & {plain_name(c) for c in table}: return table.reset_index(drop=True)
     return table.rename_axis("time").reset_index()
 
-# %% ../nbs/00a_candles.ipynb #9bc402e1
+# %% ../nbs/00a_candles.ipynb #e77b29d9
 def _flat(record):
     "A record with the prices of its `mid`, as OANDA nests them, beside the others."
     if not isinstance(record.get("mid"), dict): return record
@@ -219,7 +219,7 @@ def _tables(x, depth=4):
     values = x.values() if isinstance(x, dict) else x if isinstance(x, list) else []
     return [t for v in values for t in _tables(v, depth-1)] if depth and len(values) < 100 else []
 
-# %% ../nbs/00a_candles.ipynb #b45ebbb0
+# %% ../nbs/00a_candles.ipynb #62f449cd
 def _parse_json(text, src):
     "The value of a JSON text, or the list of those of its lines."
     try: return orjson.loads(text)
@@ -259,7 +259,7 @@ def _body(text, src):
     if k: src.notes.append(f"{k} line{'s'*(k > 1)} before the table skipped: {lines[0].strip()[:60]!r}.")
     return text.lstrip("\r\n ").removeprefix("#").lstrip(" "), k
 
-# %% ../nbs/00a_candles.ipynb #28969c1f
+# %% ../nbs/00a_candles.ipynb #518bf226
 def _separator(line):
     "Tab, semicolon, comma, bar or blanks; None for a line of one cell."
     return next((s for s in "\t;,|" if s in line), r"\s+" if len(line.split()) >= 5 else None)
@@ -306,6 +306,7 @@ def _header(cells, src):
     src.lines = src.lines[~again]
     return _surplus(table.reset_index(drop=True), src)
 
+# %% ../nbs/00a_candles.ipynb #090de41b
 def _surplus(table, src):
     "The table without the cells beyond its header, which must be empty."
     beyond = table.iloc[:, src.width:]; filled = (beyond.fillna("") != "").to_numpy().any(axis=1)
@@ -316,7 +317,7 @@ def _surplus(table, src):
         raise src.error(f"{src.line(row)}row {row}: {said}", "columns", row)
     return table.iloc[:, :src.width]
 
-# %% ../nbs/00a_candles.ipynb #80940666
+# %% ../nbs/00a_candles.ipynb #0cac8926
 def _table(source):
     "The raw table of any source, and the source; integer column names mean that there was no header."
     if isinstance(source, pd.DataFrame): return source, _Source("the DataFrame")
@@ -352,7 +353,7 @@ class Layout:
     @property
     def ours(self) -> dict[str, str]: return dict(c.split("=") for c in self.columns.split() if "=" in c)
 
-# %% ../nbs/00a_candles.ipynb #55b84ec4
+# %% ../nbs/00a_candles.ipynb #01548988
 _KLINES = ("open_time open high low close volume close_time quote_volume count taker_buy_volume "
            "taker_buy_quote_volume ignore")
 LAYOUTS = [
@@ -379,7 +380,7 @@ LAYOUTS = [
     Layout("date, time and no volume", "date time open high low close", False, "-tnnnn"),
     Layout("time and no volume", "time open high low close", False, "-nnnn")]
 
-# %% ../nbs/00a_candles.ipynb #774e6ead
+# %% ../nbs/00a_candles.ipynb #7940fcd7
 _SHORT = dict(o="open", h="high", l="low", c="close", v="volume", t="time", n="trades", vw="vwap")
 _VOLUMES = ["volume", "tick_volume", "tickvol", "vol", "v", "base_volume", "volumefrom"]
 _QUOTES = {"usd", "usdt", "usdc", "busd", "tusd", "dai", "eur", "gbp", "jpy", "krw", "try", "currency", "quote"}
@@ -408,6 +409,7 @@ def _one_ticker(columns, src):
         raise src.error(f"it holds several instruments ({', '.join(tickers)}); give one of them", "columns")
     src.layout = "yfinance"; return levels[k]
 
+# %% ../nbs/00a_candles.ipynb #2c77a265
 def _unjoined(names, src):
     "Names without the ticker that yfinance joins to each, `close_aapl` or `aapl_close`."
     if "close" in names: return names
@@ -424,6 +426,7 @@ def _times_of_day(col):
     s = col.astype(str).str.strip(); s = s.where(~s.str.fullmatch(r"\d+\.0"), s.str[:-2])
     return bool(s.str.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?( ?[AaPp][Mm])?|\d{1,6}").all())
 
+# %% ../nbs/00a_candles.ipynb #66c57c6c
 def _headerless(table, src):
     "The names of columns that have none, from the layouts."
     first = [str(v) for v in table.iloc[0]]
@@ -436,7 +439,7 @@ def _headerless(table, src):
         raise src.error(f"{said}; add one as the first line, as time,open,high,low,close,volume", "columns")
     src.layout, src.headerless = found.name, True; return found.theirs
 
-# %% ../nbs/00a_candles.ipynb #9d103c63
+# %% ../nbs/00a_candles.ipynb #6d4d93e0
 def _names(table, src):
     "Plain names of the columns; by position where there is no header."
     if table.columns.nlevels == 2: return _one_ticker(table.columns, src)
@@ -467,7 +470,7 @@ def _with_volume(table, src):
     src.volume = volume
     return table.rename(columns={"vol": "real_volume", volume: "volume"})
 
-# %% ../nbs/00a_candles.ipynb #3bc74e62
+# %% ../nbs/00a_candles.ipynb #ac381ac9
 _NO_VOLUME = ("; if this market reports none, say so: `no_volume=True` (in a shell, `--no-volume`); "
               "else rename the column that holds it, or export tick volume")
 
@@ -515,7 +518,7 @@ def _numbers(col, name, src):
     said = f"{cells[row]!r} is not a number; write it with a decimal point and without separators"
     raise src.at(row, name, said, "number")
 
-# %% ../nbs/00a_candles.ipynb #f3e8292a
+# %% ../nbs/00a_candles.ipynb #a0b9a855
 _SYMBOLS = {"symbol", "ticker", "tic", "pair", "instrument", "asset", "coin", "code", "exchange"}
 
 _LABELS = (dict.fromkeys(("per", "period", "timeframe", "interval"), "the length of a bar")
@@ -571,12 +574,12 @@ def _known(t, s, src):
 
 _UNKNOWN = "is not a time that Natron knows"
 
-# %% ../nbs/00a_candles.ipynb #9e02acef
+# %% ../nbs/00a_candles.ipynb #385ae059
 _CLOCKS = [("Excel's day number", "1899-12-30", 86400), ("minutes since 1970", "1970-01-01", 60),
            ("days since 1970", "1970-01-01", 86400), (".NET ticks", "0001-01-01", 1e-7),
            ("a Windows file time", "1601-01-01", 1e-7), ("a Julian day", "-4713-11-24T12", 86400),
            ("Matlab's day number", "-0001-12-31", 86400), ("milliseconds since 1970", "1970-01-01", 1e-3),
-           ("seconds since 1970", "1970-01-01", 1)]                      # where each counts from, and its unit in seconds
+           ("seconds since 1970", "1970-01-01", 1)]                      # where each counts from, its unit in seconds
 
 def _maybe(x):
     "What a number may be, in units that name a time of our days."
@@ -600,7 +603,7 @@ def _check_unit(ns, x, src):
     said = f"{x[0]} would make bars of {step/1e9:g} seconds, which no chart has{_maybe(x[0])}"
     raise src.at(0, "time", f"{said}; write times like 2017-12-31T22:00:00Z", "time")
 
-# %% ../nbs/00a_candles.ipynb #abb0cd1b
+# %% ../nbs/00a_candles.ipynb #5df9b322
 _SPANS = [(1.9e7, 2.1e7), (1.9e9, 2.1e9), (1.9e11, 2.1e11), (1.9e13, 2.1e13)]     # calendars of 8, 10, 12 and 14 digits
 
 def _counted(x, src):
@@ -617,7 +620,7 @@ def _counted(x, src):
     _check_unit(ns, x, src)
     return pd.DatetimeIndex(ns.astype("M8[ns]"), tz="UTC")
 
-# %% ../nbs/00a_candles.ipynb #2e29017c
+# %% ../nbs/00a_candles.ipynb #523b74d2
 def _torn(t):
     "How much longer than its bars the span of some times is; infinite where they do not run in one direction."
     step = np.diff(pd.DatetimeIndex(t).asi8)
@@ -640,6 +643,7 @@ def _dotted(a, b, y, rest, src):
         raise src.error(f"{said} (the first is {a[0]}.{b[0]}.{y[0]}); write dates like 2017-12-31", "time")
     return a, b
 
+# %% ../nbs/00a_candles.ipynb #cacd1b7b
 def _day_month(a, b, src):
     "The day and the month of slash dates: a number above 12 decides, and nothing else does."
     first, second = (a.astype(int) > 12).any(), (b.astype(int) > 12).any()
@@ -666,6 +670,7 @@ def _month_numbers(s, src):
     _refuse(month.isna() | day.isna(), s, _UNKNOWN, src)
     return p[3] + "-" + month + "-" + day.str.zfill(2) + p[4]
 
+# %% ../nbs/00a_candles.ipynb #26f434f9
 def _iso(s, src):
     "Dates of any known layout, rewritten the ISO way."
     if re.search("GMT|UTC", s[0]):
@@ -680,7 +685,7 @@ def _iso(s, src):
     else: (d, m), y = _dotted(a, b, c, rest.fillna(""), src) if dot[0] == "." else _day_month(a, b, src), c
     return y + "-" + m.str.zfill(2) + "-" + d.str.zfill(2) + rest.fillna("")
 
-# %% ../nbs/00a_candles.ipynb #a76330e6
+# %% ../nbs/00a_candles.ipynb #014327df
 def _in_zone(s, src):
     "UTC times from texts that end in the name of their zone, one and the same in every row."
     zone = s[0].rpartition(" ")[2]
@@ -734,9 +739,9 @@ def _called(zone, name, t):
     if name.startswith("Etc/"): name += ", which counts the other way round"
     return f"{name}, {' to '.join(dict.fromkeys(map(text, [seen[0], seen[-1]])))}"
 
-# %% ../nbs/00a_candles.ipynb #d8c09f03
+# %% ../nbs/00a_candles.ipynb #16c237c8
 def _summer(t, twice):
-    "For naive times of which some happen `twice`: True where the clock has not gone back, and rows that nothing decides."
+    "For naive times, some of them `twice`: True where the clock has not gone back, and rows that nothing decides."
     back = np.diff(t.asi8, prepend=t.asi8[:1]-1) <= 0; night = np.cumsum(np.diff(twice, prepend=False) & twice)*twice
     after, before = np.zeros(len(t), bool), back & twice & np.roll(twice, 1)
     for n in np.unique(night[twice]):
@@ -757,7 +762,7 @@ def _localize(t, zone, src):
     _refuse(open_, t, f"happens twice in {zone}, where the clock is put back, and stands here once", src)
     return fits(ambiguous=summer)
 
-# %% ../nbs/00a_candles.ipynb #bb085647
+# %% ../nbs/00a_candles.ipynb #cbe256f8
 def _clock(col, src):
     "A column of times of any kind: UTC where it states a zone or is a count since 1970, else naive."
     if is_datetime64_any_dtype(col): t = pd.DatetimeIndex(col); t = _known(t, t, src) if t.notna().all() else t
@@ -786,7 +791,7 @@ def _same_moments(a, b):
         return bool((abs(apart) < 38).all())
     return bool((apart*4 % 1 == 0).all() and abs(apart).max() <= 14 and np.ptp(apart) <= 1)
 
-# %% ../nbs/00a_candles.ipynb #0450c743
+# %% ../nbs/00a_candles.ipynb #309b5eec
 def _candidates(table, src):
     "Every column that holds times, by name: naive or UTC."
     pair = {"date", "time"} <= set(table) and _times_of_day(table["time"])
@@ -801,7 +806,7 @@ def _candidates(table, src):
         raise faults[0]
     src.used = {"date", "time"} if pair else set(); return times
 
-# %% ../nbs/00a_candles.ipynb #7e0da2f7
+# %% ../nbs/00a_candles.ipynb #2d78f4c9
 def _when(table, tz, src):
     "The table in order of time, and its times in UTC."
     zone, name = _zone(tz, src); times = _candidates(table, src)
@@ -817,7 +822,7 @@ def _when(table, tz, src):
     if t.tz is None: t = _localize(t, zone, src).tz_convert("UTC"); src.zone = _called(zone, name, t)
     return table, t.tz_convert("UTC").as_unit("ns").rename("time")
 
-# %% ../nbs/00a_candles.ipynb #9cbbbd8f
+# %% ../nbs/00a_candles.ipynb #0ba7b55b
 def _oldest_first(table, t, src):
     "Table and times turned round where the newest candle stands first."
     step = np.diff(t.asi8)
@@ -827,7 +832,7 @@ def _oldest_first(table, t, src):
     if src.lines is not None: src.lines = src.lines[::-1]
     return table[::-1].reset_index(drop=True), t[::-1]
 
-# %% ../nbs/00a_candles.ipynb #b145cb1d
+# %% ../nbs/00a_candles.ipynb #83c1d99e
 @dataclass(frozen=True)
 class Reading:
     "Candles, and what their source was taken for."
@@ -852,6 +857,7 @@ class Reading:
                 f"volume: {self.volume or 'none'}; inputs beside OHLCV: {', '.join(self.extras) or 'none'}; "
                 f"left out: {left or 'none'}.")
 
+# %% ../nbs/00a_candles.ipynb #bebbc6f4
 def length_text(bar: pd.Timedelta) -> str:
     "A bar's length in words: 4 hours."
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
@@ -860,7 +866,7 @@ def length_text(bar: pd.Timedelta) -> str:
 
 def _so_many(n, noun): return f"{n:g} {noun}" if n == 1 else f"{n:g} {noun}s"
 
-# %% ../nbs/00a_candles.ipynb #5a1abede
+# %% ../nbs/00a_candles.ipynb #c3cc10da
 def _volume_or_none(candles, no_volume, src):
     "The candles with NaN as volume where no row has one."
     v = candles["volume"].to_numpy(); none = np.isnan(v)
@@ -884,7 +890,7 @@ def _closed(table, src):
         table = table[~open_].drop(columns=name).reset_index(drop=True)
     return table
 
-# %% ../nbs/00a_candles.ipynb #6392d411
+# %% ../nbs/00a_candles.ipynb #b1e7dc7c
 def _few(n): return max(5, n/20)                                          # rows that may be faulty before the whole is
 
 def _near_before(o, c): return np.abs(o[1:] - c[:-1]).mean() if len(o) > 1 else 0.
@@ -910,7 +916,7 @@ def _other_order(candles):
     fitting = ", ".join(given[c] for c in OHLCV[:4])
     return f"{means}: what was taken for open, high, low, close fits as {fitting}; give the columns these names"
 
-# %% ../nbs/00a_candles.ipynb #0b8a853b
+# %% ../nbs/00a_candles.ipynb #f61873c3
 _AUTUMN = ["Europe/Berlin", "EET", "Europe/London", "America/New_York", "Australia/Sydney"]
 
 def _clock_change(candles):
@@ -928,7 +934,7 @@ def _clock_fault(candles, zone="UTC"):
         said = f"the times go back where clocks do in {z}: they are local, and not of {zone}"
         return f"{said}; name their zone, tz={z!r} (in a shell, --tz {z})"
 
-# %% ../nbs/00a_candles.ipynb #c252de40
+# %% ../nbs/00a_candles.ipynb #4c588a8e
 def _advice(e, candles, src):
     "What to do about candles that break a rule."
     if e.rule in ("duplicate", "unsorted") and (said := _clock_fault(candles, src.zone)): return said
@@ -965,6 +971,7 @@ def _check_read(candles, src):
     except CandleError as e:
         raise CandleError(f"{src.name}: {src.line(e.row)}{e}; {_advice(e, candles, src)}", e.rule, e.row, e.time) from e
 
+# %% ../nbs/00a_candles.ipynb #08d6f5e2
 def read_candles(source,                 # path, open file, DataFrame, or list of rows or records
                  tz: str = "UTC",        # zone of times that state none: Europe/Berlin, or an offset such as +02:00
                  check: bool = True,     # False: also candles that break a rule, for `clean_candles`
@@ -994,7 +1001,7 @@ def find_gaps(candles: pd.DataFrame # OHLCV by UTC `time`
     idx = candles.index; bar = bar_length(candles); step = idx[1:] - idx[:-1]; gap = step > bar
     return pd.DataFrame(dict(last=idx[:-1][gap], first=idx[1:][gap], length=step[gap], missing=(step[gap] // bar) - 1))
 
-# %% ../nbs/00a_candles.ipynb #ded99f7b
+# %% ../nbs/00a_candles.ipynb #fd8ea7c8
 _RUN = 12                                                                 # steps in a row that make a second bar length
 
 def second_length(candles: pd.DataFrame # OHLCV by UTC `time`
@@ -1065,7 +1072,7 @@ def _widen(candles, rows):
         lines.append(_lines(candles, rows, bad, c, "widened to the body", c, old, wide))
     return candles.assign(**fixed), rows, lines
 
-# %% ../nbs/00a_candles.ipynb #4b46b0eb
+# %% ../nbs/00a_candles.ipynb #c5d5c1aa
 def _refuse_rewrite(raw, report):
     "Raise where a repair would be another market."
     if said := _clock_fault(raw): raise CandleError(f"not repaired: {said}", "duplicate")
@@ -1081,7 +1088,7 @@ def _refuse_rewrite(raw, report):
 # %% ../nbs/00a_candles.ipynb #ceb38cb6
 def clean_candles(raw: pd.DataFrame # from `read_candles(..., check=False)`
                  ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    "Candles that pass `check_candles`, and a report, a line a change: row of `raw`, time, rule, column, old, new, action."
+    "Candles that pass `check_candles`, and a report of changes: row of `raw`, time, rule, column, old, new, action."
     if fault := _form_fault(raw): raise CandleError(f"{fault[1]}; `read_candles(..., check=False)` makes it", fault[0])
     candles, rows, lines = raw, np.arange(len(raw)), []
     for step in (_blank_infinite, _drop_unusable, _sort, _drop_repeated, _widen):
