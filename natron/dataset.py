@@ -15,7 +15,7 @@ from typing import Sequence
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from .core import Config, DataConfig, NatronError, make_rng
-from .candles import bar_length, check_candles
+from .candles import bar_length, check_bar_length, check_candles
 from .features import compute_context, context_bars, feature_frame, lookbacks
 from .labels import LabelGenerator
 
@@ -234,7 +234,7 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
             splits: list[Splits] | None = None # None: the shares of the configuration
            ) -> Prepared:
     "Features, borders, labels and scaler of every series; whatever is fitted sees training rows only."
-    frames = [feature_frame(check_candles(c), cfg.features) for c in candles.values()]
+    frames = [feature_frame(check_bar_length(check_candles(c)), cfg.features) for c in candles.values()]
     columns = _same_columns(frames, candles)
     labels = LabelGenerator(cfg.labels)
     horizon = max(t.horizon for t in labels.tasks)

@@ -18,7 +18,7 @@ from scipy.special import rel_entr
 from scipy.stats import t as student
 from sklearn.covariance import ledoit_wolf
 from .core import NatronError
-from .candles import OHLCV, bar_length, check_candles
+from .candles import OHLCV, bar_length, check_candles, length_text, second_length
 from .charts import PALETTE, plot_bars, plot_lines
 from .rolling import rolling_quantile
 
@@ -307,8 +307,13 @@ def _segments(x):
     return zip(first, np.append(first[1:], len(x)) - 1, x[first])
 
 def _stuck(c):
-    "Runs without range or volume."
-    for kind, of, at in (("still", "range", (c.high == c.low).to_numpy()), ("silent", "volume", (c.volume == 0).to_numpy())):
+    "Runs without range or volume; all of them at once where most bars have none."
+    silent = (c.volume.isna() | (c.volume == 0)).to_numpy()
+    for kind, of, at in (("still", "range", (c.high == c.low).to_numpy()), ("silent", "volume", silent)):
+        if at.mean() > .5:
+            rows = np.flatnonzero(at)
+            yield kind, rows[0], rows[-1], len(rows), len(rows), f"{len(rows):,} of {len(at):,} bars without {of}"
+            continue
         with np.errstate(divide="ignore"): least = max(3, np.log(10*len(at))/np.log(1/at.mean()))
         for i, j, on in _segments(at):
             if on and j-i+1 >= least: yield kind, i, j, j-i+1, j-i+1, f"{j-i+1} bars without {of}"
@@ -352,6 +357,20 @@ def _gaps(c, bar):
     for i in at: yield "gap", i, i+1, 0, missing[i], f"{_so_many(missing[i], 'bar')} missing in {length[i]/pd.Timedelta('1h'):g} hours"
     for i in np.flatnonzero(length < .75*bar): yield "early", i+1, i+1, 1, length[i]/bar, f"{length[i]/bar:.2g} of a bar after the one before"
 
+# %% ../nbs/03c_drift.ipynb #1f6ea1c3
+def _ahead(c, now):
+    "Bars that have not begun yet."
+    n = int((c.index > now).sum())
+    said = f"{_so_many(n, 'bar')} ahead of this machine's clock, {now:%Y-%m-%d %H:%M} UTC; is the zone or the year wrong?"
+    if n: yield "ahead", len(c)-n, len(c)-1, n, n, said
+
+def _two_lengths(c):
+    "Where the length of the bars changes."
+    if (found := second_length(c)) is None: return
+    row, before, after = found
+    said = f"bars of {length_text(before)} up to here and of {length_text(after)} from here on; training and prediction refuse such a file"
+    yield "length", row, row, 1, max(before, after)/min(before, after), said
+
 # %% ../nbs/03c_drift.ipynb #d6787275
 @dataclass(frozen=True, repr=False)
 class CandleReport:
@@ -375,11 +394,14 @@ class CandleReport:
     def __repr__(self): return self.text()
     def _repr_html_(self): return f"<p>{self.sentence}</p>" + (self.table.to_html(index=False, border=0, float_format="{:.1f}".format) if len(self.table) else "")
 
-def candle_report(candles: pd.DataFrame # OHLCV by UTC `time`, two candles or more
+def candle_report(candles: pd.DataFrame,          # OHLCV by UTC `time`, two candles or more
+                  now: pd.Timestamp | None = None # what the clock says; None: this machine's
                  ) -> CandleReport:
-    "Outliers (a spike is known a bar later), standstills, copies and gaps; raises `CandleError` for candles that `check_candles` refuses, repairs nothing."
+    "Outliers (a spike is known a bar later), standstills, copies, gaps and faults of the whole; raises `CandleError` for candles that `check_candles` refuses."
     c = check_candles(candles); bar, idx = bar_length(c), c.index
-    found = [(kind, idx[i], idx[j], int(n), float(size), said) for rule in (_outliers(c), _stuck(c), _copied(c), _gaps(c, bar)) for kind, i, j, n, size, said in rule]
+    lengths = list(_two_lengths(c)); gaps = [] if lengths else _gaps(c, bar)
+    rules = _outliers(c), _stuck(c), _copied(c), gaps, lengths, _ahead(c, now or pd.Timestamp.now("UTC"))
+    found = [(kind, idx[i], idx[j], int(n), float(size), said) for rule in rules for kind, i, j, n, size, said in rule]
     table = pd.DataFrame(found, columns=["kind", "time", "until", "bars", "size", "text"]).sort_values("time", kind="stable", ignore_index=True)
     return CandleReport(table, len(c), bar, int(((idx[1:]-idx[:-1]) > bar).sum() - (table.kind == "gap").sum()))
 

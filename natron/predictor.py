@@ -14,7 +14,7 @@ from typing import Mapping, NamedTuple, Sequence
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import NatronError
-from .candles import OHLCV, CandleError, check_candles, read_candles, simulate_candles
+from .candles import OHLCV, CandleError, check_bar_length, check_candles, read_candles, simulate_candles
 from .features import context_bars
 from .stream import FeatureStream, candle_time
 from .bundle import Bundle, BundleError, load_bundle
@@ -116,8 +116,8 @@ def answers(self: Predictor, windows: Sequence[Window]) -> list[Prediction]:
 # %% ../nbs/07a_predictor.ipynb #3c0df02e
 def _candles(given):
     "Candles from a frame or from dictionaries, checked."
-    if isinstance(given, pd.DataFrame): return check_candles(given)
-    if isinstance(given, list) and given and all(isinstance(c, Mapping) for c in given): return read_candles(pd.DataFrame(given))
+    if isinstance(given, pd.DataFrame): return check_bar_length(check_candles(given))
+    if isinstance(given, list) and given and all(isinstance(c, Mapping) for c in given): return check_bar_length(read_candles(given))
     raise CandleError(f"expected candles as a frame or as a list of dictionaries, got {type(given).__name__}", "columns")
 
 @patch
