@@ -179,7 +179,7 @@ def quantize_graph(graph: onnx.ModelProto # from `export_graph`
         onnx.save(graph, paths[0])
         quant_pre_process(paths[0], paths[1], skip_optimization=True, skip_symbolic_shape=True)
         quantize_dynamic(paths[1], paths[2])
-        return _bare(onnx.load(paths[2]))
+        return onnx.load(paths[2])
 
 # %% ../nbs/04c_engine.ipynb #a8c45fd1
 def record_answers(model: Natron,      # trained, on the CPU

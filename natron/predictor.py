@@ -91,6 +91,16 @@ def warnings(self: Predictor, symbol: str | None,
 
 # %% ../nbs/07a_predictor.ipynb #3c3db10c
 @patch
+def window_of(self: Predictor, candles: pd.DataFrame,   # (T rows) those of the window
+              x: np.ndarray, mask: np.ndarray,          # (T,F) as the network sees them
+              bars: int,                                # candles that went into it
+              symbol: str | None = None                 # whose they are; None: nobody says
+             ) -> Window:
+    "The window of rows that are computed already, with its names and warnings."
+    places = self.bundle.places(symbol, candles.index)
+    return Window(x, mask, candles.index[-1], min(bars, self.context), *places, self.warnings(symbol, *_bars(candles, len(candles)), x, mask))
+
+@patch
 def window(self: Predictor, candles: pd.DataFrame, # checked; the window's length (96 by default) to 4,096 of them
            symbol: str | None = None               # whose they are; None: anybody's
           ) -> Window:
@@ -99,9 +109,7 @@ def window(self: Predictor, candles: pd.DataFrame, # checked; the window's lengt
     if not self.window_length <= n <= MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window_length} to {MAX_CANDLES:,} candles, got {n:,}", "length")
     rows = self.bundle.rows(candles.iloc[-self.context:] if n > self.context else candles)[-self.window_length:]          # (T,F)
-    x, mask = self.scaler.transform(rows)
-    places = self.bundle.places(symbol, candles.index[-self.window_length:])
-    return Window(x, mask, candles.index[-1], min(n, self.context), *places, self.warnings(symbol, *_bars(candles, self.window_length), x, mask))
+    return self.window_of(candles.iloc[-self.window_length:], *self.scaler.transform(rows), n, symbol)
 
 # %% ../nbs/07a_predictor.ipynb #789ee866
 @patch
