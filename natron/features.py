@@ -9,7 +9,7 @@ __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'STILL', 'MEMORY', 
            'total_z', 'volume', 'hammer_bars', 'price_pattern', 'returns', 'directional', 'trend_strength',
            'statistical', 'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
            'market_profile', 'compute_features', 'volatility_terciles', 'seasonal_mean', 'compute_context',
-           'feature_array', 'feature_frame', 'join_markets', 'lookbacks', 'context_bars']
+           'feature_array', 'feature_frame', 'join_markets', 'lookbacks', 'reads_volume', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
 import difflib, math
@@ -22,7 +22,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
 from .core import ConfigError, FeaturesConfig, NatronError
-from .candles import OHLCV, bar_length, plain_name
+from .candles import OHLCV, bar_length, has_volume, plain_name
 from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max, rolling_mean,
                             rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank, rolling_std,
                             rolling_sum, swing_highs)
@@ -35,6 +35,7 @@ class Feature:
     group: str
     lookback: int
     formula: str
+    reads_volume: bool = False # unknown in a market without volume
 
 class Catalogue(list):
     "Features in their order, also by name; a notebook shows them as a table."
@@ -51,12 +52,13 @@ class Catalogue(list):
 FEATURES, CONTEXT_FEATURES, GROUPS = Catalogue(), Catalogue(), []
 
 # %% ../nbs/01_features.ipynb #97fb7648
-def feature_group(group: str, # its name
-                  **columns   # name=(lookback, formula)
+def feature_group(group: str,                 # its name
+                  reads_volume: bool = False, # whether its columns are unknown in a market without volume
+                  **columns                   # name=(lookback, formula)
                  ):
     "Enter a function and the columns that it computes."
     def enter(f):
-        FEATURES.extend(Feature(name, group, *entry) for name, entry in columns.items())
+        FEATURES.extend(Feature(name, group, *entry, reads_volume) for name, entry in columns.items())
         GROUPS.append(f)
         return f
     return enter
@@ -261,7 +263,7 @@ def total_z(flow: np.ndarray, # (N,)
     return out
 
 # %% ../nbs/01_features.ipynb #8109890d
-@feature_group("Volume",
+@feature_group("Volume", reads_volume=True,
     obv_z_20=(20, "on-balance volume less its mean of 20 bars, in sd"),
     obv_slope_10=(11, "change of on-balance volume over 10 bars / volume of the 10 bars"),
     volume_ratio_20=(20, "volume / mean volume of 20 bars"), volume_z_20=(20, "volume less its mean of 20 bars, in sd"),
@@ -454,7 +456,7 @@ def smart_money(b: Bars) -> dict:
                 bos=fading(event*(event == way)), choch=fading(event*(event == -way)), order_block_dist=dist(b.c - block))
 
 # %% ../nbs/01_features.ipynb #4148e556
-@feature_group("Market profile",
+@feature_group("Market profile", reads_volume=True,
     poc_dist_20=(20, "(close - point of control of 20 bars) / close"), vah_dist_20=(20, "(top of the value area of 20 bars - close) / close"),
     val_dist_20=(20, "(close - bottom of the value area of 20 bars) / close"),
     poc_dist_50=(50, "(close - point of control of 50 bars) / close"), vah_dist_50=(50, "(top of the value area of 50 bars - close) / close"),
@@ -491,7 +493,10 @@ def _array(features, parts, candles):
     if len(starts) == 1: fill(0)
     else:
         with ThreadPoolExecutor(get_num_threads()) as pool: list(pool.map(fill, starts))
-    for f, x in zip(features, out): x[:f.lookback-1] = np.nan
+    known = has_volume(candles)
+    if known and candles["volume"].isna().any():
+        raise NatronError("volume: some rows have one and some have none; `check_candles` says which")
+    for f, x in zip(features, out): x[:f.lookback-1 if known or not f.reads_volume else None] = np.nan
     return out.T
 
 def _frame(features, parts, candles): return pd.DataFrame(_array(features, parts, candles), candles.index, [f.name for f in features], copy=False)
@@ -639,6 +644,11 @@ def lookbacks(columns: list[str] # names of columns of a feature frame
              ) -> np.ndarray:
     "Bars that each column needs, the current one included; 1 for the user's own."
     return np.array([_NEEDS.get(k, 1) for k in columns])
+
+def reads_volume(columns: list[str] # names of columns of a feature frame
+                ) -> np.ndarray:
+    "True for the columns that are unknown in a market without volume; False for the user's own."
+    return np.isin(columns, [f.name for f in FEATURES if f.reads_volume])
 
 def context_bars(window_length: int # rows that the model reads
                 ) -> int:
