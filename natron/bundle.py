@@ -200,7 +200,7 @@ def _check_tensors(c):
     F = len(c["feature_columns"])
     for k in TENSORS: _check_tensor(k, c[k], (F,), (torch.float32, torch.float64))
     if not (c["scaler_scale"] > 0).all(): raise BundleError("scaler_scale must be positive")
-    if not (c["scaler_low"] < c["scaler_high"]).all(): raise BundleError("scaler_low must lie below scaler_high")
+    if not (c["scaler_low"] <= c["scaler_high"]).all(): raise BundleError("scaler_low must not lie above scaler_high")
     with torch.device("meta"): net = _parsed("model_config", lambda: _network(c["model_config"], _tasks(c["tasks"])))
     want, got = net.state_dict(), c["model_state"]
     odd = sorted(set(want) ^ set(got))
