@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
 from .core import Config, ConfigError, ModelConfig, NatronError, atomic_write, make_rng
 from .dataset import Scaler, place
-from .drift import BINS, Reference, joint_profile, market_warnings, reference_from, same_instrument
+from .drift import BINS, Reference, joint_reference, market_warnings, reference_from, same_instrument
 from .candles import OHLCV, bar_length, sample_candles
 from .features import CONTEXT, WARMUP, feature_array, feature_frame, lookbacks
 from .labels import LabelGenerator, Task
@@ -50,7 +50,7 @@ class Bundle:
     settings: dict                  # the whole configuration
     label_state: dict               # what the label rules fitted
     rl_policy_state: None = None    # of a reinforcement-learning policy; no version trains one yet
-    markets: dict = field(default_factory=dict)                     # by series, its `market_profile` up to the end of validation
+    markets: dict = field(default_factory=dict)                     # by series, its `market_reference` up to the end of validation
     recorded: dict[str, torch.Tensor] = field(default_factory=dict) # some windows (`x` (R,T,F), `mask`, `instrument` and `timeframe` (R,)), and the `logits.TASK` that torch gave for them
     reference: dict[str, torch.Tensor] = field(default_factory=dict) # the arrays of a `Reference`: what the training features looked like
     feature_digest: dict = field(default_factory=dict)              # what the code of features and labels computes; filled by saving
@@ -232,7 +232,7 @@ def _check_reference(c):
 _PROFILE = dict(bar_seconds=1, price=2, range=2, volume=2, still=1, silent=1, missing=1, week=168) # how many numbers each part has
 
 def _check_markets(c):
-    "The profile of each series: so many numbers of each kind, none negative."
+    "The market reference of each series: so many numbers of each kind, none negative."
     for name, p in c["markets"].items():
         if type(p) is not dict or set(p) != set(_PROFILE): raise BundleError(f"markets.{name} must have the parts {', '.join(_PROFILE)}")
         for k, n in _PROFILE.items():
@@ -430,9 +430,11 @@ def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
         raise BundleError(f"these candles are {bar:g} minutes long, and the model was trained on {' and '.join(f'{m:g}' for m in trained)}; its answers would mean nothing")
 
 @patch
-def rows(self: Bundle, candles: pd.DataFrame) -> np.ndarray: # (N,F) float32, unscaled
-    "The rows of the model's window for these candles; raises `BundleError` if they lack a column."
-    try: names, x = feature_array(candles, self.config.features)
+def rows(self: Bundle, candles: pd.DataFrame,
+         last: int | None = None # only so many; None: all
+        ) -> np.ndarray: # (N,F) float32, unscaled
+    "What the model reads of these candles; raises `BundleError` if they lack a column."
+    try: names, x = feature_array(candles, self.config.features, last)
     except ConfigError as e: raise BundleError(f"these candles lack a column that the model was trained with: {e}") from e
     if list(names) == self.feature_columns: return x
     missing = [c for c in self.feature_columns if c not in names]
@@ -487,11 +489,11 @@ def time_warning(self: Bundle, ns: int # ns since 1970, of the bar that is asked
 
 # %% ../nbs/04b_bundle.ipynb #b56848a3
 @patch
-def profile_of(self: Bundle, symbol: str | None) -> dict | None: # None where the file keeps none
-    "The market profile of a symbol's series, or that of all of them together where it is told of none."
+def market_of(self: Bundle, symbol: str | None) -> dict | None: # None where the file keeps none
+    "The market reference of a symbol's series, or that of all of them together where it is told of none."
     names = [n for n in self.series_of(symbol) if n in self.markets] or list(self.markets)
     held = vars(self).setdefault("_profiles", {})
-    if names and (key := tuple(names)) not in held: held[key] = joint_profile([self.markets[n] for n in names])
+    if names and (key := tuple(names)) not in held: held[key] = joint_reference([self.markets[n] for n in names])
     return held[tuple(names)] if names else None
 
 @patch
@@ -500,7 +502,7 @@ def warnings(self: Bundle, symbol: str | None,
              window: bool = True            # the window of one answer; otherwise a longer stretch
             ) -> list[dict[str, str]]: # `code` and `message` each
     "What is to be said of these candles beside those that the model was fitted on."
-    names, profile, said = self.model_config["instruments"], self.profile_of(symbol), []
+    names, profile, said = self.model_config["instruments"], self.market_of(symbol), []
     stranger = symbol is not None and bool(names) and not self.series_of(symbol)
     if stranger: said.append(("unknown_instrument", f"{symbol!r} is no instrument that this model was trained on ({', '.join(names[:6])}{', ...'*(len(names) > 6)})"))
     market = market_warnings(profile, ns, x, window) if profile else []

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BINS', 'SHORTEST', 'STRETCHES', 'RARE', 'MATTERS', 'FAR', 'GONE', 'HOUR', 'BEYOND', 'BEFORE', 'JUMP', 'SPIKE', 'BACK',
            'RANGE', 'Cloud', 'fit_cloud', 'psi', 'ks', 'Reference', 'fit_reference', 'reference_from', 'Drift', 'drift',
-           'plot_drift', 'plot_distances', 'drift_section', 'same_instrument', 'market_profile', 'joint_profile',
+           'plot_drift', 'plot_distances', 'drift_section', 'same_instrument', 'market_reference', 'joint_reference',
            'market_warnings', 'CandleReport', 'candle_report', 'plot_alarms']
 
 # %% ../nbs/03c_drift.ipynb #27b28588
@@ -325,7 +325,7 @@ def _ranges(x): return np.log(x[:, 1]/x[:, 2])
 
 def _extremes(v, window): m = rolling_mean(v, min(window, len(v))); return [float(np.nanmin(m)), float(np.nanmax(m))]
 
-def market_profile(candles: pd.DataFrame, # that a model is fitted on
+def market_reference(candles: pd.DataFrame, # that a model is fitted on
                    window: int            # bars that it reads
                   ) -> dict: # plain values
     "What tells this market from another, where features that know no unit cannot."
@@ -338,7 +338,7 @@ def market_profile(candles: pd.DataFrame, # that a model is fitted on
                 silent=0. if volume is None else float((volume == 0).mean()), missing=float(np.nanquantile(lacking, .95)), week=week.tolist())
 
 # %% ../nbs/03c_drift.ipynb #b516e6b1
-def joint_profile(profiles: Sequence[dict] # from `market_profile`
+def joint_reference(profiles: Sequence[dict] # from `market_reference`
                  ) -> dict:
     "One profile that holds what any of these markets did; its week as an array."
     widest = lambda k: [min(p[k][0] for p in profiles), max(p[k][1] for p in profiles)]
@@ -382,7 +382,7 @@ def _holes(p, ns, bar):
     last = pd.Timestamp(ns[lacking.argmax()], tz="UTC")
     yield "gap", f"{total:.0f} bars are missing among the last {len(ns)}, most of them before {last:%Y-%m-%d %H:%M}"
 
-def market_warnings(profile: dict,    # from `joint_profile`
+def market_warnings(profile: dict,    # from `joint_reference`
                     ns: np.ndarray,   # (T,) times, ns since 1970
                     x: np.ndarray,    # (T,5) open, high, low, close, volume
                     window: bool = True # the window of one answer; otherwise a longer stretch, in which gaps are usual

@@ -148,9 +148,9 @@ def _together(g, task, logits):
     "The logits (B,C) of the members' mean probability."
     if len(logits) == 1: return logits[0]
     if task.output == "regression": return g.op("Mean", *logits)
-    if task.output == "multiclass": return g.op("Log", g.op("Mean", *(g.op("Softmax", z, axis=-1) for z in logits)))
-    p = g.op("Mean", *(g.op("Sigmoid", z) for z in logits))
-    return g.op("Sub", g.op("Log", p), g.op("Log", g.op("Sub", np.float32(1), p)))
+    if task.output == "multiclass": return g.op("Log", g.op("Sum", *(g.op("Softmax", z, axis=-1) for z in logits)))
+    yes, no = ([g.op("Sigmoid", z) for z in zs] for zs in (logits, [g.op("Neg", z) for z in logits]))
+    return g.op("Sub", *(g.op("Log", g.op("Sum", *p)) for p in (yes, no)))
 
 def export_graph(model: Natron | Ensemble, # on the CPU, in evaluation mode
                  batch: int | str = 1      # windows in a call; a name stands for any number

@@ -17,7 +17,7 @@ import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from .core import NatronError, pick_device
 from .candles import bar_length, data_hash
 from .labels import Task
-from .drift import Reference, market_profile
+from .drift import Reference, market_reference
 from .dataset import Prepared, Splits, WindowDataset, identity, jittered, make_series, purge_gap, time_of_row, window_data
 from .model import Calibration, Ensemble, new_model, to_probs
 from .train import fit
@@ -153,9 +153,9 @@ def _record(prep):
     return tuple(batch[k] for k in ("x", "mask", "instrument", "timeframe"))
 
 def _markets(prep, candles):
-    "The market profile of each series, of the bars that are fitted or validated on."
+    "The market reference of each series, of the bars that are fitted or validated on."
     fitted = {n: c.iloc[:s.validation.stop] for (n, c), s in zip(candles.items(), prep.splits)}
-    return {n: market_profile(c, prep.config.data.window_length) for n, c in fitted.items()}
+    return {n: market_reference(c, prep.config.data.window_length) for n, c in fitted.items()}
 
 def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.DataFrame],
                 calibration: dict[str, Calibration] | None = None, # by task

@@ -108,7 +108,7 @@ def window(self: Predictor, candles: pd.DataFrame, # checked; the window's lengt
     n = len(candles)
     if not self.window_length <= n <= MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window_length} to {MAX_CANDLES:,} candles, got {n:,}", "length")
-    rows = self.bundle.rows(candles.iloc[-self.context:] if n > self.context else candles)[-self.window_length:]          # (T,F)
+    rows = self.bundle.rows(candles.iloc[-self.context:] if n > self.context else candles, self.window_length)           # (T,F)
     return self.window_of(candles.iloc[-self.window_length:], *self.scaler.transform(rows), n, symbol)
 
 # %% ../nbs/07a_predictor.ipynb #789ee866
@@ -205,7 +205,7 @@ class Market:
         self.bar = min((s["bar_seconds"] for s in bundle.fit_span["series"].values()), default=0)
         self.own = own_columns(bundle)
         self.places = [(FeatureStream.columns + self.own).index(c) for c in bundle.feature_columns]
-        self.rows = bundle.rows(candles)[-self.length:]                                  # (<=T,F)
+        self.rows = bundle.rows(candles, self.length)                                    # (<=T,F)
         self.stream = FeatureStream(candles[OHLCV])
         self.kept = deque(zip(candles.index, candles[OHLCV + self.own].to_numpy().tolist()), maxlen=context)
         self.times, self.bars = _bars(candles, self.length)                              # (<=T,) ns, (<=T,5): the window's candles
