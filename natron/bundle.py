@@ -265,7 +265,7 @@ def _seven(x):
     signs = make_rng(0, "digest").choice([-1., 1.], (4, len(x)))
     return [[float(f"{v:.6g}") for v in row] for row in np.stack([known.sum(0), mean, sd, *(signs @ d/n)], 1)]
 
-def _by_column(frames): return {k: [rows[i] for rows in map(_seven, (f.to_numpy() for f in frames))] for i, k in enumerate(frames[0])}
+def _by_column(frames): return dict(zip(frames[0], map(list, zip(*(_seven(f.to_numpy()) for f in frames)))))
 
 def feature_digest(labels: LabelGenerator # fitted
                   ) -> dict: # plain values

@@ -267,7 +267,7 @@ def pick_engine(bundle: Bundle,
         off = engine_difference(made, bundle) if bundle.recorded else None
         if off is None or off <= LIMITS[name]: break
         log.warning("engine %s is %.2g away from the recorded answers, more than %g, and is not used", name, off, LIMITS[name])
-    else: raise BundleError(f"engine {name} is {off:.2g} away from the model's recorded answers, more than {LIMITS[name]:g}; this machine cannot run the model as it was trained with this engine")
+    else: raise BundleError(f"engine {name} is {off:.2g} away from the model's recorded answers, more than {LIMITS[name]:g}; " + ("eight bits are too few for this model, use engine auto" if name == "int8" else "this machine cannot run the model as it was trained"))
     told = "nothing recorded to compare with" if off is None else f"at most {off:.1e} from the reported answers"
     log.info("engine %s on %s, %s", made.name, where.type, told)
     return made, off
