@@ -252,7 +252,7 @@ def sentence(self: Drift):
     "What moved, and whether all together is still like training."
     w, n = self.whole, len(self.moved); top = self.table[self.table.verdict != "steady"].head(3)
     said = f"{n or 'None'} of {len(self.table)} features moved in these {len(self.distances):,} rows" + (f"; the most: {', '.join(map(_most, top.itertuples()))}" if n else "")
-    return (f"{said}. All together they are {'unlike' if self.unlike else 'like'} training: mean PSI {w['psi']:.2f}, usual up to {w['usual_psi']:.2f}; "
+    return (f"{said}. All together they are {'unlike' if self.moves_unlike else 'like'} training: mean PSI {w['psi']:.2f}, usual up to {w['usual_psi']:.2f}; "
             f"mean distance {w['distance']:.2f}, usual up to {w['usual_distance']:.2f}; {w['beyond']:.1%} of the rows lie farther out than 99 % of training.")
 
 @patch(as_prop=True)
