@@ -1,7 +1,7 @@
 """How fast it answers: the default model of 5.6 million weights, 512 candles in, a dictionary out: `python benchmarks/serve.py`.
 
-In one run: Python (on one core) beside the network alone in eager torch; REST with one client; the bridge with 32 clients that predict and one that pings; the bridge's lines a second
-beside those of an echo server that does nothing else; memory. Servers are processes of their own on this machine, so clients and servers share its cores. The model is untrained, which makes no
+In one run: Python (on one core) by each engine, beside the network alone in eager torch, and the demonstration's network by each
+engine; REST with one client; the bridge with 32 clients that predict and one that pings; the bridge's lines a second beside those of an echo server that does nothing else; memory. Servers are processes of their own on this machine, so clients and servers share its cores. The model is untrained, which makes no
 difference to the time; the candles are simulated. Everything is measured in turn, `--rounds` times for `--seconds` each: on a shared machine the rounds tell how much is its neighbours'.
 `--out FILE` appends the tables to a file. A GPU is measured where there is one.
 """
@@ -35,9 +35,9 @@ except ImportError: asyncio.run(main())
 """
 
 
-def make_model(path):
-    "The default model, untrained, on simulated candles."
-    cfg = load_config(Path(__file__).parent.parent/"configs/natron.yaml"); c = simulate_candles(8000, seed=1)
+def make_model(path, config="natron"):
+    "The model of a configuration, untrained, on simulated candles."
+    cfg = load_config(Path(__file__).parent.parent/f"configs/{config}.yaml"); c = simulate_candles(8000, seed=1)
     prep = prepare({"SIM": c}, cfg)
     model = new_model(prep).eval()
     save_bundle(make_bundle(model, prep, {"SIM": c}), path)
@@ -72,7 +72,7 @@ def in_python(path, candles):
     x, mask = torch.zeros(1, bundle.window_length, len(bundle.feature_columns)), torch.ones(1, bundle.window_length, len(bundle.feature_columns), dtype=torch.bool)
     @torch.inference_mode()
     def alone(): net(x, mask)
-    loaded = {e: load_predictor(path, "cpu", e) for e in ("auto", "onnx", "torch")}
+    loaded = {e: load_predictor(path, "cpu", e) for e in ("auto", "int8", "torch")}
     live, step, t = load_predictor(path, "cpu"), candles.index[-1]-candles.index[-2], candles.index[-1]
     live.append("SIM", candles)
     def one():
@@ -83,6 +83,12 @@ def in_python(path, candles):
     out |= {f"append, engine {live.engine.name}": one}
     if torch.cuda.is_available(): p = load_predictor(path, "cuda"); out[f"predict on {torch.cuda.get_device_name()}"] = lambda: p.predict(candles)
     return out
+
+
+def engines_of(path, candles, about):
+    "`predict` with each engine, by name."
+    loaded = [load_predictor(path, "cpu", e) for e in ("onnx", "int8", "torch")]
+    return {f"{about}: predict, engine {p.engine.name}": lambda p=p: p.predict(candles) for p in loaded}
 
 
 def on_one_core(f, seconds):
@@ -137,7 +143,7 @@ def lines_a_second(port, line, seconds, connections=4, ahead=16):
     return got/took
 
 
-ASKED = {"predict, engine int8 (chosen)": "6 / 15", "REST, one client": "- / 50", "ping, while 32 clients predict over the bridge": "- / 20",
+ASKED = {"predict, engine onnx (chosen)": "6 / 15", "REST, one client": "- / 50", "ping, while 32 clients predict over the bridge": "- / 20",
          "REST, one client: requests a second": "100", "bridge: lines of 96 candles a second, parsed, checked, echoed": "15,000"}
 
 
@@ -163,7 +169,8 @@ if __name__ == "__main__":
         line = json.dumps(dict(type="predict", candles=rows)).encode() + b"\n"
         ping = json.dumps(dict(type="ping", data=[dict(time=int(t.timestamp()), **r) for t, r in candles.iloc[:96].iterrows()])).encode() + b"\n"
         print(about := f"{weights:,} weights, file {path.stat().st_size/1e6:.0f} MB; {platform.processor() or platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__.partition('+')[0]}, ONNX Runtime {onnxruntime.__version__}; {a.rounds} rounds of {a.seconds:g} s each")
-        calls = in_python(path, candles)
+        make_model(small := Path(d)/"demo.pt", "demo")
+        calls = in_python(path, candles) | engines_of(small, candles, "the demonstration's network")
         with Server(*natron("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second"), servers=2) as s, Server("-c", ECHO) as echo:
             for _ in range(a.rounds):
                 for name, f in calls.items(): ms[name].append(on_one_core(f, a.seconds))

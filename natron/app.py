@@ -191,7 +191,7 @@ class View:
     def window(self, bar: int) -> Window: # number of the last candle of it
         "What the network sees at a bar."
         at = slice(bar-self.first, bar+1)
-        return Window(self.x[at], self.mask[at], self.candles.index[bar], min(bar+1, self.predictor.context), *self.predictor.bundle.places(self.symbol, self.candles.index[at]))
+        return self.predictor.window_of(self.candles.iloc[at], self.x[at], self.mask[at], bar+1, self.symbol)
 
     def answers(self, start: int, end: int) -> list[dict]: # bars
         "What is said of the bars from `start` up to `end`."

@@ -121,7 +121,7 @@ def info(model: Model = None, config: Annotated[list[Path] | None, typer.Option(
     b = _mod("bundle").load_bundle(path)
     if not as_json: return print(f"{b}\n  {'file':9} {path}, {path.stat().st_size/1e6:.1f} MB")
     keys = ("sha256", "phases", "window_length", "feature_columns", "fit_span", "calibration", "model_config", "data_hash")
-    print(json.dumps(dict(file=str(path), tasks=[t["name"] for t in b.tasks]) | {k: getattr(b, k) for k in keys}, indent=2))
+    print(json.dumps(dict(file=str(path), **b.about(_mod("predictor").model_name(path)), tasks=[t["name"] for t in b.tasks]) | {k: getattr(b, k) for k in keys}, indent=2))
 
 # %% ../nbs/09_cli.ipynb #58db8b09
 @app.command()
@@ -143,14 +143,15 @@ def _as_json(answers):
     return json.dumps(answers if len(answers) > 1 else next(iter(answers.values())), indent=2, allow_nan=False)
 
 def answer_text(name: str, answer: dict) -> str:
-    "A prediction for people: each answer with its probability."
-    w = answer["warmup"]
+    "A prediction for people: who answers, what speaks against it, each answer with its probability."
+    w, told = answer["warmup"], _mod("predictor")
     lines = [f"{name} at {answer['timestamp']}" + ("" if w["complete"] else f"   ({w['bars']} of {w['wanted']} candles of history)")]
+    lines += ["  " + told.model_text(answer["model"]), *(f"  warning: {o['message']}" for o in answer["warnings"])]
     for k, v in answer.items():
         probs = answer.get(f"{k}_probs")
         if probs: lines.append(f"  {k:12} {v:13} " + "  ".join(f"{c} {p:.2f}" for c, p in probs.items()))
         elif k.endswith("_prob"): lines.append(f"  {k[:-5]:12} {v:.2f}")
-    if answer["confidence"] is not None: lines.append(f"  confidence   {answer['confidence']:.2f}")     # regressions alone have none
+    if said := told.confidence_text(answer): lines.append("  " + said)                                  # regressions alone have none
     return "\n".join(lines)
 
 # %% ../nbs/09_cli.ipynb #f0a65e13
@@ -277,11 +278,13 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
              compare: Annotated[tuple[str, str] | None, typer.Option(metavar="RUN_A RUN_B", help="Judge two runs or model files beside each other.")] = None,
              ablate: Annotated[str | None, typer.Option(metavar="groups", help="Train again without each group of features; judged on the validation part.")] = None,
              force: Annotated[bool, typer.Option("--force", help="Judge bars that were fitted, too; the report says so in red.")] = False,
+             engine: Annotated[str, typer.Option(help="torch, onnx, int8: what runs the network; the report says how far it is from torch.")] = "torch",
              report: Page = None, as_json: Json = False):
     "Score a model on bars that it has never seen, beside its baselines, with intervals."
     err, question = _mod("core").NatronError, _one_of(walk_forward=walk_forward, compare=compare, ablate=ablate)
     if ablate not in (None, "groups"): raise err(f"--ablate {ablate}: expected groups")
     if question and (force or (question != "compare" and (start or end))): raise err(f"--{question.replace('_', '-')} takes no --force" + ("" if question == "compare" else ", --start or --end"))
+    if question and engine != "torch": raise err(f"--{question.replace('_', '-')} takes no --engine")
     if rolling and not walk_forward: raise err("--rolling goes with --walk-forward")
     if compare and compare[0] == compare[1]: raise err(f"--compare {compare[0]} {compare[1]}: name two different models")
     if compare and model: raise err("--compare names both models; leave --model out")
@@ -291,7 +294,7 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
         bundle = _open_model(model); cfg = bundle.config
         if walk_forward: told = make(judge.judge_forward(series, cfg, walk_forward, rolling, tell=_note), series, cfg, None, _ledger())
         elif ablate: told = _mod("report").Report(judge.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
-        else: told = make(judge.judge_bundle(bundle, series, start, end, force), series, cfg, bundle.features_then(), _ledger())
+        else: told = make(judge.judge_bundle(bundle, series, start, end, force, engine), series, cfg, bundle.features_then(), _ledger())
     print(json.dumps(told.to_dict(), indent=2) if as_json else told.text())
     if report: told.write(report); _note(f"report written to {report}")
 
@@ -321,23 +324,41 @@ def _changed(cfg, sets):
 
 @app.command()
 def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
-          start: Annotated[str | None, typer.Option(help="First bar to look at; the first after the fitted span without it.")] = None,
+          start: Annotated[str | None, typer.Option(help="First bar to look at; the first after the model's data without it.")] = None,
           report: Page = None, as_json: Json = False):
-    "Hold the features of later bars against those that the model was trained on, one file after the other; exit code 1 if they are unlike."
+    "Hold later bars against those that the model was trained on, their features and which market they are, one file after the other; exit code 1 if they are unlike."
     _new_page(report); d, bundle = _mod("drift"), _open_model(model); reference, found = bundle.features_then(), {}
     if reference is None: raise _mod("core").NatronError("this model file does not keep what its training features looked like; train it again")
-    for n, c in _series(candles, tz, no_volume).items(): found[n] = _of(n, d.drift, reference, _live_cells(bundle, c, start))
+    for n, c in _series(candles, tz, no_volume).items():
+        found[n] = _of(n, _drift_of, bundle, reference, n, c, start)
     print(_as_json({n: o.to_dict() for n, o in found.items()}) if as_json else "\n\n".join(f"{n}: {o.text()}" for n, o in found.items()))
     if report: _mod("report").write_page(report, "Natron: drift", "".join(f"<h1>{n}</h1>" + d.drift_section(o, i == 0) for i, (n, o) in enumerate(found.items()))); _note(f"report written to {report}")
     if any(o.unlike for o in found.values()): raise typer.Exit(1)
 
-def _live_cells(bundle, candles, start):
-    "The scaled features of the bars after the fitted span, NaN where unknown."
-    import numpy as np, pandas as pd
-    bundle.check_timeframe(candles); scaled, known = bundle.scaler().transform(bundle.rows(candles))
-    first = _mod("finetune").utc(start) if start else pd.Timestamp(bundle.fit_span["validation"][1]) + pd.Timedelta(1, "s")
-    return pd.DataFrame(np.where(known, scaled, np.nan), candles.index, bundle.feature_columns)[first:]
+def _drift_of(bundle, reference, name, candles, start):
+    "The drift of the bars after the fitted span, or from `start` on, and what is to be said of their market."
+    bundle.check_timeframe(candles)
+    live = _live_bars(bundle, candles, start)
+    x = live[["open", "high", "low", "close", "volume"]].to_numpy()
+    said = bundle.warnings(name, live.index.as_unit("ns").asi8, x, window=False)
+    about_time = ("after_training", "fitted_bars", "before_training")
+    return _mod("drift").drift(reference, _live_cells(bundle, candles)[live.index[0]:], [w for w in said if w["code"] not in about_time])
 
+def _live_bars(bundle, candles, start):
+    "The bars to look at; raises `NatronError` where there are too few."
+    import pandas as pd
+    end = pd.Timestamp(bundle.fit_span["validation"][1])
+    live = candles[_mod("finetune").utc(start):] if start else candles[end + pd.Timedelta(1, "s"):]
+    if len(live) >= (least := _mod("drift").SHORTEST): return live
+    after = f"--start {start}" if start else f"the model's data, which end on {end:%Y-%m-%d %H:%M}"
+    raise _mod("core").NatronError(f"{len(live)} of its {len(candles):,} candles come after {after}, and drift needs {least}: they end on {candles.index[-1]:%Y-%m-%d %H:%M}; "
+                                   "bring later ones" + ("" if start else ", or name the first bar to look at with --start"))
+
+def _live_cells(bundle, candles):
+    "The scaled features, NaN where unknown."
+    import numpy as np, pandas as pd
+    scaled, known = bundle.scaler().transform(bundle.rows(candles))
+    return pd.DataFrame(np.where(known, scaled, np.nan), candles.index, bundle.feature_columns)
 
 # %% ../nbs/09_cli.ipynb #6cbd4c57
 def _taken(reading):
@@ -388,7 +409,7 @@ def audit(target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help=
 # %% ../nbs/09_cli.ipynb #ed88b1f2
 Host = Annotated[str, typer.Option(help="Address to listen on; one that other machines reach needs NATRON_TOKEN.")]
 Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 for any free one.")]
-Engine = Annotated[str, typer.Option(help="auto, int8, onnx, torch: what runs the network.")]
+Engine = Annotated[str, typer.Option(help="auto (the reported probabilities), onnx, torch, or int8 (quicker, other answers): what runs the network.")]
 Rate = Annotated[str, typer.Option(help="Calls that one address may make.")]
 Record = Annotated[Path | None, typer.Option(metavar="FILE", help="Write down what is asked and answered, for `natron replay`.")]
 Cert = Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="PEM certificate, for TLS.")]

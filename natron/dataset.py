@@ -15,8 +15,8 @@ from typing import Sequence
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from .core import Config, DataConfig, NatronError, make_rng
-from .candles import bar_length, check_bar_length, check_candles
-from .features import compute_context, context_bars, feature_frame, lookbacks
+from .candles import bar_length, check_bar_length, check_candles, has_volume
+from .features import compute_context, context_bars, feature_frame, lookbacks, reads_volume
 from .labels import LabelGenerator
 
 # %% ../nbs/03_dataset.ipynb #1ccdd5fd
@@ -97,33 +97,34 @@ class Scaler:
     mean: np.ndarray    # subtracted
     scale: np.ndarray   # divided by
     low: np.ndarray     # clip bounds, in scaled units
-    high: np.ndarray
+    high: np.ndarray    # the same as `low` where no training row had a value
     span: tuple[str, str]
 
     def transform(self, x: np.ndarray # (N,F) raw features, NaN where unknown
                  ) -> tuple[np.ndarray, np.ndarray]: # scaled float32 (N,F), 0 where unknown; mask bool (N,F), True where known
         "Scale, clip, and turn what is unknown into 0 with a mask."
-        mask = ~np.isnan(x)
+        mask = ~np.isnan(x) & (self.low < self.high)                                           # never seen: never known
         z = np.clip((x-self.mean)/self.scale, self.low, self.high)
         return np.where(mask, z, 0).astype(np.float32), mask
 
 # %% ../nbs/03_dataset.ipynb #d8829eb1
 def fit_scaler(x: np.ndarray,          # (N,F) raw training features
                times: pd.DatetimeIndex, # their times, to record the span
-               cfg: DataConfig
+               cfg: DataConfig,
+              optional: np.ndarray | bool = False # (F,) True for the columns that may have no value in any row
               ) -> Scaler:
     "Standard: mean 0, sd 1, clipped at `cfg.clip` sd. Min-max: training range onto 0-100, clipped at the same distance."
-    x = np.asarray(x, np.float64)
-    if np.isnan(x).all(0).any(): raise NatronError("a feature has no value in any training row; bring a longer training span")
+    x = np.asarray(x, np.float64); seen = ~np.isnan(x).all(0)                                  # (F,)
+    if not (seen | optional).all(): raise NatronError("a feature has no value in any training row; bring a longer training span")
+    if not seen.all(): x = np.where(seen, x, 0.)
     mean, sd = np.nanmean(x, 0), np.nanstd(x, 0)
     sd = np.where(sd > 1e-9*np.abs(mean), sd, 1.)                                              # rounding is no spread
     span = (times.min().isoformat(), times.max().isoformat())
-    if cfg.scaler == "standard":
-        edge = np.full(len(mean), cfg.clip)
-        return Scaler(mean, sd, -edge, edge, span)
+    edge = cfg.clip*seen
+    if cfg.scaler == "standard": return Scaler(mean, sd, -edge, edge, span)
     lo, width = np.nanmin(x, 0), np.nanmax(x, 0)-np.nanmin(x, 0)
     scale = np.where(width > 0, width, 1.)/100
-    return Scaler(lo, scale, (mean - cfg.clip*sd - lo)/scale, (mean + cfg.clip*sd - lo)/scale, span)
+    return Scaler(lo, scale, (mean - edge*sd - lo)/scale, (mean + edge*sd - lo)/scale, span)
 
 # %% ../nbs/03_dataset.ipynb #3999f7c8
 HAR = ["log_gk_6", "log_gk_24", "log_gk_120", "log_gk_240", "vol_low_400", "vol_high_400"]  # what a baseline of volatility reads
@@ -243,7 +244,8 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
     rows = [f.iloc[_usable(s.train, context_bars(cfg.data.window_length)-1)] for f, s in zip(frames, splits)]
     train = pd.concat(rows)
     if len(train) < 2: raise NatronError("no training row has a full history; bring more candles")
-    scaler = fit_scaler(train.to_numpy(), train.index, cfg.data)
+    unknown = reads_volume(columns) & (not any(map(has_volume, candles.values())))             # (F,)
+    scaler = fit_scaler(train.to_numpy(), train.index, cfg.data, unknown)
     known = list(candles), list(dict.fromkeys(bar_length(c).total_seconds() for c in candles.values()))
     series = make_series(candles, frames, labels, scaler, *known)
     return Prepared(series, splits, labels, scaler, columns, cfg, *known)

@@ -4,28 +4,29 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'STILL', 'MEMORY', 'WARMUP', 'CONTEXT', 'PIECE', 'BEFORE',
-           'VOL_HORIZON', 'Feature', 'Catalogue', 'feature_group', 'settled', 'ratio', 'side', 'lag', 'Bars',
-           'bars_since_change', 'moving_average', 'rsi', 'cci', 'ultimate', 'momentum', 'volatility', 'chaikin',
-           'total_z', 'volume', 'hammer_bars', 'price_pattern', 'returns', 'directional', 'trend_strength',
-           'statistical', 'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
+           'VOL_HORIZON', 'Feature', 'Catalogue', 'feature_group', 'settled', 'ratio', 'side', 'past', 'put',
+           'fading_mean', 'ema', 'wilder', 'Bars', 'make_bars', 'bars_since_change', 'sides', 'moving_average', 'rsi',
+           'cci', 'ultimate', 'stochastic', 'momentum', 'volatility', 'chaikin', 'total_z', 'volume', 'engulfing',
+           'hammer_bars', 'price_pattern', 'returns', 'directional', 'bars_since_high', 'trend_strength', 'statistical',
+           'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
            'market_profile', 'compute_features', 'volatility_terciles', 'seasonal_mean', 'compute_context',
-           'feature_array', 'feature_frame', 'join_markets', 'lookbacks', 'context_bars']
+           'feature_array', 'feature_frame', 'join_markets', 'lookbacks', 'reads_volume', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
 import difflib, math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
-import numpy as np, pandas as pd, talib
+import numpy as np, pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
 from .core import ConfigError, FeaturesConfig, NatronError
-from .candles import OHLCV, bar_length, plain_name
-from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max, rolling_mean,
-                            rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank, rolling_std,
-                            rolling_sum, swing_highs)
+from .candles import OHLCV, bar_length, has_volume, plain_name
+from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max,
+                            rolling_mean, rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank,
+                            rolling_std, rolling_sum, swing_highs)
 
 # %% ../nbs/01_features.ipynb #7d413b7a
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Feature:
     group: str
     lookback: int
     formula: str
+    reads_volume: bool = False # unknown in a market without volume
 
 class Catalogue(list):
     "Features in their order, also by name; a notebook shows them as a table."
@@ -48,16 +50,17 @@ class Catalogue(list):
         rows = (f"<td>{i}</td><td>{f.group}</td><td>{f.name}</td><td>{f.lookback}</td><td>{f.formula}</td>" for i, f in enumerate(self, 1))
         return f"<table><tr>{head}</tr>{''.join(f'<tr>{r}</tr>' for r in rows)}</table>"
 
-FEATURES, CONTEXT_FEATURES, GROUPS = Catalogue(), Catalogue(), []
+FEATURES, CONTEXT_FEATURES, GROUPS = Catalogue(), Catalogue(), {}
 
 # %% ../nbs/01_features.ipynb #97fb7648
-def feature_group(group: str, # its name
-                  **columns   # name=(lookback, formula)
+def feature_group(group: str,                 # its name
+                  reads_volume: bool = False, # whether its columns are unknown in a market without volume
+                  **columns                   # name=(lookback, formula)
                  ):
     "Enter a function and the columns that it computes."
     def enter(f):
-        FEATURES.extend(Feature(name, group, *entry) for name, entry in columns.items())
-        GROUPS.append(f)
+        FEATURES.extend(Feature(name, group, *entry, reads_volume) for name, entry in columns.items())
+        GROUPS[group] = f
         return f
     return enter
 
@@ -74,53 +77,116 @@ def settled(first: int,          # bars until the average has its first value
 TINY = 1e-12  # of the price (or of one, for log returns): a spread that counts as none
 STILL = 24    # bars without any movement after which a market stands still
 
-def ratio(a, b, neutral: float = 0., floor=0.):
-    "`a / b`, (N,), or `neutral` where `b` is not above `floor`; numbers broadcast."
-    with np.errstate(all="ignore"): return np.where(b > floor, a/b, neutral)
+@kernel
+def ratio(a: float, b: float, neutral: float = 0., floor: float = 0.) -> float:
+    "`a / b`, or `neutral` where `b` is not above `floor`."
+    return a/b if b > floor else neutral
 
-def side(a, b, price):
-    "+1 where `a` is above `b`, -1 where it is below, 0 where they are as near as rounding, beside `price`; (N,), NaN stays."
-    gap = a - b
-    return np.sign(gap)*(np.abs(gap) > 1e-10*price)
+@kernel
+def side(a: float, b: float, price: float) -> float:
+    "+1 where `a` is above `b`, -1 where it is below, 0 where they are as near as rounding, beside `price`; NaN stays."
+    return np.sign(a-b)*(abs(a-b) > 1e-10*price)
 
-def lag(x: np.ndarray, k: int) -> np.ndarray:
-    "The values of `k` bars before, (N,), NaN where there were none."
-    return np.append(np.full(min(k, len(x)), np.nan), x[:-k])
+@kernel
+def past(x: np.ndarray, i: int, k: int) -> float:
+    "The value `k` bars before bar `i`, NaN where there was none."
+    return x[i-k] if i >= k else np.nan
 
-# %% ../nbs/01_features.ipynb #4e829565
-class Bars:
-    "Candles as float64 arrays `o h l c v`, (N,) each, and the series that several groups share; raises `NatronError` if a column is missing."
-    def __init__(self, candles: pd.DataFrame): # open, high, low, close, volume
-        if missing := [k for k in OHLCV if k not in candles]:
-            raise NatronError(f"expected candles with {' '.join(OHLCV)}, missing: {', '.join(missing)}; `read_candles` makes them")
-        columns = [candles[k].to_numpy() for k in OHLCV]
-        if coarse := [k for k, x in zip(OHLCV, columns) if x.dtype in (np.float32, np.float16)]:
-            raise NatronError(f"{coarse[0]}: expected float64, got {candles[coarse[0]].dtype}, in which equal prices cease to be equal; read the candles again")
-        self.o, self.h, self.l, self.c, self.v = (np.array(x, float) for x in columns)
-        self.times = candles.index
-        self.range, self.floor, self.typical = self.h - self.l, TINY*self.c, (self.h + self.l + self.c)/3
-        with np.errstate(all="ignore"):
-            self.before, self.log = lag(self.c, 1), np.log(self.c)
-            self.ret = self.log - lag(self.log, 1)
-        self.tr = np.maximum(self.h, self.before) - np.minimum(self.l, self.before)
+@kernel
+def put(out: np.ndarray, # (F,rows)
+        i: int,
+        values: tuple    # F of them
+       ):
+    "Let column `i` of `out` be the `values`."
+    for k in range(len(values)): out[k, i] = values[k]
 
-    @cached_property
-    def least(self): # what an average that fades must exceed to count as a denominator; nothing does where the market stands still
-        return np.where(rolling_max(self.tr, STILL) <= 0, np.inf, self.floor)
-    @cached_property
-    def bands(self): return rolling_mean_std(self.c, 20)
-    @cached_property
-    def sma_50(self): return rolling_mean(self.c, 50)
-    @cached_property
-    def ema_20(self): return talib.EMA(self.c, 20)
-    @cached_property
-    def atr_14(self): return talib.ATR(self.h, self.l, self.c, 14)
-    @cached_property
-    def moments(self): return rolling_moments(self.ret, 20)
-    @cached_property
-    def vol_20(self): return np.sqrt(self.moments[1])
-    @cached_property
-    def volume_20(self): return rolling_mean(self.v, 20)
+# %% ../nbs/01_features.ipynb #4b18d9a7
+@kernel
+def fading_mean(x: np.ndarray, # (N,)
+                n: int,        # values in the plain mean that it starts with
+                weight: float, # of the newest value
+                start: int     # its first value
+               ) -> np.ndarray:
+    "Exponential average, (N,); NaN before bar `start+n-1`."
+    out = np.full(len(x), np.nan)
+    if len(x) < start+n: return out
+    out[start+n-1] = value = x[start:start+n].sum()/n
+    for i in range(start+n, len(x)):
+        value += weight*(x[i] - value)
+        out[i] = value
+    return out
+
+@kernel
+def ema(x, n, start=0): return fading_mean(x, n, 2/(n+1), start)
+
+@kernel
+def wilder(x, n): return fading_mean(x, n, 1/n, 1)
+
+# %% ../nbs/01_features.ipynb #b6bd62f5
+class Bars(NamedTuple):
+    "Candles and the series that several groups share, (N,) float64 each; rows before `first` are history only."
+    o: np.ndarray
+    h: np.ndarray
+    l: np.ndarray
+    c: np.ndarray
+    v: np.ndarray
+    t: np.ndarray          # seconds since 1970
+    log: np.ndarray        # of the close
+    gk: np.ndarray         # Garman-Klass variance of each bar
+    park: np.ndarray       # squared log range of each bar
+    ret: np.ndarray        # log return
+    tr: np.ndarray         # true range
+    typical: np.ndarray
+    least: np.ndarray      # what an average that fades must exceed to be a denominator; infinite where nothing moves
+    sma_20: np.ndarray
+    sd_20: np.ndarray
+    sma_50: np.ndarray
+    ema_20: np.ndarray
+    atr_14: np.ndarray
+    moments: tuple         # of 20 log returns
+    vol_20: np.ndarray     # and their deviation
+    high_20: np.ndarray    # highest high and lowest low
+    low_20: np.ndarray
+    high_50: np.ndarray
+    low_50: np.ndarray
+    first: int
+
+# %% ../nbs/01_features.ipynb #a4ba2c29
+@kernel
+def _shared(o, h, l, c, v, t, log, gk, park, first):
+    "The bars with all that groups share."
+    ret, tr, least = np.full(len(c), np.nan), np.full(len(c), np.nan), TINY*c
+    for i in range(1, len(c)):
+        ret[i], tr[i] = log[i] - log[i-1], np.maximum(h[i], c[i-1]) - np.minimum(l[i], c[i-1])
+    still = rolling_max(tr, STILL)
+    for i in range(len(c)):
+        if still[i] <= 0: least[i] = np.inf
+    sma, sd = rolling_mean_std(c, 20)
+    moments = rolling_moments(ret, 20)
+    return Bars(o, h, l, c, v, t, log, gk, park, ret, tr, (h+l+c)/3, least, sma, sd, rolling_mean(c, 50), ema(c, 20),
+                wilder(tr, 14), moments, np.sqrt(moments[1]), rolling_max(h, 20), rolling_min(l, 20), rolling_max(h, 50),
+                rolling_min(l, 50), first)
+
+def _columns(candles):
+    "Open, high, low, close and volume as they are, and the times; raises `NatronError` if one is missing or too coarse."
+    if missing := [k for k in OHLCV if k not in candles]:
+        raise NatronError(f"expected candles with {' '.join(OHLCV)}, missing: {', '.join(missing)}; `read_candles` makes them")
+    columns = [candles[k].to_numpy() for k in OHLCV]
+    if coarse := [k for k, x in zip(OHLCV, columns) if x.dtype in (np.float32, np.float16)]:
+        raise NatronError(f"{coarse[0]}: expected float64, got {candles[coarse[0]].dtype}, in which equal prices cease to be "
+                          "equal; read the candles again")
+    if not isinstance(candles.index, pd.DatetimeIndex): return [*columns, np.full(len(candles), np.nan)]
+    return [*columns, candles.index.as_unit("ns").asi8/1e9]
+
+def _bars(columns, rows=slice(None), first=0):
+    "`Bars` of some rows; logarithms are taken here, of a column at once."
+    o, h, l, c, v, t = (np.array(x[rows], float) for x in columns)
+    with np.errstate(all="ignore"): return _shared(o, h, l, c, v, t, np.log(c), gk_var(o, h, l, c), np.log(h/l)**2, first)
+
+def make_bars(candles: pd.DataFrame # open, high, low, close, volume
+             ) -> Bars:
+    "The candles as groups read them; raises `NatronError` if a column is missing."
+    return _bars(_columns(candles))
 
 # %% ../nbs/01_features.ipynb #0fc112ff
 @kernel
@@ -132,6 +198,13 @@ def bars_since_change(x: np.ndarray, # (N,)
     for i in range(1, len(x)): age[i] = min(age[i-1]+1, cap) if x[i] == x[i-1] else 0
     return age
 
+@kernel
+def sides(a: np.ndarray, b: np.ndarray, price: np.ndarray) -> np.ndarray:
+    "`side` at every bar, (N,)."
+    out = np.empty(len(a))
+    for i in range(len(a)): out[i] = side(a[i], b[i], price[i])
+    return out
+
 @feature_group("Moving average",
     sma_5=(5, "close / SMA5 - 1"), sma_10=(10, "close / SMA10 - 1"), sma_20=(20, "close / SMA20 - 1"), sma_50=(50, "close / SMA50 - 1"),
     ema_5=(settled(5, 5), "close / EMA5 - 1"), ema_20=(settled(20, 20), "close / EMA20 - 1"), ema_50=(settled(50, 50), "close / EMA50 - 1"),
@@ -141,14 +214,18 @@ def bars_since_change(x: np.ndarray, # (N,)
     ema_5_20_spread=(settled(20, 20), "(EMA5 - EMA20) / close"),
     ma_stack=(50, "+1 if close > SMA20 > SMA50, -1 if close < SMA20 < SMA50, else 0"),
     ma_cross_age=(100, "sign(SMA20 - SMA50) times the bars since it changed, at most 50, / 50"))
-def moving_average(b: Bars) -> dict:
+@kernel
+def moving_average(b: Bars) -> np.ndarray: # (13,rows)
     "Where the price stands against its averages, and they against each other."
-    c, s, m, e = b.c, b.bands[0], b.sma_50, talib.EMA(b.c, 5)
-    trend = side(s, m, c)
-    return dict(sma_5=c/rolling_mean(c, 5) - 1, sma_10=c/rolling_mean(c, 10) - 1, sma_20=c/s - 1, sma_50=c/m - 1,
-                ema_5=c/e - 1, ema_20=c/b.ema_20 - 1, ema_50=c/talib.EMA(c, 50) - 1,
-                sma_20_slope_5=s/lag(s, 5) - 1, sma_50_slope_10=m/lag(m, 10) - 1, sma_20_50_ratio=s/m - 1, ema_5_20_spread=(e - b.ema_20)/c,
-                ma_stack=trend*(side(c, s, c) == trend), ma_cross_age=trend*bars_since_change(trend, 50)/50)
+    s5, s10, s, m = rolling_mean(b.c, 5), rolling_mean(b.c, 10), b.sma_20, b.sma_50
+    e5, e, e50, trend = ema(b.c, 5), b.ema_20, ema(b.c, 50), sides(s, m, b.c)
+    age, out = bars_since_change(trend, 50), np.empty((13, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        c, w = b.c[i], trend[i]
+        put(out, i-b.first, (c/s5[i] - 1, c/s10[i] - 1, c/s[i] - 1, c/m[i] - 1, c/e5[i] - 1, c/e[i] - 1, c/e50[i] - 1,
+                             s[i]/past(s, i, 5) - 1, m[i]/past(m, i, 10) - 1, s[i]/m[i] - 1, (e5[i] - e[i])/c,
+                             w*(side(c, s[i], c) == w), w*age[i]/50))
+    return out
 
 # %% ../nbs/01_features.ipynb #5386debe
 @kernel
@@ -180,10 +257,22 @@ def cci(x: np.ndarray, # (N,) typical prices
     return out
 
 # %% ../nbs/01_features.ipynb #1322aae0
-def ultimate(b: Bars) -> np.ndarray:
+@kernel
+def ultimate(b: Bars) -> np.ndarray: # (N,)
     "Ultimate oscillator of 7, 14 and 28 bars from 0 to 1; 0.5 where there was no range."
-    pressure = b.c - np.minimum(b.l, b.before)
-    return sum(w*ratio(rolling_sum(pressure, n), rolling_sum(b.tr, n), 0.5) for w, n in ((4, 7), (2, 14), (1, 28)))/7
+    pressure, out = np.full(len(b.c), np.nan), np.zeros(len(b.c))
+    for i in range(1, len(b.c)): pressure[i] = b.c[i] - np.minimum(b.l[i], b.c[i-1])
+    for weight, n in ((4, 7), (2, 14), (1, 28)):
+        taken, whole = rolling_sum(pressure, n), rolling_sum(b.tr, n)
+        for i in range(len(out)): out[i] += weight*ratio(taken[i], whole[i], 0.5)/7
+    return out
+
+@kernel
+def stochastic(b: Bars, n: int) -> np.ndarray: # (N,)
+    "Place of the close between the lowest low and the highest high of `n` bars; 0.5 where they are the same."
+    low, high, out = rolling_min(b.l, n), rolling_max(b.h, n), np.empty(len(b.c))
+    for i in range(len(out)): out[i] = ratio(b.c[i]-low[i], high[i]-low[i], 0.5)
+    return out
 
 # %% ../nbs/01_features.ipynb #6605b5f5
 _MACD = settled(26, 26)
@@ -197,15 +286,19 @@ _MACD = settled(26, 26)
     macd=(_MACD, "(EMA12 - EMA26) / close"), macd_signal=(_MACD+9, "EMA9 of MACD, / close"), macd_hist=(_MACD+9, "(MACD - signal) / close"),
     macd_hist_slope=(_MACD+10, "change of (MACD - signal) over one bar, / close"),
     ultosc=(29, "ultimate oscillator of 7, 14, 28 bars, / 100"))
-def momentum(b: Bars) -> dict:
+@kernel
+def momentum(b: Bars) -> np.ndarray: # (13,rows)
     "How fast the price moves, and how far it is stretched."
-    macd, signal, hist = talib.MACD(b.c, 12, 26, 9)
-    low = rolling_min(b.l, 14)
-    k = ratio(b.c - low, rolling_max(b.h, 14) - low, 0.5)
-    roc = {f"roc_{n}": ratio(b.log - lag(b.log, n), b.vol_20*math.sqrt(n), floor=TINY) for n in (5, 10)}
-    return roc | {f"rsi_{n}": rsi(b.c, n) for n in (7, 14, 21)} | dict(
-        cci_20=cci(b.typical, 20), stoch_k_14=k, stoch_d_3=rolling_mean(k, 3), macd=macd/b.c,
-        macd_signal=signal/b.c, macd_hist=hist/b.c, macd_hist_slope=(hist - lag(hist, 1))/b.c, ultosc=ultimate(b))
+    r7, r14, r21, channel = rsi(b.c, 7), rsi(b.c, 14), rsi(b.c, 21), cci(b.typical, 20)
+    k, macd, final = stochastic(b, 14), ema(b.c, 12, 14) - ema(b.c, 26), ultimate(b)
+    d, signal, out = rolling_mean(k, 3), ema(macd, 9, 25), np.empty((13, len(b.c)-b.first))
+    hist = macd - signal
+    for i in range(b.first, len(b.c)):
+        c, log, vol = b.c[i], b.log[i], b.vol_20[i]
+        put(out, i-b.first, (r7[i], r14[i], r21[i], ratio(log - past(b.log, i, 5), vol*math.sqrt(5), 0., TINY),
+                             ratio(log - past(b.log, i, 10), vol*math.sqrt(10), 0., TINY), channel[i], k[i], d[i],
+                             macd[i]/c, signal[i]/c, hist[i]/c, (hist[i] - past(hist, i, 1))/c, final[i]))
+    return out
 
 # %% ../nbs/01_features.ipynb #0592a63e
 _KC = settled(21, 20, True)
@@ -220,15 +313,18 @@ _KC = settled(21, 20, True)
     hist_vol_20=(21, "sd of 20 log returns"), hist_vol_50=(51, "sd of 50 log returns"),
     parkinson_20=(20, "sqrt(mean log(high/low)^2 of 20 bars / (4 log 2))"),
     garman_klass_20=(20, "sqrt(mean Garman-Klass variance of 20 bars)"))
-def volatility(b: Bars) -> dict:
+@kernel
+def volatility(b: Bars) -> np.ndarray: # (15,rows)
     "How wide the market swings."
-    c, (mean, sd), ema, atr = b.c, b.bands, b.ema_20, talib.ATR(b.h, b.l, b.c, 20)
-    return dict(atr_14=b.atr_14/c, atr_20=atr/c, tr_ratio_5_50=ratio(rolling_mean(b.tr, 5), rolling_mean(b.tr, 50), 1., b.floor),
-                bb_upper_20=(mean + 2*sd - c)/c, bb_lower_20=(c - mean + 2*sd)/c, bb_width_20=4*sd/c, bb_position_20=ratio(c - mean, 2*sd, floor=b.floor),
-                kc_upper_20=(ema + 2*atr - c)/c, kc_lower_20=(c - ema + 2*atr)/c, kc_position_20=ratio(c - ema, 2*atr, floor=b.least),
-                squeeze_20=ratio(sd, atr, 1., b.least), hist_vol_20=b.vol_20, hist_vol_50=rolling_std(b.ret, 50),
-                parkinson_20=np.sqrt(rolling_mean(np.log(b.h/b.l)**2, 20)/(4*math.log(2))),
-                garman_klass_20=np.sqrt(rolling_mean(gk_var(b.o, b.h, b.l, c), 20)))
+    atr, tr_5, tr_50, vol_50 = wilder(b.tr, 20), rolling_mean(b.tr, 5), rolling_mean(b.tr, 50), rolling_std(b.ret, 50)
+    park, gk, out = rolling_mean(b.park, 20), rolling_mean(b.gk, 20), np.empty((15, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        c, mean, sd, e, a, floor = b.c[i], b.sma_20[i], b.sd_20[i], b.ema_20[i], atr[i], TINY*b.c[i]
+        put(out, i-b.first, (b.atr_14[i]/c, a/c, ratio(tr_5[i], tr_50[i], 1., floor), (mean + 2*sd - c)/c,
+                             (c - mean + 2*sd)/c, 4*sd/c, ratio(c - mean, 2*sd, 0., floor), (e + 2*a - c)/c,
+                             (c - e + 2*a)/c, ratio(c - e, 2*a, 0., b.least[i]), ratio(sd, a, 1., b.least[i]),
+                             b.vol_20[i], vol_50[i], math.sqrt(park[i]/(4*math.log(2))), math.sqrt(gk[i])))
+    return out
 
 # %% ../nbs/01_features.ipynb #ac28eaaf
 @kernel
@@ -261,7 +357,18 @@ def total_z(flow: np.ndarray, # (N,)
     return out
 
 # %% ../nbs/01_features.ipynb #8109890d
-@feature_group("Volume",
+@kernel
+def _flows(b):
+    "Volume with the sign of the return, by place in the range, and as money: all, in rising and in moving bars, times return."
+    out = np.full((6, len(b.c)), np.nan)
+    for i in range(len(b.c)):
+        c, v, before = b.c[i], b.v[i], past(b.c, i, 1)
+        way, money = side(b.typical[i], past(b.typical, i, 1), c), b.typical[i]*v
+        put(out, i, (np.sign(c-before)*v, ratio(2*c - b.h[i] - b.l[i], b.h[i]-b.l[i])*v, money, money*(way > 0),
+                     money*(way != 0), b.ret[i]*v))
+    return out
+
+@feature_group("Volume", reads_volume=True,
     obv_z_20=(20, "on-balance volume less its mean of 20 bars, in sd"),
     obv_slope_10=(11, "change of on-balance volume over 10 bars / volume of the 10 bars"),
     volume_ratio_20=(20, "volume / mean volume of 20 bars"), volume_z_20=(20, "volume less its mean of 20 bars, in sd"),
@@ -269,26 +376,43 @@ def total_z(flow: np.ndarray, # (N,)
     vwap_20=(20, "close / volume-weighted typical price of 20 bars - 1"),
     mfi_14=(15, "money flow index of 14 bars, / 100"), pvt_20=(21, "volume-weighted mean log return of 20 bars"),
     adosc_3_10=(settled(1, 10), "Chaikin oscillator (3, 10) / mean volume of 20 bars"))
-def volume(b: Bars) -> dict:
+@kernel
+def volume(b: Bars) -> np.ndarray: # (9,rows)
     "Which way the volume pushed."
-    v, mean, sign, way = b.v, b.volume_20, np.sign(b.c - b.before), side(b.typical, lag(b.typical, 1), b.c)
-    flow, push, (vm, vsd) = b.typical*v, ratio(2*b.c - b.h - b.l, b.range)*v, rolling_mean_std(v, 20)
-    cov, vt, _ = rolling_cov(np.arange(float(len(v))), v, 20)
-    return dict(obv_z_20=total_z(sign*v, 20), obv_slope_10=ratio(rolling_sum(sign*v, 10), rolling_sum(v, 10)),
-                volume_ratio_20=ratio(v, mean, 1.), volume_z_20=ratio(v - vm, vsd), volume_trend_20=ratio(cov/vt, mean),
-                vwap_20=ratio(b.c, ratio(rolling_mean(flow, 20), mean), 1.) - 1,
-                mfi_14=ratio(rolling_sum(flow*(way > 0), 14), rolling_sum(flow*(way != 0), 14), 0.5),
-                pvt_20=ratio(rolling_mean(b.ret*v, 20), mean), adosc_3_10=ratio(chaikin(push, 3, 10), mean))
+    signed, push, money, rising, moving, gained = _flows(b)
+    (mean, sd), traded, net, gross = rolling_mean_std(b.v, 20), rolling_mean(b.v, 20), rolling_sum(signed, 10), rolling_sum(b.v, 10)
+    (cov, vt, _), obv, flow = rolling_cov(np.arange(float(len(b.v))), b.v, 20), total_z(signed, 20), rolling_mean(money, 20)
+    up, all_moves, gain, osc = rolling_sum(rising, 14), rolling_sum(moving, 14), rolling_mean(gained, 20), chaikin(push, 3, 10)
+    out = np.empty((9, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        v, t = b.v[i], traded[i]
+        put(out, i-b.first, (obv[i], ratio(net[i], gross[i]), ratio(v, t, 1.), ratio(v - mean[i], sd[i]), ratio(cov[i]/vt[i], t),
+                             ratio(b.c[i], ratio(flow[i], t), 1.) - 1, ratio(up[i], all_moves[i], 0.5), ratio(gain[i], t),
+                             ratio(osc[i], t)))
+    return out
 
 # %% ../nbs/01_features.ipynb #697cb7f8
-def hammer_bars(b: Bars) -> np.ndarray:
-    "True at TA-Lib's hammer; ties decided by what is on paper, not by rounding."
-    body, top, bottom = np.abs(b.c - b.o), np.maximum(b.c, b.o), np.minimum(b.c, b.o)
-    small = side(lag(rolling_mean(body, 10), 1), body, b.c) > 0
-    long = side(bottom - b.l, body, b.c) > 0
-    bare = side(0.1*lag(rolling_mean(b.range, 10), 1), b.h - top, b.c) > 0
-    low = side(lag(b.l, 1) + 0.2*lag(rolling_mean(b.range, 5), 2), bottom, b.c) >= 0
-    return small & long & bare & low
+@kernel
+def engulfing(o: np.ndarray, c: np.ndarray, i: int) -> float:
+    "TA-Lib's CDLENGULFING / 100 at bar `i`."
+    if i < 1: return 0.
+    sign, before = (1. if c[i] >= o[i] else -1.), (1. if c[i-1] >= o[i-1] else -1.)
+    over, under = (c[i]-o[i-1])*sign, (c[i-1]-o[i])*sign                # how far it reaches beyond either end
+    if sign == before or over < 0 or under < 0 or over == under == 0: return 0.
+    return sign if over > 0 and under > 0 else 0.8*sign
+
+@kernel
+def hammer_bars(b: Bars) -> np.ndarray: # (N,)
+    "1 at TA-Lib's hammer, else 0; ties decided by what is on paper, not by rounding."
+    size, span, out = rolling_mean(np.abs(b.c - b.o), 10), b.h - b.l, np.zeros(len(b.c))
+    wide, near = rolling_mean(span, 10), rolling_mean(span, 5)
+    for i in range(11, len(b.c)):
+        o, c, price = b.o[i], b.c[i], b.c[i]
+        body, top, bottom = abs(c-o), max(c, o), min(c, o)
+        small, long = side(size[i-1], body, price) > 0, side(bottom - b.l[i], body, price) > 0
+        bare = side(0.1*wide[i-1], b.h[i] - top, price) > 0
+        out[i] = small and long and bare and side(b.l[i-1] + 0.2*near[i-2], bottom, price) >= 0
+    return out
 
 _ATR = settled(15, 14, True) + STILL
 
@@ -298,14 +422,18 @@ _ATR = settled(15, 14, True) + STILL
     gap_up=(_ATR, "open above the close before, / ATR14"), gap_down=(_ATR, "open below the close before, / ATR14"),
     position_in_range=(1, "(close - low) / range"), range_atr=(_ATR, "range / ATR14"),
     engulfing=(3, "CDLENGULFING / 100: 1 or -1, 0.8 of it where one end of the two bodies is equal"), hammer=(12, "CDLHAMMER / 100"))
-def price_pattern(b: Bars) -> dict:
+@kernel
+def price_pattern(b: Bars) -> np.ndarray: # (10,rows)
     "The shape of the last bar."
-    gap, scaled = b.o - b.before, lambda x, neutral=0.: ratio(x, b.atr_14, neutral, b.least)
-    return dict(body=ratio(b.c - b.o, b.range), upper_shadow=ratio(b.h - np.maximum(b.o, b.c), b.range),
-                lower_shadow=ratio(np.minimum(b.o, b.c) - b.l, b.range), doji=side(0.1*b.range, np.abs(b.c - b.o), b.c) > 0,
-                gap_up=scaled(np.maximum(gap, 0)), gap_down=scaled(np.maximum(-gap, 0)),
-                position_in_range=ratio(b.c - b.l, b.range, 0.5), range_atr=scaled(b.range, 1.),
-                engulfing=talib.CDLENGULFING(b.o, b.h, b.l, b.c)/100, hammer=hammer_bars(b))
+    hammer, out = hammer_bars(b), np.empty((10, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        o, h, l, c, atr, least = b.o[i], b.h[i], b.l[i], b.c[i], b.atr_14[i], b.least[i]
+        span, gap = h - l, o - past(b.c, i, 1)
+        put(out, i-b.first, (ratio(c-o, span), ratio(h - max(o, c), span), ratio(min(o, c) - l, span),
+                             1. if side(0.1*span, abs(c-o), c) > 0 else 0., ratio(max(gap, 0.), atr, 0., least),
+                             ratio(max(-gap, 0.), atr, 0., least), ratio(c-l, span, 0.5), ratio(span, atr, 1., least),
+                             engulfing(b.o, b.c, i), hammer[i]))
+    return out
 
 # %% ../nbs/01_features.ipynb #ee53c95c
 @feature_group("Returns",
@@ -313,11 +441,15 @@ def price_pattern(b: Bars) -> dict:
     intraday_return=(1, "close / open - 1"), high_low_range=(1, "(high - low) / close"),
     cum_return_20=(21, "log return over 20 bars"), cum_return_50=(51, "log return over 50 bars"),
     return_vol_ratio_20=(21, "log return over 20 bars / (hist_vol_20 times sqrt 20)"))
-def returns(b: Bars) -> dict:
+@kernel
+def returns(b: Bars) -> np.ndarray: # (8,rows)
     "What holding it paid."
-    over = {n: b.log - lag(b.log, n) for n in (5, 10, 20, 50)}
-    return dict(log_return_1=b.ret, log_return_5=over[5], log_return_10=over[10], intraday_return=b.c/b.o - 1, high_low_range=b.range/b.c,
-                cum_return_20=over[20], cum_return_50=over[50], return_vol_ratio_20=ratio(over[20], b.vol_20*math.sqrt(20), floor=TINY))
+    out = np.empty((8, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        c, log, over = b.c[i], b.log[i], b.log[i] - past(b.log, i, 20)
+        put(out, i-b.first, (b.ret[i], log - past(b.log, i, 5), log - past(b.log, i, 10), c/b.o[i] - 1, (b.h[i]-b.l[i])/c,
+                             over, log - past(b.log, i, 50), ratio(over, b.vol_20[i]*math.sqrt(20), 0., TINY)))
+    return out
 
 # %% ../nbs/01_features.ipynb #d7fd71db
 @kernel
@@ -343,18 +475,36 @@ def directional(high: np.ndarray, # (N,)
     return out[0], out[1], out[2]
 
 # %% ../nbs/01_features.ipynb #fb6a9da3
+@kernel
+def bars_since_high(x: np.ndarray, # (N,)
+                    n: int         # bars in the window
+                   ) -> np.ndarray:
+    "How many bars ago the highest of the last `n` values was, (N,); of equals the latest counts."
+    out, best = np.zeros(len(x)), 0
+    for i in range(len(x)):
+        if i - best >= n:
+            best = i-n+1                                             # it has left the window: look again
+            for j in range(i-n+2, i): best = j if x[j] >= x[best] else best
+        if x[i] >= x[best]: best = i
+        out[i] = i - best
+    return out
+
 _DI = settled(15, 14, True) + STILL
 
 @feature_group("Trend strength",
     adx_14=(settled(28, 14, True)+14+STILL, "ADX14 / 100"), plus_di_14=(_DI, "+DI14 / 100"), minus_di_14=(_DI, "-DI14 / 100"),
     aroon_up_25=(26, "Aroon up 25, / 100"), aroon_down_25=(26, "Aroon down 25, / 100"),
     trend_corr_20=(20, "correlation of close with time over 20 bars"))
-def trend_strength(b: Bars) -> dict:
+@kernel
+def trend_strength(b: Bars) -> np.ndarray: # (6,rows)
     "Whether the price goes anywhere."
-    (adx, plus, minus), (down, up) = directional(b.h, b.l, b.c, 14), talib.AROON(b.h, b.l, 25)
+    (adx, plus, minus), up, down = directional(b.h, b.l, b.c, 14), bars_since_high(b.h, 26), bars_since_high(-b.l, 26)
     cov, vt, vc = rolling_cov(np.arange(float(len(b.c))), b.c, 20)
-    return dict(adx_14=adx, plus_di_14=plus, minus_di_14=minus, aroon_up_25=up/100, aroon_down_25=down/100,
-                trend_corr_20=ratio(cov, np.sqrt(vt*vc), floor=b.floor))
+    out = np.empty((6, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        put(out, i-b.first, (adx[i], plus[i], minus[i], (25 - up[i])/25, (25 - down[i])/25,
+                             ratio(cov[i], math.sqrt(vt[i]*vc[i]), 0., TINY*b.c[i])))
+    return out
 
 # %% ../nbs/01_features.ipynb #87d53e20
 @feature_group("Statistical",
@@ -363,21 +513,30 @@ def trend_strength(b: Bars) -> dict:
     hurst_100=(100, "slope of log sd of k-bar differences of log close against log k, k = 2, 4, 8, 16, 32, in 100 bars"),
     autocorr_20=(22, "correlation of 20 log returns with those one bar before"),
     quantile_20=(20, "share of the last 20 closes that are at most the current one"))
-def statistical(b: Bars) -> dict:
+@kernel
+def statistical(b: Bars) -> np.ndarray: # (6,rows)
     "The shape of the recent returns."
-    (mean, m2, m3, m4), sd = b.moments, b.vol_20
-    cov, v0, v1 = rolling_cov(b.ret, lag(b.ret, 1), 20)
-    return dict(skew_20=ratio(m3, m2*sd, floor=TINY**3), kurt_20=ratio(m4, m2*m2, 3., TINY**4) - 3, zscore_20=ratio(b.ret - mean, sd, floor=TINY),
-                hurst_100=rolling_hurst(b.log, 100), autocorr_20=ratio(cov, np.sqrt(v0*v1), floor=TINY**2), quantile_20=rolling_rank(b.c, 20))
+    (mean, m2, m3, m4), hurst, rank = b.moments, rolling_hurst(b.log, 100), rolling_rank(b.c, 20)
+    before = np.append(np.full(1, np.nan), b.ret[:-1])
+    (cov, v0, v1), out = rolling_cov(b.ret, before, 20), np.empty((6, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        sd, var = b.vol_20[i], m2[i]
+        put(out, i-b.first, (ratio(m3[i], var*sd, 0., TINY**3), ratio(m4[i], var*var, 3., TINY**4) - 3,
+                             ratio(b.ret[i] - mean[i], sd, 0., TINY), hurst[i],
+                             ratio(cov[i], math.sqrt(v0[i]*v1[i]), 0., TINY**2), rank[i]))
+    return out
 
 # %% ../nbs/01_features.ipynb #e75601fe
 @feature_group("Support/resistance",
     dist_high_20=(20, "(highest high of 20 bars - close) / close"), dist_low_20=(20, "(close - lowest low of 20 bars) / close"),
     dist_high_50=(50, "(highest high of 50 bars - close) / close"), dist_low_50=(50, "(close - lowest low of 50 bars) / close"))
-def support_resistance(b: Bars) -> dict:
+@kernel
+def support_resistance(b: Bars) -> np.ndarray: # (4,rows)
     "The room to the highest high and the lowest low."
-    out = {}
-    for n in (20, 50): out |= {f"dist_high_{n}": rolling_max(b.h, n)/b.c - 1, f"dist_low_{n}": 1 - rolling_min(b.l, n)/b.c}
+    out = np.empty((4, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        c = b.c[i]
+        put(out, i-b.first, (b.high_20[i]/c - 1, 1 - b.low_20[i]/c, b.high_50[i]/c - 1, 1 - b.low_50[i]/c))
     return out
 
 # %% ../nbs/01_features.ipynb #5d77e156
@@ -435,6 +594,9 @@ def order_blocks(open: np.ndarray,  # (N,)
     return out
 
 # %% ../nbs/01_features.ipynb #b916d98e
+@kernel
+def _distance(gap, atr, least): return ratio(0. if np.isnan(gap) else gap, atr, 0., least)
+
 @feature_group("Smart money",
     swing_high_dist=(_ATR, "(last confirmed swing high - close) / ATR14; 0 if there is none"),
     swing_low_dist=(_ATR, "(close - last confirmed swing low) / ATR14; 0 if there is none"),
@@ -442,66 +604,90 @@ def order_blocks(open: np.ndarray,  # (N,)
     bos=(MEMORY+SIDE+49, "sign of the last first close through a swing, with the structure, times 0.9 a bar for 50 bars"),
     choch=(MEMORY+SIDE+49, "sign of the last first close through a swing, against the structure, times 0.9 a bar for 50 bars"),
     order_block_dist=(2*MEMORY+SIDE-1, "(close - middle of the last order block) / ATR14; 0 if there is none"))
-def smart_money(b: Bars) -> dict:
+@kernel
+def smart_money(b: Bars) -> np.ndarray: # (6,rows)
     "What the confirmed swings say."
     (high, high2, top), (low, low2, bottom) = last_swings(b.h), last_swings(-b.l)
-    rise, fall = np.sign(high - high2), np.sign(low - low2)
-    way = np.where(rise == -fall, rise, 0.)
-    event = first_breaks(b.c, high, top)*1. - first_breaks(-b.c, low, bottom)
+    event, way = first_breaks(b.c, high, top)*1. - first_breaks(-b.c, low, bottom), np.zeros(len(b.c))
+    for i in range(len(b.c)):
+        rise, fall = np.sign(high[i] - high2[i]), np.sign(low[i] - low2[i])
+        if rise == -fall: way[i] = rise
     block = order_blocks(b.o, b.c, (b.h+b.l)/2, event, np.where(event > 0, top, bottom))
-    dist = lambda x: ratio(np.nan_to_num(x), b.atr_14, floor=b.least)
-    return dict(swing_high_dist=dist(high - b.c), swing_low_dist=dist(b.c + low), structure=way,
-                bos=fading(event*(event == way)), choch=fading(event*(event == -way)), order_block_dist=dist(b.c - block))
+    bos, choch, out = fading(event*(event == way)), fading(event*(event == -way)), np.empty((6, len(b.c)-b.first))
+    for i in range(b.first, len(b.c)):
+        c, atr, least = b.c[i], b.atr_14[i], b.least[i]
+        put(out, i-b.first, (_distance(high[i] - c, atr, least), _distance(c + low[i], atr, least), way[i], bos[i], choch[i],
+                             _distance(c - block[i], atr, least)))
+    return out
 
 # %% ../nbs/01_features.ipynb #4148e556
-@feature_group("Market profile",
+@kernel
+def _profile_distances(close, top, bottom, read):
+    "Distances to point of control and value area, width and place in it, and what `profile_readings` says of the shape."
+    out = np.empty((7, len(close)))
+    for i in range(len(close)):
+        c, low, step = close[i], bottom[i], (top[i] - bottom[i])/BINS
+        poc, begin, end = low + (read[0, i]+0.5)*step, low + read[1, i]*step, low + (read[2, i]+1)*step
+        put(out, i, (1 - poc/c, end/c - 1, 1 - begin/c, (step > TINY*c)*(read[2, i]+1-read[1, i])/BINS,
+                     ratio(c - begin, end - begin, 0.5, TINY*c), read[3, i], read[4, i]))
+    return out
+
+def _profile(b, n, top, bottom):
+    begin = max(b.first-n+1, 0)                                          # only the windows of the rows that are wanted
+    read = profile_readings(b.h[begin:], b.l[begin:], b.v[begin:], n, n == 20)[:, b.first-begin:]
+    return _profile_distances(b.c[b.first:], top[b.first:], bottom[b.first:], read)
+
+@feature_group("Market profile", reads_volume=True,
     poc_dist_20=(20, "(close - point of control of 20 bars) / close"), vah_dist_20=(20, "(top of the value area of 20 bars - close) / close"),
     val_dist_20=(20, "(close - bottom of the value area of 20 bars) / close"),
     poc_dist_50=(50, "(close - point of control of 50 bars) / close"), vah_dist_50=(50, "(top of the value area of 50 bars - close) / close"),
     val_dist_50=(50, "(close - bottom of the value area of 50 bars) / close"),
     va_width_20=(20, "width of the value area / range of 20 bars"), va_position_20=(20, "(close - bottom of the value area) / its width"),
     volume_entropy_20=(20, "entropy of the 24 shares of volume / log 24"), profile_concentration_20=(20, "sum of the squared shares"))
-def market_profile(b: Bars) -> dict:
+def market_profile(b: Bars) -> np.ndarray: # (10,rows)
     "Where the volume changed hands."
-    out = {}
-    for n in (50, 20):
-        poc, first, last, entropy, concentration = profile_readings(b.h, b.l, b.v, n, n == 20)
-        low = rolling_min(b.l, n); step = (rolling_max(b.h, n) - low)/BINS
-        bottom, top = low + first*step, low + (last+1)*step
-        out |= {f"poc_dist_{n}": 1 - (low + (poc+0.5)*step)/b.c, f"vah_dist_{n}": top/b.c - 1, f"val_dist_{n}": 1 - bottom/b.c}
-    return out | dict(va_width_20=(step > b.floor)*(last+1-first)/BINS, va_position_20=ratio(b.c - bottom, top - bottom, 0.5, b.floor),
-                      volume_entropy_20=entropy, profile_concentration_20=concentration)
+    near, far = _profile(b, 20, b.high_20, b.low_20), _profile(b, 50, b.high_50, b.low_50)
+    return np.vstack([near[:3], far[:3], near[3:]])
 
 # %% ../nbs/01_features.ipynb #993b7d4b
 WARMUP, CONTEXT = 400, 512  # bars until each of the hundred is there; candles to bring for a window of 96 rows
 PIECE, BEFORE = 32_768, 1024  # bars that are computed at once, and those that are brought along to warm up
 
-def _array(features, parts, candles):
-    "float32 columns (N,F) in the order of `features`, from a function of bars to dicts of arrays; NaN before each one's lookback."
-    at = {f.name: i for i, f in enumerate(features)}
-    out = np.empty((len(at), len(candles)), np.float32)                                        # (F,N)
-    def fill(start):
-        known, names = min(start, BEFORE), []
-        with np.errstate(all="ignore"):
-            for part in parts(Bars(candles.iloc[start-known:start+PIECE] if len(candles) > PIECE else candles)):
-                for name, x in part.items(): out[at[name], start:start+PIECE] = x[known:]
-                names += part
-        assert len(names) == len(at)
-    starts = range(0, max(len(candles), 1), PIECE)
-    if len(starts) == 1: fill(0)
+@kernel
+def _hide(out, lookback, first):
+    "Empty the cells whose history is too short; row `first` of the series is the first one here."
+    for k in range(len(out)): out[k, :max(lookback[k]-1-first, 0)] = np.nan
+
+def _array(candles, features, groups, rows=None):
+    "The last `rows` of the groups' columns, (F,rows) float32; NaN before each one's lookback, or without a volume to read."
+    columns, n = _columns(candles), len(candles)
+    start, known = max(n - (rows or n), 0), has_volume(candles)
+    if known and np.isnan(columns[4]).any():
+        raise NatronError("volume: some rows have one and some have none; `check_candles` says which")
+    out = np.empty((len(features), n-start), np.float32)
+    def fill(at):                                             # the piece whose first row is `at`
+        begin, end, k = max(at-BEFORE, 0), min(at+PIECE, n), 0
+        bars = _bars(columns, slice(begin, end), at-begin)
+        for group, size in groups:
+            absent = not known and features[k].reads_volume
+            with np.errstate(all="ignore"): x = np.nan if absent else group(bars)
+            out[k:k+size, at-start:end-start] = x
+            k += size
+    pieces = range(start, max(n, 1), PIECE)
+    if len(pieces) == 1: fill(start)
     else:
-        with ThreadPoolExecutor(get_num_threads()) as pool: list(pool.map(fill, starts))
-    for f, x in zip(features, out): x[:f.lookback-1] = np.nan
-    return out.T
+        with ThreadPoolExecutor(get_num_threads()) as pool: list(pool.map(fill, pieces))
+    _hide(out, np.array([f.lookback for f in features]), start)
+    return out
 
-def _frame(features, parts, candles): return pd.DataFrame(_array(features, parts, candles), candles.index, [f.name for f in features], copy=False)
+_HUNDRED = [(g, sum(f.group == k for f in FEATURES)) for k, g in GROUPS.items()]
 
-def _groups(b): return (group(b) for group in GROUPS)
+def _frame(x, candles, features): return pd.DataFrame(x.T, candles.index, [f.name for f in features], copy=False)
 
 def compute_features(candles: pd.DataFrame # open, high, low, close, volume
                     ) -> pd.DataFrame:
-    "The features of the catalogue, (N,100) float32; NaN where the history is too short, never elsewhere."
-    return _frame(FEATURES, _groups, candles)
+    "The features of the catalogue, (N,100) float32; NaN where the history is too short, or the market has no volume."
+    return _frame(_array(candles, FEATURES, _HUNDRED), candles, FEATURES)
 
 # %% ../nbs/01_features.ipynb #1e421047
 VOL_HORIZON = 12  # bars over which a volatility is measured and forecast
@@ -509,10 +695,10 @@ VOL_HORIZON = 12  # bars over which a volatility is measured and forecast
 def volatility_terciles(candles: pd.DataFrame # open, high, low, close, volume
                        ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Garman-Klass volatility of the last 12 bars, and its lower and upper tercile among its last 400 values, each (N,)."
-    return _terciles(Bars(candles))
+    return _terciles(gk_var(*(np.array(x, float) for x in _columns(candles)[:4])))
 
-def _terciles(b):
-    v = np.sqrt(rolling_mean(gk_var(b.o, b.h, b.l, b.c), VOL_HORIZON))
+def _terciles(gk):
+    v = np.sqrt(rolling_mean(gk, VOL_HORIZON))
     low, high = rolling_quantile(v, 400, [1/3, 2/3]).T
     return v, low, high
 
@@ -560,7 +746,7 @@ def _log_vol(v): return np.log(np.maximum(v, 1e-6))
 def _clock(t):
     "Hour of day and day of week as points on a circle; `t` in seconds since 1970, a Thursday."
     day, week = 2*np.pi*(t/86400 % 1), 2*np.pi*((t//86400 + 3) % 7)/7
-    return dict(hour_sin=np.sin(day), hour_cos=np.cos(day), weekday_sin=np.sin(week), weekday_cos=np.cos(week))
+    return np.sin(day), np.cos(day), np.sin(week), np.cos(week)
 
 CONTEXT_FEATURES += [Feature(name, "Context", *entry) for name, entry in dict(
     hour_sin=(1, "sine of the hour of day, UTC"), hour_cos=(1, "cosine of the hour of day, UTC"),
@@ -570,19 +756,26 @@ CONTEXT_FEATURES += [Feature(name, "Context", *entry) for name, entry in dict(
     vol_low_400=(VOL_HORIZON+399, "log of the lower tercile of 400 12-bar volatilities, less log of the current one"),
     vol_high_400=(VOL_HORIZON+399, "log of the upper tercile of 400 12-bar volatilities, less log of the current one")).items()]
 
+def _check_times(candles):
+    if isinstance(candles.index, pd.DatetimeIndex): return
+    raise NatronError(f"expected candles by time, got an index of {candles.index.dtype}; `read_candles` makes one")
+
 def _context(b):
-    if not isinstance(b.times, pd.DatetimeIndex): raise NatronError(f"expected candles by time, got an index of {b.times.dtype}; `read_candles` makes one")
-    v, low, high = _terciles(b)
-    t = b.times.as_unit("ns").asi8/1e9
-    gk, step = gk_var(b.o, b.h, b.l, b.c), rolling_quantile(t - lag(t, 1), 240, [0.5])[:, 0]
-    season = seasonal_mean(gk, t, step, VOL_HORIZON, 240)
-    columns = _clock(t) | {f"log_gk_{n}": _log_vol(np.sqrt(rolling_mean(gk, n))) for n in (1, 6, 24, 120, 240)}
-    yield columns | dict(seasonal_gk_12=_log_vol(np.sqrt(season)), vol_low_400=_log_vol(low) - _log_vol(v), vol_high_400=_log_vol(high) - _log_vol(v))
+    "The context of the wanted rows, (12,rows)."
+    v, low, high = (x[b.first:] for x in _terciles(b.gk))
+    gk, begin = [rolling_mean(b.gk, n)[b.first:] for n in (1, 6, 24, 120, 240)], max(b.first-239, 0)
+    step = rolling_quantile(np.diff(b.t, prepend=np.nan), 240, [0.5])[begin:, 0]
+    season = seasonal_mean(b.gk[begin:], b.t[begin:], step, VOL_HORIZON, 240)[b.first-begin:]
+    scale = _log_vol(np.vstack([*(np.sqrt(x) for x in (*gk, season)), low, high, v]))
+    return np.vstack([*_clock(b.t[b.first:]), scale[:6], scale[6:8] - scale[8]])
+
+_TWELVE = [(_context, len(CONTEXT_FEATURES))]
 
 def compute_context(candles: pd.DataFrame # open, high, low, close, volume by `time`
                    ) -> pd.DataFrame:
     "Clock, scale and thresholds: the columns of `CONTEXT_FEATURES`, (N,12) float32."
-    return _frame(CONTEXT_FEATURES, _context, candles)
+    _check_times(candles)
+    return _frame(_array(candles, CONTEXT_FEATURES, _TWELVE), candles, CONTEXT_FEATURES)
 
 # %% ../nbs/01_features.ipynb #951dc031
 _NEEDS = {f.name: f.lookback for f in FEATURES + CONTEXT_FEATURES}
@@ -598,16 +791,17 @@ def _extras(candles, wanted):
         if k not in own: raise ConfigError(f"feature_columns: {k!r} is no numeric column of these candles; {hint}")
     return names
 
-def _both(b): yield from _groups(b); yield from _context(b)
-
-def feature_array(candles: pd.DataFrame,                 # as for `feature_frame`
-                  cfg: FeaturesConfig = FeaturesConfig()
-                 ) -> tuple[tuple[str, ...], np.ndarray]: # names (F,), values (N,F) float32
+def feature_array(candles: pd.DataFrame,                  # as for `feature_frame`
+                  cfg: FeaturesConfig = FeaturesConfig(),
+                  rows: int | None = None                 # the last ones only, for a window; None: all
+                 ) -> tuple[tuple[str, ...], np.ndarray]: # names (F,), values (rows,F) float32
     "The columns of `feature_frame` without a frame, for whoever has to be quick."
     own = _extras(candles, cfg.feature_columns)
-    features, parts = (FEATURES + CONTEXT_FEATURES, _both) if cfg.context else (FEATURES, _groups)
-    x = _array(features, parts, candles)
-    return (*(f.name for f in features), *own), np.hstack([x, candles[own].to_numpy(np.float32)]) if own else x
+    features, groups = FEATURES, _HUNDRED
+    if cfg.context: _check_times(candles); features, groups = FEATURES + CONTEXT_FEATURES, _HUNDRED + _TWELVE
+    x = _array(candles, features, groups, rows).T
+    names = (*(f.name for f in features), *own)
+    return names, np.hstack([x, candles[own].to_numpy(np.float32)[-len(x):]]) if own else x
 
 def feature_frame(candles: pd.DataFrame,                 # open, high, low, close, volume by `time`, and columns of the user's own
                   cfg: FeaturesConfig = FeaturesConfig() # whether context joins, and which own columns
@@ -639,6 +833,11 @@ def lookbacks(columns: list[str] # names of columns of a feature frame
              ) -> np.ndarray:
     "Bars that each column needs, the current one included; 1 for the user's own."
     return np.array([_NEEDS.get(k, 1) for k in columns])
+
+def reads_volume(columns: list[str] # names of columns of a feature frame
+                ) -> np.ndarray:
+    "True for the columns that are unknown in a market without volume; False for the user's own."
+    return np.isin(columns, [f.name for f in FEATURES if f.reads_volume])
 
 def context_bars(window_length: int # rows that the model reads
                 ) -> int:

@@ -17,12 +17,12 @@ import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from .core import NatronError, pick_device
 from .candles import bar_length, data_hash
 from .labels import Task
-from .drift import Reference
+from .drift import Reference, market_reference
 from .dataset import Prepared, Splits, WindowDataset, identity, jittered, make_series, purge_gap, time_of_row, window_data
 from .model import Calibration, Ensemble, new_model, to_probs
 from .train import fit
 from .bundle import Bundle
-from .engine import make_engines
+from .engine import record_answers
 
 # %% ../nbs/06_finetune.ipynb #a009a259
 def task_loss(task: Task,
@@ -152,6 +152,11 @@ def _record(prep):
     batch = data.__getitems__(np.linspace(0, len(data)-1, min(RECORDED, len(data))).astype(int).tolist())
     return tuple(batch[k] for k in ("x", "mask", "instrument", "timeframe"))
 
+def _markets(prep, candles):
+    "The market reference of each series, of the bars that are fitted or validated on."
+    fitted = {n: c.iloc[:s.validation.stop] for (n, c), s in zip(candles.items(), prep.splits)}
+    return {n: market_reference(c, prep.config.data.window_length) for n, c in fitted.items()}
+
 def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.DataFrame],
                 calibration: dict[str, Calibration] | None = None, # by task
                 phases: Sequence[str] = ("finetune",),       # what it went through
@@ -161,12 +166,12 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
     s, span = prep.scaler, fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks)) | dict(scaler=list(prep.scaler.span))
     hashes = "".join(d["hash"] for d in span["series"].values())
     tensors = {f"scaler_{k}": torch.from_numpy(getattr(s, k)) for k in ("mean", "scale", "low", "high")}
-    engines, recorded = make_engines(copy.deepcopy(model).cpu().eval(), *_record(prep))
+    recorded = record_answers(copy.deepcopy(model).cpu().eval(), *_record(prep))
     return Bundle(model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
-                  feature_columns=prep.columns, rl_policy_state=None, window_length=prep.config.data.window_length,
+                  feature_columns=prep.columns, window_length=prep.config.data.window_length,
                   phases=list(phases), tasks=[asdict(t) for t in model.tasks], calibration={k: asdict(c) for k, c in (calibration or {}).items()}, fit_span=span,
                   settings=prep.config.model_dump(), label_state=prep.labels.state,
-                  data_hash=hashlib.sha256(hashes.encode()).hexdigest(), engines=engines, recorded=recorded,
+                  data_hash=hashlib.sha256(hashes.encode()).hexdigest(), recorded=recorded, markets=_markets(prep, candles),
                   reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {}, **tensors)
 
 # %% ../nbs/06_finetune.ipynb #da2d757b

@@ -17,6 +17,7 @@ from .labels import LabelGenerator, Task
 from .dataset import Prepared, prepare, walk_forward, window_data
 from .model import Calibration, Ensemble
 from .bundle import Bundle
+from .engine import engine_model
 from .pretrain import pretrain
 from .baselines import baseline_forecasts, part_of
 from .finetune import OverlapError, finetune, member_spread, predict_windows, prepare_for
@@ -117,7 +118,8 @@ FLATTERY = "This score is flattery, not evidence: "
 
 def judge_bundle(bundle: Bundle, candles: dict[str, pd.DataFrame],    # by series name
                  start: str | None = None, end: str | None = None,    # a part of the bars after the fitted span
-                 force: bool = False                                  # judge bars that were fitted, too, with a warning
+                 force: bool = False,                                 # judge bars that were fitted, too, with a warning
+                 engine: str = "torch"                                # onnx or int8: score what such a server answers, and say so
                 ) -> Judgement:
     "Score a model file on candles that come after everything it was fitted on; raises `OverlapError` otherwise."
     warning = note = ""
@@ -125,7 +127,8 @@ def judge_bundle(bundle: Bundle, candles: dict[str, pd.DataFrame],    # by serie
     except OverlapError as e:
         if not force: raise
         warning = FLATTERY + str(e); note = f"no verdict: {e}"; prep = prepare_for(bundle, candles, start, end, forced=True)
-    return judge(prep, bundle.model(), bundle.calibrations(), note, warning)
+    model, said = (bundle.model(), "") if engine == "torch" else engine_model(bundle, engine)
+    return judge(prep, model, bundle.calibrations(), note, " ".join(filter(None, (warning, said))))
 
 # %% ../nbs/06f_judge.ipynb #1ff7b9fc
 def fit_model(prep: Prepared) -> tuple[torch.nn.Module, dict[str, Calibration]]:

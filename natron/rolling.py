@@ -34,6 +34,7 @@ def rolling_sum(x: np.ndarray, # (N,) float64
             for j in range(n-1, -1, -1): tail[j] = tail[j+1] + x[b+j]
     return out
 
+@kernel
 def rolling_mean(x: np.ndarray, # (N,) float64
                  n: int         # bars in the window
                 ) -> np.ndarray:
@@ -56,6 +57,7 @@ def rolling_max(x: np.ndarray, # (N,) float64
             for j in range(n-1, -1, -1): tail[j] = np.maximum(tail[j+1], x[b+j])
     return out
 
+@kernel
 def rolling_min(x: np.ndarray, # (N,) float64
                 n: int         # bars in the window
                ) -> np.ndarray:
@@ -88,6 +90,7 @@ def rolling_mean_std(x: np.ndarray, # (N,) float64
                 std[b+j] = math.sqrt(max((s2 + tail[j+1, 1])/n - u*u, 0.))
     return mean, std
 
+@kernel
 def rolling_std(x: np.ndarray, # (N,) float64
                 n: int         # bars in the window
                ) -> np.ndarray:
@@ -166,11 +169,10 @@ def _replace(window, old, new):
 
 # %% ../nbs/00c_rolling.ipynb #43612985
 @kernel
-def _quantiles(x, n, qs):
-    out, window = np.full((len(x), len(qs)), np.nan), np.full(n, np.inf)
-    for i in range(len(x)):
-        old = x[i-n] if i >= n else np.inf
-        _replace(window, np.inf if np.isnan(old) else old, np.inf if np.isnan(x[i]) else x[i])
+def _quantiles(x, n, qs, window):
+    out = np.full((len(x), len(qs)), np.nan)
+    for i in range(n-1, len(x)):
+        if i >= n: _replace(window, x[i-n], x[i])
         if window[-1] == np.inf: continue
         for k in range(len(qs)):
             at = qs[k]*(n-1)
@@ -183,7 +185,8 @@ def rolling_quantile(x: np.ndarray, # (N,) float64, NaN allowed
                      qs: list       # shares between 0 and 1
                     ) -> np.ndarray:
     "Quantiles of the last `n` values, (N, len(qs)), interpolated as numpy does; NaN where the window holds a NaN."
-    return _quantiles(x, n, np.asarray(qs, float))
+    known = np.where(np.isnan(x), np.inf, x)
+    return _quantiles(known, n, np.asarray(qs, float), np.sort(known[:n]))
 
 # %% ../nbs/00c_rolling.ipynb #1beaee6d
 def gk_var(open: np.ndarray,  # (N,) float64, as the others
@@ -198,19 +201,22 @@ def gk_var(open: np.ndarray,  # (N,) float64, as the others
 
 # %% ../nbs/00c_rolling.ipynb #a27e01bd
 LAGS = (2, 4, 8, 16, 32)
+_SLOPE = tuple((np.log(LAGS) - np.mean(np.log(LAGS)))/(len(LAGS)*np.var(np.log(LAGS))))        # of least squares
 
+@kernel
 def rolling_hurst(x: np.ndarray, # (N,) log prices
                   n: int         # bars in the window
                  ) -> np.ndarray:
     "Slope of the log deviation of k-bar differences against log k, over `LAGS`; 0.5 where the price stands still."
-    weights = np.log(LAGS) - np.mean(np.log(LAGS))
     slope, least = np.zeros(len(x)), np.full(len(x), np.inf)
-    for k, w in zip(LAGS, weights/(weights**2).sum()):
-        sd = np.append(np.full(min(k, len(x)), np.nan), rolling_std(x[k:] - x[:-k], n-k))
-        np.minimum(least, sd, out=least)
-        np.log(np.maximum(sd, 1e-12, out=sd), out=sd)
-        slope += w*sd
-    return np.where(least <= 1e-12, 0.5, slope)
+    for k, w in zip(LAGS, _SLOPE):
+        sd = rolling_std(x[k:] - x[:-k], n-k)
+        slope[:k] = np.nan
+        for i in range(len(sd)):
+            least[i+k] = np.minimum(least[i+k], sd[i])
+            slope[i+k] += w*math.log(np.maximum(sd[i], 1e-12))
+    for i in range(len(x)): slope[i] = 0.5 if least[i] <= 1e-12 else slope[i]
+    return slope
 
 # %% ../nbs/00c_rolling.ipynb #794541ac
 BINS = 24

@@ -371,6 +371,7 @@ class FeatureStream:
     "The features of a market, one closed candle at a time; `columns` names what `append` returns."
     columns = [f.name for f in FEATURES + CONTEXT_FEATURES]
     _lookback = np.array([f.lookback for f in FEATURES + CONTEXT_FEATURES])
+    _of_volume = np.array([f.reads_volume for f in FEATURES + CONTEXT_FEATURES])
 
     def __init__(self, history: pd.DataFrame | None = None): # candles so far; raises `CandleError` if they are faulty
         self._state, self._bars, self._at = _new_state(), np.full((len(SERIES), ROOM), np.nan), KEEP-1
@@ -391,6 +392,9 @@ class FeatureStream:
     def __repr__(self): return f"FeatureStream of {len(self):,} bars" + (f" up to {self.history.index[-1]:%Y-%m-%d %H:%M}" if len(self) else "")
     def __copy__(self): return copy.deepcopy(self)                                # two streams never share their bars
     def __len__(self): return int(self._state["n"][0])                            # bars seen
+
+    @property
+    def _has_volume(self): return None if not len(self) else not math.isnan(self._bars[_V, self._at])  # has the market a volume?
 
     @property
     def history(self) -> pd.DataFrame: # at most 512 candles
@@ -416,37 +420,52 @@ def _number(x):
     if isinstance(x, (str, bool, np.bool_)) and not re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", str(x)): raise ValueError(f"expected a number, got {x!r}")
     return float(x)
 
+def _numbers(candle):
+    "Its prices and its volume; NaN for a volume that it does not have."
+    v = candle["volume"] if "volume" in candle else None
+    none = v is None or v is pd.NA or (isinstance(v, float) and math.isnan(v))
+    return [_number(candle[k]) for k in OHLCV[:4]] + [math.nan if none else _number(v)]
+
 def _fault(ns, before, o, h, l, c, v):
     "The rule of `RULES` that the candle breaks, or None."
-    if not all(map(math.isfinite, (o, h, l, c, v))): return "finite"
+    if not all(map(math.isfinite, (o, h, l, c))) or math.isinf(v): return "finite"
     for broken, rule in ((min(o, h, l, c) <= 0, "positive"), (h < max(o, c), "high"), (l > min(o, c), "low"), (v < 0, "volume"), (ns == before, "duplicate"), (ns < before, "unsorted")):
         if broken: return rule
 
-def _read(candle, before):
-    "Prices, volume and time of a candle that may follow the time `before`; raises `CandleError`."
+def _read(candle, before, has_volume):
+    "Prices, volume and time of a candle that may follow the time `before`, of a market with a volume if `has_volume`."
     if not isinstance(candle, (Mapping, pd.Series)): raise CandleError(f"expected a candle as a dictionary or as a row of a frame, got {type(candle).__name__}", "columns")
     ns = candle_time(candle)
-    if missing := [k for k in OHLCV if k not in candle]: raise CandleError(f"the candle of {pd.Timestamp(ns)} has no {', '.join(missing)}; expected {' '.join(OHLCV)}", "columns", time=pd.Timestamp(ns, tz="UTC"))
-    try: x = [_number(candle[k]) for k in OHLCV]
+    if missing := [k for k in OHLCV[:4] if k not in candle]: raise CandleError(f"the candle of {pd.Timestamp(ns)} has no {', '.join(missing)}; expected {' '.join(OHLCV)}", "columns", time=pd.Timestamp(ns, tz="UTC"))
+    try: x = _numbers(candle)
     except (TypeError, ValueError, OverflowError) as e: raise CandleError(f"the candle of {pd.Timestamp(ns)}: {e}", "dtype", time=pd.Timestamp(ns, tz="UTC")) from e
     if rule := _fault(ns, before, *x):
         told = f", after {pd.Timestamp(before)}" if rule in ("duplicate", "unsorted") else ": " + ", ".join(f"{k} {v:.10g}" for k, v in zip(OHLCV, x))
         raise CandleError(f"the candle of {pd.Timestamp(ns)} UTC: {RULES[rule].replace('row', 'candle')}{told}", rule, time=pd.Timestamp(ns, tz="UTC"))
+    if has_volume is not None and has_volume == math.isnan(x[4]): raise _other_kind(ns, x[4])
     return x, ns
+
+def _other_kind(ns, v):
+    "The error for a candle with a volume in a market without one, or the reverse."
+    said = "has no volume, and those before have one; bring it" if math.isnan(v) else \
+        f"has a volume, {v:g}, and those before have none; leave it out"
+    return CandleError(f"the candle of {pd.Timestamp(ns)} {said}, or begin anew with candles of one kind", "volume",
+                       time=pd.Timestamp(ns, tz="UTC"))
 
 # %% ../nbs/01c_stream.ipynb #965ea107
 def _take(self, candle, state):
-    x, ns = _read(candle, self._times[self._at])
+    x, ns = _read(candle, self._times[self._at], self._has_volume)
     self._tidy(1); i = self._at + 1
     self._bars[:5, i], self._bars[_T, i], self._times[i] = x, ns/1e9, ns
     _advance_all(self._bars, i, i+1, state)
     out = np.empty(len(self.columns), np.float32)
     _row(self._bars, i, state, self._lookback, out)
+    if math.isnan(x[4]): out[self._of_volume] = np.nan
     return out
 
 @patch
 def append(self: FeatureStream,
-           candle              # a dict, or a row of a frame, with `time`, open, high, low, close, volume; a time without a zone is UTC
+           candle              # a dict, or a row of a frame: `time` (UTC without a zone), open, high, low, close, volume
           ) -> np.ndarray: # (112,) float32, named by `columns`
     "The features of a closed candle, which joins the stream; raises `CandleError` and changes nothing if it is faulty or not the newest."
     out = _take(self, candle, self._state)

@@ -19,7 +19,7 @@ from .candles import check_candles
 from .charts import plot_candles, plot_lines
 from .labels import Task
 from .train import read_history
-from .predictor import Prediction, Predictor, Window
+from .predictor import Prediction, Predictor
 
 # %% ../nbs/08c_watch.ipynb #490f1af3
 @dataclass(frozen=True, repr=False)
@@ -51,7 +51,7 @@ def predictions_of(predictor: Predictor, candles: pd.DataFrame, # enough of them
     candles = check_candles(candles); predictor.bundle.check_timeframe(candles); T, n = predictor.window_length, len(candles)
     if not 0 < last <= n-T+1: raise NatronError(f"{last:,} bars with a window of {T} before them take {last+T-1:,} candles, got {n:,}")
     x, mask = predictor.scaler.transform(predictor.bundle.rows(candles)); rows = [slice(k-T+1, k+1) for k in range(n-last, n)]          # (n,F)
-    windows = [Window(x[r], mask[r], candles.index[r.stop-1], min(r.stop, predictor.context), *predictor.bundle.places(symbol, candles.index[r])) for r in rows]
+    windows = [predictor.window_of(candles.iloc[r], x[r], mask[r], r.stop, symbol) for r in rows]
     answers = [a for k in range(0, last, 64) for a in predictor.answers(windows[k:k+64])]
     return Predictions(candles.iloc[-last:], answers, predictor.tasks)
 
