@@ -381,15 +381,16 @@ def _flows(b):
 def volume(b: Bars) -> np.ndarray: # (9,rows)
     "Which way the volume pushed."
     signed, push, money, rising, moving, gained = _flows(b)
-    (mean, sd), traded, net, gross = rolling_mean_std(b.v, 20), rolling_mean(b.v, 20), rolling_sum(signed, 10), rolling_sum(b.v, 10)
+    (mean, sd), traded = rolling_mean_std(b.v, 20), rolling_mean(b.v, 20)
+    net, gross = rolling_sum(signed, 10), rolling_sum(b.v, 10)
     (cov, vt, _), obv, flow = rolling_cov(np.arange(float(len(b.v))), b.v, 20), total_z(signed, 20), rolling_mean(money, 20)
     up, all_moves, gain, osc = rolling_sum(rising, 14), rolling_sum(moving, 14), rolling_mean(gained, 20), chaikin(push, 3, 10)
     out = np.empty((9, len(b.c)-b.first))
     for i in range(b.first, len(b.c)):
         v, t = b.v[i], traded[i]
-        put(out, i-b.first, (obv[i], ratio(net[i], gross[i]), ratio(v, t, 1.), ratio(v - mean[i], sd[i]), ratio(cov[i]/vt[i], t),
-                             ratio(b.c[i], ratio(flow[i], t), 1.) - 1, ratio(up[i], all_moves[i], 0.5), ratio(gain[i], t),
-                             ratio(osc[i], t)))
+        put(out, i-b.first, (obv[i], ratio(net[i], gross[i]), ratio(v, t, 1.), ratio(v - mean[i], sd[i]),
+                             ratio(cov[i]/vt[i], t), ratio(b.c[i], ratio(flow[i], t), 1.) - 1,
+                             ratio(up[i], all_moves[i], 0.5), ratio(gain[i], t), ratio(osc[i], t)))
     return out
 
 # %% ../nbs/01_features.ipynb #697cb7f8
