@@ -227,7 +227,7 @@ def _check_reference(c):
     _parsed("reference", lambda: reference_from({k: t.numpy() for k, t in r.items()}, c["feature_columns"]))
     n, k = r["lengths"].numel(), r["cloud.whiten"].numel()//F
     shapes = dict(edges=(F, BINS-1), shares=(F, BINS), sd=(F,), span=(2, F), lengths=(n,), usual_psi=(n, F), usual_shift=(n, F), usual_all=(n, 2)) | {"cloud.center": (F,), "cloud.whiten": (F, k), "cloud.quantiles": (101,)}
-    for name, shape in shapes.items(): _check_tensor(f"reference.{name}", r[name].nan_to_num(nan=torch.nan, posinf=0.) if name in ("edges", "sd") else r[name], shape, (torch.float32, torch.float64, torch.int64))
+    for name, shape in shapes.items(): _check_tensor(f"reference.{name}", r[name].nan_to_num(nan=torch.nan, posinf=0., neginf=0.) if name in ("edges", "sd", "span") else r[name], shape, (torch.float32, torch.float64, torch.int64))
 
 _PROFILE = dict(bar_seconds=1, price=2, range=2, volume=2, still=1, silent=1, missing=1, week=168) # how many numbers each part has
 

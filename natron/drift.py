@@ -23,6 +23,7 @@ from sklearn.covariance import ledoit_wolf
 from .core import NatronError
 from .candles import OHLCV, bar_length, check_candles, has_volume, length_text, second_length
 from .charts import PALETTE, plot_bars, plot_lines
+from .features import reads_volume
 from .rolling import rolling_mean, rolling_quantile, rolling_sum
 
 # %% ../nbs/03c_drift.ipynb #5ccf9cc5
@@ -169,6 +170,8 @@ def fit_reference(train: pd.DataFrame # (N,F) training features, raw or scaled, 
                  ) -> Reference:
     "What the training features look like, and how much stretches of them differ; raises `NatronError` if there is too little."
     x = _cells(train); missing, N = np.isnan(x), len(x)
+    silent = missing.all(0) & reads_volume(train.columns)                 # (F,) of markets without volume: never looked at
+    x = np.where(silent, 0, x); missing &= ~silent
     if N < STRETCHES*SHORTEST: raise NatronError(f"a reference needs {STRETCHES*SHORTEST} rows or more, got {N}")
     if missing.all(0).any(): raise NatronError(f"{train.columns[missing.all(0).argmax()]} has no value in any training row; leave it out")
     mean, sd = np.nanmean(x, 0, dtype=float), np.nanstd(x, 0, dtype=float)
@@ -179,7 +182,7 @@ def fit_reference(train: pd.DataFrame # (N,F) training features, raw or scaled, 
     seen = [_stretches(b, np.where(missing, 0, (x-mean)/sd), far, shares, rows) for rows in lengths]
     limits = [np.minimum.accumulate([f(s[k]) for s in seen]) for k, f in enumerate((_size_limit, _shift_limit, _size_limit))]
     psis, shifts = (np.maximum(v, least) for v, least in zip(limits, MATTERS.values()))
-    return Reference(list(train.columns), edges, shares, sd, np.stack([np.nanmin(x, 0), np.nanmax(x, 0)]), cloud, lengths, psis, shifts, limits[2])
+    return Reference(list(train.columns), edges, shares, sd, np.where(silent, [[-np.inf], [np.inf]], [np.nanmin(x, 0), np.nanmax(x, 0)]), cloud, lengths, psis, shifts, limits[2])
 
 # %% ../nbs/03c_drift.ipynb #878d1334
 _PARTS = ("edges", "shares", "sd", "span", "lengths", "usual_psi", "usual_shift", "usual_all", "cloud.center", "cloud.whiten", "cloud.quantiles")
@@ -231,7 +234,7 @@ def drift(reference: Reference,
     "Compare live features with training, and the difference with what is usual there; raises `NatronError` for other columns or too few rows."
     if odd := set(live) ^ set(reference.columns): raise NatronError(f"the reference has other columns: {min(odd)} is missing here or there")
     if len(live) < SHORTEST: raise NatronError(f"drift needs {SHORTEST} rows or more, got {len(live)}; a few bars differ from any average")
-    x = _cells(live[reference.columns]); r, missing = reference, np.isnan(x); filled = np.where(missing, r.cloud.center, x)
+    x = np.where(np.isinf(reference.span[0]), 0, _cells(live[reference.columns])); r, missing = reference, np.isnan(x); filled = np.where(missing, r.cloud.center, x)
     counts = _counts(_bins(x, r.edges)); usual_psi, usual_shift, usual_all = r.usual(len(x))
     t = pd.DataFrame(dict(psi=psi(r.shares, _smooth(counts, r.shares)), usual_psi=usual_psi, ks=ks(r.shares, counts/np.maximum(counts.sum(1, keepdims=True), 1)),
                           shift=((filled - r.cloud.center)/r.sd).mean(0), usual_shift=usual_shift, missing=missing.mean(0),

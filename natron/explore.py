@@ -13,9 +13,9 @@ from IPython import get_ipython
 from IPython.display import display
 
 from .core import NatronError
-from .candles import CandleError, check_candles
+from .candles import CandleError, check_candles, has_volume
 from .charts import plot_candles
-from .features import CONTEXT_FEATURES, FEATURES, Catalogue, feature_frame
+from .features import CONTEXT_FEATURES, FEATURES, Catalogue, feature_frame, reads_volume
 
 # %% ../nbs/01d_explore.ipynb #a99bf361
 _OF_LINE = "sma_5 sma_10 sma_20 sma_50 ema_5 ema_20 ema_50 vwap_20".split()                              # close / line - 1
@@ -43,6 +43,9 @@ def plot_features(candles: pd.DataFrame,                  # the bars to draw
     if unknown := [k for k in names if k not in X]:
         near = difflib.get_close_matches(unknown[0], map(str, X), 1, 0.75)
         raise NatronError(f"there is no feature {unknown[0]!r} in these columns; " + (f"did you mean {near[0]}?" if near else "`FEATURES` and `CONTEXT_FEATURES` list what `feature_frame` computes"))
+    absent = [] if has_volume(candles) else [k for k, of_volume in zip(names, reads_volume(names)) if of_volume]
+    names = [k for k in names if k not in absent]
+    if absent: title = f"{title} (no volume, so no {', '.join(absent)})".strip()
     lines = price_lines(X, candles)
     own = [k for k in names if k not in lines]
     fig = plot_candles(candles, {k: lines[k] for k in names if k in lines}, {k: {k: X[k].astype(float)} for k in own}, title, height=380 + 110*len(own))

@@ -23,7 +23,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
 from .core import ConfigError, FeaturesConfig, NatronError
-from .candles import OHLCV, bar_length, has_volume, plain_name
+from .candles import OHLCV, bar_length, plain_name
 from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max,
                             rolling_mean, rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank,
                             rolling_std, rolling_sum, swing_highs)
@@ -171,7 +171,8 @@ def _columns(candles):
     "Open, high, low, close and volume as they are, and the times; raises `NatronError` if one is missing or too coarse."
     if missing := [k for k in OHLCV if k not in candles]:
         raise NatronError(f"expected candles with {' '.join(OHLCV)}, missing: {', '.join(missing)}; `read_candles` makes them")
-    columns = [candles[k].to_numpy() for k in OHLCV]
+    if list(candles) == OHLCV and all(kind == float for kind in candles.dtypes): columns = candles.to_numpy().T  # quick
+    else: columns = [candles[k].to_numpy() for k in OHLCV]
     if coarse := [k for k, x in zip(OHLCV, columns) if x.dtype in (np.float32, np.float16)]:
         raise NatronError(f"{coarse[0]}: expected float64, got {candles[coarse[0]].dtype}, in which equal prices cease to be "
                           "equal; read the candles again")
@@ -380,15 +381,16 @@ def _flows(b):
 def volume(b: Bars) -> np.ndarray: # (9,rows)
     "Which way the volume pushed."
     signed, push, money, rising, moving, gained = _flows(b)
-    (mean, sd), traded, net, gross = rolling_mean_std(b.v, 20), rolling_mean(b.v, 20), rolling_sum(signed, 10), rolling_sum(b.v, 10)
+    (mean, sd), traded = rolling_mean_std(b.v, 20), rolling_mean(b.v, 20)
+    net, gross = rolling_sum(signed, 10), rolling_sum(b.v, 10)
     (cov, vt, _), obv, flow = rolling_cov(np.arange(float(len(b.v))), b.v, 20), total_z(signed, 20), rolling_mean(money, 20)
     up, all_moves, gain, osc = rolling_sum(rising, 14), rolling_sum(moving, 14), rolling_mean(gained, 20), chaikin(push, 3, 10)
     out = np.empty((9, len(b.c)-b.first))
     for i in range(b.first, len(b.c)):
         v, t = b.v[i], traded[i]
-        put(out, i-b.first, (obv[i], ratio(net[i], gross[i]), ratio(v, t, 1.), ratio(v - mean[i], sd[i]), ratio(cov[i]/vt[i], t),
-                             ratio(b.c[i], ratio(flow[i], t), 1.) - 1, ratio(up[i], all_moves[i], 0.5), ratio(gain[i], t),
-                             ratio(osc[i], t)))
+        put(out, i-b.first, (obv[i], ratio(net[i], gross[i]), ratio(v, t, 1.), ratio(v - mean[i], sd[i]),
+                             ratio(cov[i]/vt[i], t), ratio(b.c[i], ratio(flow[i], t), 1.) - 1,
+                             ratio(up[i], all_moves[i], 0.5), ratio(gain[i], t), ratio(osc[i], t)))
     return out
 
 # %% ../nbs/01_features.ipynb #697cb7f8
@@ -658,36 +660,47 @@ def _hide(out, lookback, first):
     "Empty the cells whose history is too short; row `first` of the series is the first one here."
     for k in range(len(out)): out[k, :max(lookback[k]-1-first, 0)] = np.nan
 
-def _array(candles, features, groups, rows=None):
-    "The last `rows` of the groups' columns, (F,rows) float32; NaN before each one's lookback, or without a volume to read."
+class _Plan(NamedTuple):
+    "Columns to compute: the groups, how many each has and whether it reads volume; names and lookbacks of them all."
+    groups: list
+    names: tuple
+    lookback: np.ndarray
+
+def _plan(features, groups):
+    "The plan for the groups by title."
+    of = {title: [f for f in features if f.group == title] for title in groups}
+    return _Plan([(g, len(of[title]), of[title][0].reads_volume) for title, g in groups.items()],
+                 tuple(f.name for f in features), np.array([f.lookback for f in features]))
+
+def _array(candles, plan, rows=None):
+    "The last `rows` of the plan's columns, (F,rows) float32; NaN before each one's lookback, or without a volume to read."
     columns, n = _columns(candles), len(candles)
-    start, known = max(n - (rows or n), 0), has_volume(candles)
-    if known and np.isnan(columns[4]).any():
+    start, silent = max(n - (rows or n), 0), np.isnan(columns[4])
+    if silent.any() and not silent.all():
         raise NatronError("volume: some rows have one and some have none; `check_candles` says which")
-    out = np.empty((len(features), n-start), np.float32)
+    out = np.empty((len(plan.names), n-start), np.float32)
     def fill(at):                                             # the piece whose first row is `at`
         begin, end, k = max(at-BEFORE, 0), min(at+PIECE, n), 0
         bars = _bars(columns, slice(begin, end), at-begin)
-        for group, size in groups:
-            absent = not known and features[k].reads_volume
-            with np.errstate(all="ignore"): x = np.nan if absent else group(bars)
-            out[k:k+size, at-start:end-start] = x
-            k += size
+        with np.errstate(all="ignore"):
+            for group, size, reads_volume in plan.groups:
+                out[k:k+size, at-start:end-start] = np.nan if reads_volume and silent.any() else group(bars)
+                k += size
     pieces = range(start, max(n, 1), PIECE)
     if len(pieces) == 1: fill(start)
     else:
         with ThreadPoolExecutor(get_num_threads()) as pool: list(pool.map(fill, pieces))
-    _hide(out, np.array([f.lookback for f in features]), start)
+    _hide(out, plan.lookback, start)
     return out
 
-_HUNDRED = [(g, sum(f.group == k for f in FEATURES)) for k, g in GROUPS.items()]
+_HUNDRED = _plan(FEATURES, GROUPS)
 
-def _frame(x, candles, features): return pd.DataFrame(x.T, candles.index, [f.name for f in features], copy=False)
+def _frame(candles, plan): return pd.DataFrame(_array(candles, plan).T, candles.index, list(plan.names), copy=False)
 
 def compute_features(candles: pd.DataFrame # open, high, low, close, volume
                     ) -> pd.DataFrame:
     "The features of the catalogue, (N,100) float32; NaN where the history is too short, or the market has no volume."
-    return _frame(_array(candles, FEATURES, _HUNDRED), candles, FEATURES)
+    return _frame(candles, _HUNDRED)
 
 # %% ../nbs/01_features.ipynb #1e421047
 VOL_HORIZON = 12  # bars over which a volatility is measured and forecast
@@ -764,18 +777,18 @@ def _context(b):
     "The context of the wanted rows, (12,rows)."
     v, low, high = (x[b.first:] for x in _terciles(b.gk))
     gk, begin = [rolling_mean(b.gk, n)[b.first:] for n in (1, 6, 24, 120, 240)], max(b.first-239, 0)
-    step = rolling_quantile(np.diff(b.t, prepend=np.nan), 240, [0.5])[begin:, 0]
+    step = rolling_quantile(np.diff(b.t, prepend=np.nan)[begin:], 240, [0.5])[:, 0]
     season = seasonal_mean(b.gk[begin:], b.t[begin:], step, VOL_HORIZON, 240)[b.first-begin:]
     scale = _log_vol(np.vstack([*(np.sqrt(x) for x in (*gk, season)), low, high, v]))
     return np.vstack([*_clock(b.t[b.first:]), scale[:6], scale[6:8] - scale[8]])
 
-_TWELVE = [(_context, len(CONTEXT_FEATURES))]
+_TWELVE = _plan(CONTEXT_FEATURES, {"Context": _context})
 
 def compute_context(candles: pd.DataFrame # open, high, low, close, volume by `time`
                    ) -> pd.DataFrame:
     "Clock, scale and thresholds: the columns of `CONTEXT_FEATURES`, (N,12) float32."
     _check_times(candles)
-    return _frame(_array(candles, CONTEXT_FEATURES, _TWELVE), candles, CONTEXT_FEATURES)
+    return _frame(candles, _TWELVE)
 
 # %% ../nbs/01_features.ipynb #951dc031
 _NEEDS = {f.name: f.lookback for f in FEATURES + CONTEXT_FEATURES}
@@ -791,17 +804,19 @@ def _extras(candles, wanted):
         if k not in own: raise ConfigError(f"feature_columns: {k!r} is no numeric column of these candles; {hint}")
     return names
 
+_ALL = _plan(FEATURES + CONTEXT_FEATURES, GROUPS | {"Context": _context})
+
 def feature_array(candles: pd.DataFrame,                  # as for `feature_frame`
                   cfg: FeaturesConfig = FeaturesConfig(),
                   rows: int | None = None                 # the last ones only, for a window; None: all
                  ) -> tuple[tuple[str, ...], np.ndarray]: # names (F,), values (rows,F) float32
     "The columns of `feature_frame` without a frame, for whoever has to be quick."
     own = _extras(candles, cfg.feature_columns)
-    features, groups = FEATURES, _HUNDRED
-    if cfg.context: _check_times(candles); features, groups = FEATURES + CONTEXT_FEATURES, _HUNDRED + _TWELVE
-    x = _array(candles, features, groups, rows).T
-    names = (*(f.name for f in features), *own)
-    return names, np.hstack([x, candles[own].to_numpy(np.float32)[-len(x):]]) if own else x
+    if cfg.context: _check_times(candles)
+    plan = _ALL if cfg.context else _HUNDRED
+    x = _array(candles, plan, rows).T
+    if not own: return plan.names, x
+    return (*plan.names, *own), np.hstack([x, candles[own].to_numpy(np.float32)[len(candles)-len(x):]])
 
 def feature_frame(candles: pd.DataFrame,                 # open, high, low, close, volume by `time`, and columns of the user's own
                   cfg: FeaturesConfig = FeaturesConfig() # whether context joins, and which own columns

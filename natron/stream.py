@@ -13,7 +13,8 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .candles import OHLCV, RULES, CandleError, check_candles
-from .features import CONTEXT, CONTEXT_FEATURES, FEATURES, MEMORY, STILL, TINY, VOL_HORIZON, cci, seasonal_mean, total_z
+from .features import (CONTEXT, CONTEXT_FEATURES, FEATURES, MEMORY, STILL, TINY, VOL_HORIZON, cci, engulfing, ratio,
+                             seasonal_mean, side, total_z)
 from .rolling import BINS, LAGS, SIDE, kernel, rolling_cov, rolling_mean_std, rolling_moments, swing_highs, value_area, window_profile
 
 # %% ../nbs/01c_stream.ipynb #99ac86a4
@@ -35,14 +36,6 @@ def _new_state():
     return s
 
 # %% ../nbs/01c_stream.ipynb #328cc35b
-@kernel
-def _ratio(a, b, neutral, floor): return a/b if b > floor else neutral
-
-@kernel
-def _side(a, b, price):
-    gap = a - b
-    return float(np.sign(gap)) if abs(gap) > 1e-10*price else (0. if gap == gap else np.nan)
-
 @kernel
 def _last(x, i, n): return x[i-n+1:i+1]
 
@@ -74,7 +67,7 @@ def _derive(b, i):
     b[_TR, i] = max(h, before) - min(l, before)
     b[_TYP, i], b[_BODY, i], b[_PRESS, i] = (h+l+c)/3, abs(c-o), c - min(l, before)
     b[_PUSH, i] = v*np.sign(c-before) if before == before else 0.
-    way = _side(b[_TYP, i], b[_TYP, i-1], c)
+    way = side(b[_TYP, i], b[_TYP, i-1], c)
     b[_FLOW, i] = b[_TYP, i]*v
     b[_IN, i], b[_MOVED, i] = b[_FLOW, i]*(way > 0), b[_FLOW, i]*(way != 0)
     r, body = math.log(h/l), math.log(c/o)
@@ -104,9 +97,9 @@ def _averages(b, i, s):
     s.atr_14 = _wilder(s.atr_14, b[_TR, i], 14, n, _mean(b[_TR], i, 14))
     s.atr_20 = _wilder(s.atr_20, b[_TR, i], 20, n, _mean(b[_TR], i, 20))
     h, l, v = b[_H, i], b[_L, i], b[_V, i]
-    push = _ratio(2*c-h-l, h-l, 0., 0.)*v if n > 1 else 0.
+    push = ratio(2*c-h-l, h-l, 0., 0.)*v if n > 1 else 0.
     s.fast, s.slow = (s.fast+push)*2/4, (s.slow+push)*9/11
-    trend = _side(_mean_std(_last(b[_C], i, 20))[0], _mean(b[_C], i, 50), c)
+    trend = side(_mean_std(_last(b[_C], i, 20))[0], _mean(b[_C], i, 50), c)
     s.age = min(s.age+1, 50.) if trend == s.trend else 0.
     s.trend = trend
 
@@ -129,7 +122,7 @@ def _movement(b, i, s):
     s.plus = keep*s.plus + (up if up > max(down+tie, 0.) else 0.)
     s.minus = keep*s.minus + (down if down > max(up+tie, 0.) else 0.)
     s.range = keep*s.range + b[_TR, i]
-    if m >= 14: s.adx += (_ratio(abs(s.plus-s.minus), s.plus+s.minus, 0., _least(b, i)) - (s.adx if m >= 28 else 0.))/14
+    if m >= 14: s.adx += (ratio(abs(s.plus-s.minus), s.plus+s.minus, 0., _least(b, i)) - (s.adx if m >= 28 else 0.))/14
 
 # %% ../nbs/01c_stream.ipynb #ac02a0ce
 @kernel
@@ -176,30 +169,30 @@ def _advance_all(b, start, stop, state):
 def _moving_average(b, i, s):
     c, m, e, w = b[_C, i], _mean_std(_last(b[_C], i, 20))[0], _mean(b[_C], i, 50), s.trend
     return (c/_mean(b[_C], i, 5) - 1, c/_mean(b[_C], i, 10) - 1, c/m - 1, c/e - 1, c/s.ema_5 - 1, c/s.ema_20 - 1, c/s.ema_50 - 1,
-            m/_mean(b[_C], i-5, 20) - 1, e/_mean(b[_C], i-10, 50) - 1, m/e - 1, (s.ema_5-s.ema_20)/c, w*(_side(c, m, c) == w), w*s.age/50)
+            m/_mean(b[_C], i-5, 20) - 1, e/_mean(b[_C], i-10, 50) - 1, m/e - 1, (s.ema_5-s.ema_20)/c, w*(side(c, m, c) == w), w*s.age/50)
 
 # %% ../nbs/01c_stream.ipynb #1372ec92
 @kernel
 def _rsi(up, down, b, i):
     still = (np.diff(_last(b[_C], i, STILL+1)) == 0).all()
-    return 0. if still else _ratio(up-down, up+down, 0., TINY*b[_C, i])
+    return 0. if still else ratio(up-down, up+down, 0., TINY*b[_C, i])
 
 @kernel
 def _stochastic(b, i):
     low = _last(b[_L], i, 14).min()
-    return _ratio(b[_C, i]-low, _last(b[_H], i, 14).max()-low, 0.5, 0.)
+    return ratio(b[_C, i]-low, _last(b[_H], i, 14).max()-low, 0.5, 0.)
 
 @kernel
 def _ultimate(b, i):
     total = 0.
-    for w, n in ((4, 7), (2, 14), (1, 28)): total += w*_ratio(_last(b[_PRESS], i, n).sum(), _last(b[_TR], i, n).sum(), 0.5, 0.)
+    for w, n in ((4, 7), (2, 14), (1, 28)): total += w*ratio(_last(b[_PRESS], i, n).sum(), _last(b[_TR], i, n).sum(), 0.5, 0.)
     return total/7
 
 @kernel
 def _momentum(b, i, s):
     c, vol = b[_C, i], math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1])
     return (_rsi(s.up_7, s.down_7, b, i), _rsi(s.up_14, s.down_14, b, i), _rsi(s.up_21, s.down_21, b, i),
-            _ratio(b[_LOG, i]-b[_LOG, i-5], vol*math.sqrt(5), 0., TINY), _ratio(b[_LOG, i]-b[_LOG, i-10], vol*math.sqrt(10), 0., TINY),
+            ratio(b[_LOG, i]-b[_LOG, i-5], vol*math.sqrt(5), 0., TINY), ratio(b[_LOG, i]-b[_LOG, i-10], vol*math.sqrt(10), 0., TINY),
             cci(_last(b[_TYP], i, 20), 20)[-1], _stochastic(b, i), (_stochastic(b, i)+_stochastic(b, i-1)+_stochastic(b, i-2))/3,
             b[_MACD, i]/c, s.macd_signal/c, s.hist/c, (s.hist-s.hist_before)/c, _ultimate(b, i))
 
@@ -208,8 +201,8 @@ def _momentum(b, i, s):
 def _volatility(b, i, s):
     c, floor = b[_C, i], TINY*b[_C, i]
     (mean, sd), ema, atr = _mean_std(_last(b[_C], i, 20)), s.ema_20, s.atr_20
-    return (s.atr_14/c, atr/c, _ratio(_mean(b[_TR], i, 5), _mean(b[_TR], i, 50), 1., floor), (mean+2*sd-c)/c, (c-mean+2*sd)/c, 4*sd/c, _ratio(c-mean, 2*sd, 0., floor),
-            (ema+2*atr-c)/c, (c-ema+2*atr)/c, _ratio(c-ema, 2*atr, 0., _least(b, i)), _ratio(sd, atr, 1., _least(b, i)),
+    return (s.atr_14/c, atr/c, ratio(_mean(b[_TR], i, 5), _mean(b[_TR], i, 50), 1., floor), (mean+2*sd-c)/c, (c-mean+2*sd)/c, 4*sd/c, ratio(c-mean, 2*sd, 0., floor),
+            (ema+2*atr-c)/c, (c-ema+2*atr)/c, ratio(c-ema, 2*atr, 0., _least(b, i)), ratio(sd, atr, 1., _least(b, i)),
             math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1]), _mean_std(_last(b[_RET], i, 50))[1],
             math.sqrt(_mean(b[_PARK], i, 20)/(4*math.log(2))), math.sqrt(_mean(b[_GK], i, 20)))
 
@@ -219,42 +212,32 @@ def _volume(b, i, s):
     c, v = b[_C, i], _last(b[_V], i, 20)
     (mean, sd), traded = _mean_std(v), v.sum()/20
     cov, vt, _ = _cov(np.arange(20.), v)
-    return (total_z(_last(b[_PUSH], i, 20), 20)[-1], _ratio(_last(b[_PUSH], i, 10).sum(), v[10:].sum(), 0., 0.), _ratio(v[-1], traded, 1., 0.), _ratio(v[-1]-mean, sd, 0., 0.),
-            _ratio(cov/vt, traded, 0., 0.), _ratio(c, _ratio(_mean(b[_FLOW], i, 20), traded, 0., 0.), 1., 0.) - 1,
-            _ratio(_last(b[_IN], i, 14).sum(), _last(b[_MOVED], i, 14).sum(), 0.5, 0.), _ratio((_last(b[_RET], i, 20)*v).sum()/20, traded, 0., 0.), _ratio(s.slow-s.fast, traded, 0., 0.))
+    return (total_z(_last(b[_PUSH], i, 20), 20)[-1], ratio(_last(b[_PUSH], i, 10).sum(), v[10:].sum(), 0., 0.), ratio(v[-1], traded, 1., 0.), ratio(v[-1]-mean, sd, 0., 0.),
+            ratio(cov/vt, traded, 0., 0.), ratio(c, ratio(_mean(b[_FLOW], i, 20), traded, 0., 0.), 1., 0.) - 1,
+            ratio(_last(b[_IN], i, 14).sum(), _last(b[_MOVED], i, 14).sum(), 0.5, 0.), ratio((_last(b[_RET], i, 20)*v).sum()/20, traded, 0., 0.), ratio(s.slow-s.fast, traded, 0., 0.))
 
 # %% ../nbs/01c_stream.ipynb #94036969
-@kernel
-def _engulfing(b, i):
-    "TA-Lib's CDLENGULFING / 100."
-    o, c, p, q = b[_O, i], b[_C, i], b[_O, i-1], b[_C, i-1]             # this bar's body, the one before
-    sign = 1. if c >= o else -1.
-    if (1. if q >= p else -1.) == sign: return 0.
-    over, under = (c-p)*sign, (q-o)*sign                                # how far it reaches beyond either end
-    if over < 0 or under < 0 or over == under == 0: return 0.
-    return sign if over > 0 and under > 0 else 0.8*sign
-
 @kernel
 def _hammer(b, i):
     "TA-Lib's CDLHAMMER; ties as in the batch."
     o, h, l, c = b[_O, i], b[_H, i], b[_L, i], b[_C, i]
     body, top, bottom, span = abs(c-o), max(c, o), min(c, o), _last(b[_H], i-1, 10) - _last(b[_L], i-1, 10)
-    small, long = _side(_mean(b[_BODY], i-1, 10), body, c) > 0, _side(bottom-l, body, c) > 0
-    bare, below = _side(0.1*span.sum()/10, h-top, c) > 0, _side(b[_L, i-1] + 0.2*span[4:9].sum()/5, bottom, c) >= 0
+    small, long = side(_mean(b[_BODY], i-1, 10), body, c) > 0, side(bottom-l, body, c) > 0
+    bare, below = side(0.1*span.sum()/10, h-top, c) > 0, side(b[_L, i-1] + 0.2*span[4:9].sum()/5, bottom, c) >= 0
     return 1. if small and long and bare and below else 0.
 
 @kernel
 def _price_pattern(b, i, s):
     o, h, l, c, before, floor = b[_O, i], b[_H, i], b[_L, i], b[_C, i], b[_C, i-1], _least(b, i)
-    return (_ratio(c-o, h-l, 0., 0.), _ratio(h-max(o, c), h-l, 0., 0.), _ratio(min(o, c)-l, h-l, 0., 0.), 1. if _side(0.1*(h-l), abs(c-o), c) > 0 else 0.,
-            _ratio(max(o-before, 0.), s.atr_14, 0., floor), _ratio(max(before-o, 0.), s.atr_14, 0., floor), _ratio(c-l, h-l, 0.5, 0.), _ratio(h-l, s.atr_14, 1., floor),
-            _engulfing(b, i), _hammer(b, i))
+    return (ratio(c-o, h-l, 0., 0.), ratio(h-max(o, c), h-l, 0., 0.), ratio(min(o, c)-l, h-l, 0., 0.), 1. if side(0.1*(h-l), abs(c-o), c) > 0 else 0.,
+            ratio(max(o-before, 0.), s.atr_14, 0., floor), ratio(max(before-o, 0.), s.atr_14, 0., floor), ratio(c-l, h-l, 0.5, 0.), ratio(h-l, s.atr_14, 1., floor),
+            engulfing(b[_O], b[_C], i), _hammer(b, i))
 
 # %% ../nbs/01c_stream.ipynb #0db843a6
 @kernel
 def _returns(b, i, s):
     x, vol = b[_LOG], math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1])
-    return (b[_RET, i], x[i]-x[i-5], x[i]-x[i-10], b[_C, i]/b[_O, i] - 1, (b[_H, i]-b[_L, i])/b[_C, i], x[i]-x[i-20], x[i]-x[i-50], _ratio(x[i]-x[i-20], vol*math.sqrt(20), 0., TINY))
+    return (b[_RET, i], x[i]-x[i-5], x[i]-x[i-10], b[_C, i]/b[_O, i] - 1, (b[_H, i]-b[_L, i])/b[_C, i], x[i]-x[i-20], x[i]-x[i-50], ratio(x[i]-x[i-20], vol*math.sqrt(20), 0., TINY))
 
 # %% ../nbs/01c_stream.ipynb #f21a1ff0
 @kernel
@@ -269,8 +252,8 @@ def _latest(x):
 def _trend_strength(b, i, s):
     c, floor = b[_C, i], TINY*b[_C, i]
     cov, vt, vc = _cov(np.arange(20.), _last(b[_C], i, 20))
-    return (s.adx, _ratio(s.plus, s.range, 0., _least(b, i)), _ratio(s.minus, s.range, 0., _least(b, i)), _latest(_last(b[_H], i, 26))/25, _latest(-_last(b[_L], i, 26))/25,
-            _ratio(cov, math.sqrt(vt*vc), 0., floor))
+    return (s.adx, ratio(s.plus, s.range, 0., _least(b, i)), ratio(s.minus, s.range, 0., _least(b, i)), _latest(_last(b[_H], i, 26))/25, _latest(-_last(b[_L], i, 26))/25,
+            ratio(cov, math.sqrt(vt*vc), 0., floor))
 
 # %% ../nbs/01c_stream.ipynb #ea7d0215
 @kernel
@@ -289,8 +272,8 @@ def _statistical(b, i, s):
     r, c = _last(b[_RET], i, 20), _last(b[_C], i, 20)
     mean, m2, m3, m4 = rolling_moments(r, 20)
     sd, (cov, v0, v1) = math.sqrt(m2[-1]), _cov(r, _last(b[_RET], i-1, 20))
-    return (_ratio(m3[-1], m2[-1]*sd, 0., TINY**3), _ratio(m4[-1], m2[-1]**2, 3., TINY**4) - 3, _ratio(r[-1]-mean[-1], sd, 0., TINY),
-            _hurst(_last(b[_LOG], i, 100)), _ratio(cov, math.sqrt(v0*v1), 0., TINY**2), (c <= c[-1]).sum()/20)
+    return (ratio(m3[-1], m2[-1]*sd, 0., TINY**3), ratio(m4[-1], m2[-1]**2, 3., TINY**4) - 3, ratio(r[-1]-mean[-1], sd, 0., TINY),
+            _hurst(_last(b[_LOG], i, 100)), ratio(cov, math.sqrt(v0*v1), 0., TINY**2), (c <= c[-1]).sum()/20)
 
 # %% ../nbs/01c_stream.ipynb #3e2e5eaf
 @kernel
@@ -303,8 +286,8 @@ def _smart_money(b, i, s):
     c, floor = b[_C, i], _least(b, i)
     high, low = _height(b, _H, i, s, s.high_bar), _height(b, _L, i, s, s.low_bar)
     block = s.block if s.n-1-s.block_bar < MEMORY else c
-    return (_ratio(high-c if high == high else 0., s.atr_14, 0., floor), _ratio(c-low if low == low else 0., s.atr_14, 0., floor), s.way,
-            s.bos if s.bos_age < 50 else 0., s.choch if s.choch_age < 50 else 0., _ratio(c-block, s.atr_14, 0., floor))
+    return (ratio(high-c if high == high else 0., s.atr_14, 0., floor), ratio(c-low if low == low else 0., s.atr_14, 0., floor), s.way,
+            s.bos if s.bos_age < 50 else 0., s.choch if s.choch_age < 50 else 0., ratio(c-block, s.atr_14, 0., floor))
 
 # %% ../nbs/01c_stream.ipynb #7176c496
 @kernel
@@ -321,7 +304,7 @@ def _market_profile(b, i, s):
     c, (_, poc50, bottom50, top50, _), (p, poc, bottom, top, width) = b[_C, i], _area(b, i, 50), _area(b, i, 20)
     h = 0.
     for x in p: h -= x*math.log(x) if x > 0 else 0.
-    return (1-poc/c, top/c-1, 1-bottom/c, 1-poc50/c, top50/c-1, 1-bottom50/c, width, _ratio(c-bottom, top-bottom, 0.5, TINY*c), h/math.log(BINS), (p*p).sum())
+    return (1-poc/c, top/c-1, 1-bottom/c, 1-poc50/c, top50/c-1, 1-bottom50/c, width, ratio(c-bottom, top-bottom, 0.5, TINY*c), h/math.log(BINS), (p*p).sum())
 
 # %% ../nbs/01c_stream.ipynb #14015d57
 @kernel
