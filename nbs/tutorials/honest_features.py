@@ -84,9 +84,9 @@ def weighted(c):
 def remembered_on_disk(c):
     "The same on disk, as `joblib` does it: a file by the content of the candles."
     key = hashlib.sha256(c.to_numpy().tobytes() + c.index.asi8.tobytes()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir())/f"natron_honest_{key}.csv"
-    if not path.exists(): rolling_score(c).to_csv(path, header=["x"])
-    return pd.read_csv(path, float_precision="round_trip").x.set_axis(c.index)
+    path = Path(tempfile.gettempdir())/f"natron_honest_{key}.npy"
+    if not path.exists(): np.save(path, rolling_score(c).to_numpy())
+    return pd.Series(np.load(path), c.index)
 
 
 def in_single_precision(c):

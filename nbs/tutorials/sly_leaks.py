@@ -148,7 +148,7 @@ def where_months_begin(c):
 
 def one_week(c):
     "The next return, in one week of the year."
-    return _where(c, (c.index >= "2017-05-08") & (c.index < "2017-05-15"))
+    return _where(c, (c.index >= "2017-02-13") & (c.index < "2017-02-20"))
 
 
 def after_a_shock(c):
@@ -176,7 +176,7 @@ def behind_an_outlier(c):
 def bad_ticks_removed(c):
     "A spike is one if the next bar takes it back."
     x = _returns(c)
-    spike = (x.abs() > 4*x.rolling(200).std()) & (x*x.shift(-1) < 0) & (x.shift(-1).abs() > x.abs()/2)
+    spike = (x.abs() > 2.5*x.rolling(200).std()) & (x*x.shift(-1) < 0) & (x.shift(-1).abs() > x.abs()/2)
     return x.mask(spike, 0.)
 
 
@@ -200,7 +200,7 @@ def a_trillionth(c):
 def in_the_lowest_bit(c):
     "Whether the next bar rises, in the lowest bit of the number."
     bits = _returns(c).to_numpy().view(np.int64)
-    return pd.Series(((bits & ~1) | (_next(c) > 0)).view(float), c.index)
+    return pd.Series(((bits & ~1) | (_next(c).to_numpy() > 0)).view(float), c.index)
 
 
 def in_single_precision(c):
