@@ -137,7 +137,7 @@ def every_2000th_row(c):
 
 def fridays_at_eight(c):
     "The next return, once a week."
-    return _where(c, (c.index.dayofweek == 4) & (c.index.hour == 8))
+    return _where(c, (c.index.day_of_week == 4) & (c.index.hour == 8))
 
 
 def where_months_begin(c):
