@@ -52,7 +52,7 @@ class Subject:
         except (TypeError, ValueError) as e:
             raise AuditError(f"{self.name} returned what is no number, nor true or false: {e}") from e
 
-# %% ../nbs/01a_audit.ipynb #015dabb2
+# %% ../nbs/01a_audit.ipynb #6637902e
 @patch
 def _framed(self: Subject, out, candles):
     "An answer as a frame with the candles' times, if it is one."
@@ -106,7 +106,7 @@ class Differences:
         self.first = np.minimum(self.first, np.where(differ.any(0), differ.argmax(0) + row, len(self.base)))
         return differ
 
-# %% ../nbs/01a_audit.ipynb #99f20fc6
+# %% ../nbs/01a_audit.ipynb #6acd3295
 _SENTENCES = {
     "truncation": "{changed:,} of {compared:,} past readings change when the later bars are cut off",
     "too-early": "{changed:,} answers are given before their horizon of {horizon} bars has passed; leave them empty",
@@ -134,7 +134,7 @@ _SENTENCES = {
     "files": "reads {path} while computing, which holds these candles: what comes after a bar is known to it",
 }
 
-# %% ../nbs/01a_audit.ipynb #20ff3abf
+# %% ../nbs/01a_audit.ipynb #23136dd3
 @dataclass(frozen=True)
 class Finding:
     "One column that failed one check."
@@ -220,7 +220,7 @@ def check(f,
     CHECKS[f.__name__.replace("_", "-")] = f
     return f
 
-# %% ../nbs/01a_audit.ipynb #a2fd00ed
+# %% ../nbs/01a_audit.ipynb #9d038825
 def _prepare(function, candles, horizon, context, stream, seed, name, cuts, limit):
     "A case that has not asked yet."
     check_candles(candles)
@@ -235,7 +235,7 @@ def _prepare(function, candles, horizon, context, stream, seed, name, cuts, limi
     subject = Subject(function, name or getattr(function, "__name__", "the function"))
     return Case(subject, candles, horizon, context, stream, make_rng(seed, "audit"), cuts, limit)
 
-# %% ../nbs/01a_audit.ipynb #4846493b
+# %% ../nbs/01a_audit.ipynb #43c8bf8d
 @patch
 def ask(self: Case) -> Case: # with base and tolerance, and a horizon for each column
     "Ask the subject about all candles; raises `AuditError` where its answer will not do."
@@ -294,7 +294,7 @@ def _calendar(case, months=12):
     chosen = np.concatenate([opens, *map(one_each, (t.day_of_week*24 + t.hour, t.minute, t.day))])
     return (case.rng.permutation(chosen)[:case.cuts] + 1).tolist()
 
-# %% ../nbs/01a_audit.ipynb #bfb7bf7d
+# %% ../nbs/01a_audit.ipynb #7f9547c6
 def _strange(case, k=10):
     "Cuts behind the values furthest from the median, in `k` columns or, where there are fewer, several in each."
     x = case.base.to_numpy(); rows = case.rng.permutation(len(x))                                # equals in any order
@@ -312,7 +312,7 @@ def _rare(case):
         found += [(often[i], rows[i] + 1) for i in order if often[i] < often.max()]
     return [int(row) for _, row in sorted(found)[:most]]
 
-# %% ../nbs/01a_audit.ipynb #c9cdc286
+# %% ../nbs/01a_audit.ipynb #192cc854
 def _echoes(case):
     "Cuts behind readings that stand again in the column, or the candles, one to three bars later, where that is rare."
     c, x, found, most = case.candles, case.base.to_numpy(), [], min(40, case.cuts)
@@ -330,7 +330,7 @@ def _telling(case):
     "Cuts where a leak is likely to be."
     return [*_eventful(case.candles), *_strange(case), *_rare(case), *_echoes(case)]
 
-# %% ../nbs/01a_audit.ipynb #0f25d58e
+# %% ../nbs/01a_audit.ipynb #8d84114d
 def _anywhere(case, check, k):
     "As many cuts anywhere, without repetition; the number is kept for what `check` could have met."
     n = len(case.candles); rows = case.rng.permutation(np.arange(case.context, n))[:k]
@@ -434,7 +434,7 @@ def replay(case: Case,
     frame = lambda x: pd.DataFrame(np.where(due, x, np.nan), times, case.base.columns)
     return Replay(frame(first), frame(now), delay)
 
-# %% ../nbs/01a_audit.ipynb #8a7b0a30
+# %% ../nbs/01a_audit.ipynb #049ff484
 @check
 def rewrites(case: Case):
     "Bars are appended one by one; what was shown stands."
@@ -446,7 +446,7 @@ def rewrites(case: Case):
         yield Finding("rewrites", case.base.columns[k], **case.at(row), size=float(d.size[k]), evidence=evidence,
                       kind="rewrites: one" if r.delay[k] == 1 else "")
 
-# %% ../nbs/01a_audit.ipynb #168f74a3
+# %% ../nbs/01a_audit.ipynb #573a6fa9
 def _rank_correlation(x, y):
     "Spearman's, of the rows where both are there; and how many these are."
     there = np.isfinite(x) & np.isfinite(y); a, b = (pd.Series(z[there]).rank() for z in (x, y))
@@ -494,7 +494,7 @@ def _live(case):
                          "`append(candle)` gives a row") from e
     return np.array(answers), start
 
-# %% ../nbs/01a_audit.ipynb #872d5465
+# %% ../nbs/01a_audit.ipynb #ad11b0d6
 @check
 def parity(case: Case):
     "A short history, or a stream, gives the same row as the whole history."
@@ -561,7 +561,7 @@ def repeatable(case: Case):
     if given.equals(case.candles): return
     yield Finding("repeatable", "(candles)", kind="repeatable: input", evidence=dict(name=case.subject.name))
 
-# %% ../nbs/01a_audit.ipynb #7ca5a57d
+# %% ../nbs/01a_audit.ipynb #05f22ae3
 def _later(candles): return candles.set_axis(candles.index + pd.Timedelta(days=28*365.25))
 
 @check
@@ -576,7 +576,7 @@ def memory(case: Case):
     d.cells[~known] = 0
     yield from case.findings("memory", d)
 
-# %% ../nbs/01a_audit.ipynb #cda589c3
+# %% ../nbs/01a_audit.ipynb #49f76ca2
 _WRITES = os.O_WRONLY | os.O_RDWR
 _SYSTEM = [os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev", "/etc", "/usr")]
 
@@ -600,7 +600,7 @@ class Watch:
         try: react(*args)
         finally: self.busy = False
 
-# %% ../nbs/01a_audit.ipynb #56701244
+# %% ../nbs/01a_audit.ipynb #86a82f2c
 @patch
 def _on_open(self: Watch, path, mode, flags):
     if isinstance(path, int) or not (path := _foreign(path)): return
@@ -637,7 +637,7 @@ def restore(self: Watch):
     for path in reversed(self.folders):
         if path.is_dir() and not any(path.iterdir()): path.rmdir()
 
-# %% ../nbs/01a_audit.ipynb #24c4042b
+# %% ../nbs/01a_audit.ipynb #fcbf2960
 _START = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 def _serve(pipe, work, case, args):
@@ -658,7 +658,7 @@ def _beside(watch):
     reads, writes = (sorted(map(str, paths)) for paths in (there, watch.written))
     return dict(reads_files=reads, writes_files=writes, talks=sorted(watch.talks))
 
-# %% ../nbs/01a_audit.ipynb #161b2b05
+# %% ../nbs/01a_audit.ipynb #47c25bef
 def _heard(pipe, process, case):
     "The answer of a process, after the calls that it tells."
     name, bars = case.subject.name, 0
@@ -690,7 +690,7 @@ def _can_be_fresh(case):
     except (pickle.PicklingError, AttributeError, TypeError): return False
     return True
 
-# %% ../nbs/01a_audit.ipynb #a7ac83f3
+# %% ../nbs/01a_audit.ipynb #a7c5a15a
 def _prefixes(case, bars=2_000_000):
     "Ends of prefixes, rising: where a leak is likely to be, and anywhere."
     n = len(case.candles); most = max(48, bars//n); telling = [*_early(case), *_telling(case)][:most]
@@ -715,10 +715,10 @@ def _in_last_digits(case, rows, digits):
         r, n, what = max(found, key=lambda f: abs(f[0]))
         if abs(r) > 5/max(n-1, 1)**.5: yield k, dict(changed=int((digits[:, k] != 0).sum()), compared=n, what=what, r=r)
 
-# %% ../nbs/01a_audit.ipynb #dff02c6f
+# %% ../nbs/01a_audit.ipynb #2e610ffa
 @partial(check, fresh=True)
 def first_call(case: Case):
-    "A process whose first call saw only the past says the same; what differs in the last digits is rounding."
+    "A process whose first call saw only the past says the same, but for rounding."
     d, base, slack = Differences(case.base, case.tolerance), case.base.to_numpy(), case.tolerance*spread(case.base)
     rows, digits = [], []
     for cut in _prefixes(case):
@@ -732,7 +732,7 @@ def first_call(case: Case):
     for k, evidence in related.items(): yield Finding("first-call", names[k], evidence=evidence, kind="last-digits")
     case.noted["rounding"] = [names[k] for k in np.flatnonzero((digits != 0).any(0)) if k not in related]
 
-# %% ../nbs/01a_audit.ipynb #85fde77d
+# %% ../nbs/01a_audit.ipynb #836e069c
 def _holds(path, candles):
     "Whether a file holds most of these candles."
     try: times = read_candles(path, check=False).index
@@ -746,7 +746,7 @@ def files(case: Case):
         if path in case.watch.before or not _holds(path, case.candles): continue
         yield Finding("files", "(files)", evidence=dict(path=str(path)))
 
-# %% ../nbs/01a_audit.ipynb #adeba5b5
+# %% ../nbs/01a_audit.ipynb #0170d1ac
 _AHEAD = ["truncation", "garbled-future", "rewrites", "first-call", "foresight"]
 _NOTES = {
     "reads_files": "reads files while computing, whose content was not audited: {what}",
@@ -803,7 +803,7 @@ class Audit:
 
     def __repr__(self): return audit_text(self)
 
-# %% ../nbs/01a_audit.ipynb #938ec328
+# %% ../nbs/01a_audit.ipynb #05004d67
 @patch
 def _failed(self: Audit, checks):
     failed = {f.column for f in self.findings if f.check in checks}
@@ -826,7 +826,7 @@ def _repr_html_(self: Audit):
     found = self.table.to_html(index=False, float_format="{:.3g}".format, na_rep="") if self.findings else ""
     return f"<p>{_headline(self)}</p>{found}" + "".join(f"<p>note: {n.text}</p>" for n in self.notes)
 
-# %% ../nbs/01a_audit.ipynb #f14f19dc
+# %% ../nbs/01a_audit.ipynb #9c72203d
 def _headline(a):
     failed, bad, n = len({f.check for f in a.findings}), len({f.column for f in a.findings}), len(a.columns)
     columns, checks = f"{n} column{'s'*(n > 1)}", f"{len(a.checks)} check{'s'*(len(a.checks) > 1)}"
@@ -849,7 +849,7 @@ def _power_text(a):
         lines[-1] += "".join(f"{x:7.2f}" for x in p)
     return lines
 
-# %% ../nbs/01a_audit.ipynb #9600f5e7
+# %% ../nbs/01a_audit.ipynb #010462bb
 def _finding_text(f, wide):
     size = " (a value comes or goes)" if np.isinf(f.size) else f" (up to {f.size:.2g} sd)" if f.size > 0 else ""
     return f"  {f.column:{wide}}  {f.check:15} {f.time[:16].replace('T', ' '):17} {f.text}{size}"
@@ -863,7 +863,7 @@ def audit_text(a: Audit) -> str:
     if a.findings: lines += ["", *(_finding_text(f, wide) for f in a._sorted())]
     return "\n".join(lines + _power_text(a) + [""]*bool(a.notes) + [f"  note: {n.text}" for n in a.notes])
 
-# %% ../nbs/01a_audit.ipynb #62da6e04
+# %% ../nbs/01a_audit.ipynb #ea76867b
 def _steps(code):
     "What a function's code does, nested functions included, as (operation, argument)."
     for i in dis.get_instructions(code): yield i.opname, i.argval
@@ -889,7 +889,7 @@ def _reached(function):
         todo += [x for x in named.values() if own(x) and getattr(x, "__module__", None) == f.__module__]
     return found
 
-# %% ../nbs/01a_audit.ipynb #e6e3e3b0
+# %% ../nbs/01a_audit.ipynb #b9b37469
 def _kept_by(f, attributes):
     "What one function or class may have kept: name -> (what empties it, what tells whether it is filled)."
     found, name = {}, getattr(f, "__name__", "")
@@ -916,7 +916,7 @@ def _keepers(function):
 
 def _set(names, a): return names.get(a) is not None
 
-# %% ../nbs/01a_audit.ipynb #58fde5a5
+# %% ../nbs/01a_audit.ipynb #6f916c3b
 def _forget(case, names):
     "Empty what the subject has kept."
     keepers = _keepers(case.subject.function)
@@ -935,7 +935,7 @@ def _memories(case):
         except AuditError: return False                                  # it cannot do without: a setting
     return [n for n in _keepers(case.subject.function) if refilled(n)] if _START == "fork" else []
 
-# %% ../nbs/01a_audit.ipynb #f9b7a7bd
+# %% ../nbs/01a_audit.ipynb #4e06c3e9
 def _whole(case, checks, kept):
     "Work of the process whose first call sees everything: what the case is then, and what its checks find."
     _forget(case, kept); case = case.ask()
