@@ -389,21 +389,29 @@ def clean(file: Annotated[Path, typer.Argument(metavar="FILE", help="Candles, in
 
 # %% ../nbs/09_cli.ipynb #63892856
 @app.command()
-def audit(target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="What takes candles and returns a frame: a function, or a class with fit and transform.")],
+def audit(target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="What takes candles and returns a "
+              "frame: a function, or a class with fit and transform.")],
           candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False,
-          horizon: Annotated[int, typer.Option(min=0, help="Of labels: the bars that they look ahead; so many last rows must be empty.")] = 0,
+          horizon: Annotated[int, typer.Option(min=0, help="Of labels: the bars that they look ahead; so many last "
+              "rows must be empty.")] = 0,
           context: Annotated[int, typer.Option(min=8, help="Bars that a live caller brings.")] = 512,
           check: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this check; repeatable.")] = None,
-          cuts: Annotated[int, typer.Option(min=0, help="Places anywhere at which the candles are cut; more find rarer leaks.")] = 80,
-          stream: Annotated[str | None, typer.Option(metavar="MODULE:CLASS", help="Its live form: made of a history, `append(candle)` gives the next row.")] = None,
+          cuts: Annotated[int, typer.Option(min=0, help="Places anywhere at which the candles are cut; more find rarer "
+              "leaks.")] = 300,
+          limit: Annotated[float, typer.Option(min=1, help="Seconds that one call of the function may take.")] = 300,
+          stream: Annotated[str | None, typer.Option(metavar="MODULE:CLASS", help="Its live form: made of a history, "
+              "`append(candle)` gives the next row.")] = None,
           as_json: Json = False):
     "Test whether a function of candles looks ahead, and the other promises; exit code 1 on a finding."
     a, results = _mod("audit"), {}
-    with contextlib.redirect_stdout(sys.stderr):                             # what the function itself prints is no part of the answer
+    with contextlib.redirect_stdout(sys.stderr):    # what the function prints is no part of the answer
         for name, c in _series(candles, tz, no_volume).items():
             function, declared = a.resolve(target, c)
-            results[name] = a.audit(function, c, declared or horizon, context, a.lookup(stream) if stream else None, check, name=f"{target} on {name}", cuts=cuts)
-    print(_as_json({n: r.to_dict() for n, r in results.items()}) if as_json else "\n\n".join(map(repr, results.values())))
+            live = a.lookup(stream) if stream else None
+            results[name] = a.audit(function, c, declared or horizon, context, live, check, name=f"{target} on {name}",
+                                    cuts=cuts, limit=limit)
+    plain = {n: r.to_dict() for n, r in results.items()} if as_json else {}
+    print(_as_json(plain) if as_json else "\n\n".join(map(repr, results.values())))
     if not all(r.ok for r in results.values()): raise typer.Exit(1)
 
 # %% ../nbs/09_cli.ipynb #ed88b1f2

@@ -48,6 +48,30 @@ def test_audit_catches_planted_leaks(name, monkeypatch):
 def test_there_are_leaks_and_a_control(): assert len(planted) == 13 and "control" in planted
 
 
+sly = {"scaler_fitted_once": "first-call", "scaler_on_disk": "first-call", "every_2000th_row": "first-call",
+       "in_the_lowest_bit": "first-call", "looked_up_now_and_then": "memory"}
+
+
+@pytest.mark.parametrize("name", sly)
+def test_audit_catches_sly_leaks(name, monkeypatch):
+    "What is kept from the first call or in a file, acts on few rows or in the last digits, or is looked up, is exit code 1."
+    monkeypatch.chdir(root)
+    few = ["--cuts", "20", "--check", sly[name]]
+    r = CliRunner().invoke(app, ["audit", f"nbs.tutorials.sly_leaks:{name}", "--candles", str(sample), "--json", *few])
+    assert r.exit_code == 1, r.output
+    assert {f["check"] for f in json.loads(r.stdout)["findings"]} == {sly[name]}
+
+
+@pytest.mark.parametrize("name", ["remembered", "remembered_on_disk", "by_spectrum", "session"])
+def test_audit_passes_honest_features(name, monkeypatch):
+    "What keeps, writes, computes by spectrum or knows the clock without looking ahead is exit code 0."
+    monkeypatch.chdir(root)
+    leak_checks = [x for c in ("truncation", "garbled-future", "first-call", "memory") for x in ("--check", c)]
+    r = CliRunner().invoke(app, ["audit", f"nbs.tutorials.honest_features:{name}", "--candles", str(sample), "--cuts", "20",
+                                 *leak_checks])
+    assert r.exit_code == 0, r.output
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     "A short demonstration run, made by the first worker that needs it."
