@@ -320,11 +320,13 @@ def _when(table, tz, src):
 # %% ../nbs/00a_candles.ipynb #c432ba40
 def read_candles(source,             # path, open file, DataFrame, or list of rows
                  tz: str = "UTC",    # IANA zone of times that state none
-                 check: bool = True  # False: also candles that break a rule, for `clean_candles`
+                 check: bool = True, # False: also candles that break a rule, for `clean_candles`
+                 no_volume: bool = False # the market has none
                 ) -> pd.DataFrame:
     "Candles from any known layout, told by its content: float64 `open high low close volume` by UTC `time`."
     table, src = _table(source)
     if not len(table): raise src.error("there is no row of candles", "empty")
+    if no_volume: table = table.assign(**{next((c for c in table if str(c).lower() == "volume"), "volume"): np.nan})
     table = _named(table, src); time = _when(table, tz, src)
     cols = {c: _numbers(table[c], c, src) for c in OHLCV + [c for c in table if c not in {*OHLCV, *_NOT_DATA}]}
     candles = pd.DataFrame({k: v for k, v in cols.items() if v is not None}, index=time)

@@ -38,13 +38,15 @@ class Predictor:
         self.window_length, self.context = bundle.window_length, context_bars(bundle.window_length)
         self.own = own_columns(bundle)
         self.live: dict[str, Market] = {}
+        self.name = "model"
 
 def load_predictor(path: str | Path,      # a `natron_v2.pt`
                    device: str = "auto",  # auto, cpu, cuda, ...
                    engine: str = "auto"   # auto, int8, onnx, torch
                   ) -> Predictor:
     "Read a model file, check it, and make it ready; raises `BundleError` if anything in it is wrong."
-    return Predictor(load_bundle(path), device, engine)
+    p = Predictor(load_bundle(path), device, engine); p.name = Path(path).stem
+    return p
 
 # %% ../nbs/07a_predictor.ipynb #5c668c95
 class Window(NamedTuple):
@@ -110,8 +112,16 @@ def answers(self: Predictor, windows: Sequence[Window]) -> list[Prediction]:
     for i, w in enumerate(windows):
         said = {k: v for t in self.tasks for k, v in _said(t, probs[t.name][i]).items()}
         confidence = round(sum(_sure(self.calibration.get(t.name), probs[t.name][i]) for t in asked)/len(asked), 6) if asked else None
-        out.append(Prediction(said | dict(confidence=confidence, timestamp=w.time.isoformat(), warmup=dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context))))
+        sure = {t.name: round(_sure(self.calibration.get(t.name), probs[t.name][i]), 6) for t in asked if t.kind == "forecast"}
+        out.append(Prediction(said | dict(model=self.identity(), warnings=[], confidence_by_task=sure, confidence=confidence, timestamp=w.time.isoformat(), warmup=dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context))))
     return out
+
+# %% ../nbs/07a_predictor.ipynb #2a1415bd
+@patch
+def identity(self: Predictor) -> dict:
+    "Which model answers: its name, digest, instruments, and the end of the data that it was fitted or validated on."
+    span = self.bundle.fit_span
+    return dict(name=self.name, sha256=self.bundle.sha256[:12], instruments=sorted(span["series"]), data_end=span["validation"][1])
 
 # %% ../nbs/07a_predictor.ipynb #3c0df02e
 def _candles(given):
