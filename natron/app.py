@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDGED', 'SHOWN', 'FEW', 'VIEWS', 'OWN', 'DRAW', 'BOX', 'STYLE',
-           'SEND', 'FORM', 'TABS', 'EVERY', 'BODIES', 'READ', 'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'sure_word',
-           'chances', 'when', 'verdict_rows', 'verdict_html', 'meaning', 'read_upload', 'View', 'Tries', 'onsets',
-           'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html', 'paths_of', 'plot_paths', 'said_of_bars',
-           'plot_history', 'judgement_html', 'cautions', 'stale', 'unknowns', 'Desk', 'figure', 'marked', 'figure_box',
-           'kindly', 'stretch_of', 'received', 'choices', 'page', 'on_page', 'Door', 'mount']
+           'SEND', 'FORM', 'TABS', 'EVERY', 'BODIES', 'READ', 'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'VISITOR',
+           'sure_word', 'chances', 'when', 'verdict_rows', 'verdict_html', 'meaning', 'read_upload', 'View', 'Tries',
+           'onsets', 'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html', 'paths_of', 'plot_paths',
+           'said_of_bars', 'plot_history', 'judgement_html', 'cautions', 'stale', 'unknowns', 'Desk', 'figure',
+           'marked', 'figure_box', 'kindly', 'stretch_of', 'received', 'choices', 'page', 'on_page', 'Door',
+           'bound_queue', 'mount']
 
 # %% ../nbs/08b_app.ipynb #805e03f9
 import os
@@ -32,7 +33,7 @@ from .evaluate import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, plot_equity, signal_of
 from .explain import agreement, attention_line, attention_maps, attention_note, attributions, embeddings, look_alikes, plot_attention, plot_attributions, top_features
 from .predictor import MAX_CANDLES, Predictor, Window
-from .service import DeadlineError, Gate, Service
+from .service import DeadlineError, Gate, Service, TokenError
 from .serve import Guard, create_app
 
 # %% ../nbs/08b_app.ipynb #34fa4e63
@@ -849,42 +850,65 @@ def _entry(says, status, **headers): return HTMLResponse(ENTRY.replace("SAYS", s
 # %% ../nbs/08b_app.ipynb #4cb68452
 class Door(Guard):
     "In front of the page and of the REST server: sends each request to one of them, and lets nobody pass to the page who should not."
+    server = "page"
     def __init__(self, rest, page, service: Service, gate: Gate):
-        super().__init__(page, service, gate, BODIES)
-        self.rest, self.slow = rest, Gate(rate="10/minute")
-        self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)   # a name of its own, as all ports of a machine share their cookies
+        super().__init__(page, service, gate, BODIES.get)
+        self.rest = rest
+        self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)   # a name of its own: all ports share their cookies
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan": return await self.app(scope, receive, send)
         if scope["type"] != "http" or not on_page(scope["method"], scope["path"]): return await self.rest(scope, receive, send)
+        kept = [(b"cache-control", b"no-store")]*(scope["path"] in ("/", "/config"))
         async def sealed(message):
-            if message["type"] == "http.response.start": message["headers"] = [*message["headers"], *HEADERS, *[(b"cache-control", b"no-store")]*(scope["path"] in ("/", "/config"))]
+            if message["type"] == "http.response.start": message["headers"] = [*message["headers"], *HEADERS, *kept]
             await send(message)
         await super().__call__(scope, receive, sealed)
 
-    def _unknown(self, scope):
-        "Whoever comes from another page, or has not logged in."
-        headers = dict(scope["headers"]); origin, host = (headers.get(k, b"").decode("latin-1") for k in (b"origin", b"host"))
-        if origin and urllib.parse.urlsplit(origin).netloc.lower() != host.lower(): return HTMLResponse("another web page asked for this", 403)
-        if not self.gate.token or scope["path"] == "/enter" or self._ticket(headers): return None
+    def _stranger(self, scope, client):
+        "Whoever has not logged in."
+        if not self.gate.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
         return _entry("This server asks for its token.", 401)
 
     def _ticket(self, headers):
         held = [c.partition("=")[2] for c in headers.get(b"cookie", b"").decode("latin-1").split("; ") if c.startswith(f"{self.cookie}=")]
         return any(hmac.compare_digest(c.encode(), self.ticket.encode()) for c in held)
 
-    def _note(self, scope, status, seconds):
+    def _note(self, scope, status, seconds, ours, refusal):
         "An open page asks every two seconds; that is neither counted nor logged, unless it is refused."
-        if status >= 400 or scope["path"] == "/enter": super()._note(scope, status, seconds)
+        guess = scope["path"] == "/enter" and status in (403, 429)               # summed up, as on every other road
+        if status >= 400 or scope["path"] == "/enter": super()._note(scope, status, seconds, ours, refusal or guess)
 
     async def enter(self, request: Request) -> Response:
         "The form's answer: the cookie, or the form again."
-        client = request.client.host if request.client else "?"
-        if wait := self.slow.wait(client): return _entry(f"Too many tries; come back in {wait} seconds.", 429, **{"Retry-After": str(wait)})
         given = urllib.parse.parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-        if not self.gate.knows(given): return _entry("This is not the server's token.", 403)
-        out = RedirectResponse("/", 303); out.set_cookie(self.cookie, self.ticket, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/")
+        try: self.gate.admit(request.client.host if request.client else "?", given)
+        except TokenError as e:
+            if not e.retry: return _entry("This is not the server's token.", 403)
+            return _entry(f"Too many tries; come back in {e.retry} seconds.", 429, **{"Retry-After": str(e.retry)})
+        out, secure = RedirectResponse("/", 303), request.url.scheme == "https"
+        out.set_cookie(self.cookie, self.ticket, httponly=True, samesite="strict", secure=secure, path="/")
         return out
+
+# %% ../nbs/08b_app.ipynb #437b0a82
+VISITOR = 16               # places of one address in the queue
+
+def _waiting(queue, client):
+    "How many calls of an address wait."
+    events = (e for each in queue.event_queue_per_concurrency_id.values() for e in each.queue)
+    return sum(e.request is not None and e.request.client is not None and e.request.client.host == client for e in events)
+
+def bound_queue(blocks: gr.Blocks) -> None:
+    "Have a page's queue refuse calls that cannot be carried out, and more of one address than its share."
+    queue, push = blocks._queue, blocks._queue.push
+    async def bounded(body, request, username):
+        fn = blocks.fns.get(body.fn_index)
+        if fn is None: return False, "this page has no such function", "error"
+        if len(body.data) != len(fn.inputs): return False, f"this function takes {len(fn.inputs)} inputs, got {len(body.data)}", "error"
+        client = request.client.host if request.client else "?"
+        if _waiting(queue, client) >= VISITOR: return False, f"{VISITOR} calls of this address wait already", "queue_full"
+        return await push(body=body, request=request, username=username)
+    queue.push = bounded
 
 # %% ../nbs/08b_app.ipynb #89c05d86
 @functools.cache
@@ -893,7 +917,7 @@ def _plotly(): return gzip.compress((Path(plotly.__file__).parent/"package_data/
 def mount(rest, # the REST server's application
           service: Service, gate: Gate) -> Door:
     "The page before the REST server; give it to `RestServer` as `page`."
-    blocks = page(Desk(service))
+    blocks = page(Desk(service)); bound_queue(blocks)
     @contextlib.asynccontextmanager
     async def lifespan(app):
         yield

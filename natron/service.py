@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'MINUTE', 'KINDS', 'QUEUE', 'BATCH', 'DEADLINE', 'LIVE', 'SYMBOLS', 'RATE', 'ATTEMPTS', 'LEAST', 'DRAIN',
            'SWITCH', 'Metrics', 'Refusals', 'BusyError', 'DeadlineError', 'ModelError', 'Job', 'Service', 'check_grid',
-           'gap_warnings', 'append_warnings', 'TokenError', 'Gate', 'check_bind', 'log_json', 'Recorder', 'replay',
-           'listen', 'tls_context', 'run_servers', 'in_background']
+           'gap_warnings', 'history_gaps', 'append_warnings', 'TokenError', 'Gate', 'check_bind', 'log_json',
+           'Recorder', 'replay', 'listen', 'tls_context', 'run_servers', 'in_background']
 
 # %% ../nbs/07c_service.ipynb #3cfa1763
 import asyncio, collections, ctypes, gc, hmac, ipaddress, logging, math, os, platform, secrets, signal, socket, ssl, stat, sys, threading, time
@@ -245,6 +245,22 @@ def gap_warnings(known: pd.DatetimeIndex, # times of the candles that are there,
         why = "a week before there were none at these times either" if own else "they lie on a weekend"
         return [dict(code="closed", message=f"{where}; {why}")]
     return [dict(code="gap", message=f"{where}; {int((~closed).sum()) + max(0, n-_LONG):,} of them were to be expected; send the history anew with them")]
+
+# %% ../nbs/07c_service.ipynb #5dcd824e
+def history_gaps(times: pd.DatetimeIndex, # of the candles, oldest first
+                 bar: float               # seconds
+                ) -> list[dict]: # none, or one with code `gap`
+    "What is to be said of the bars that are missing inside of a history, those left aside at which the market is likely to have been closed."
+    missed = np.maximum(np.round(np.diff(times.asi8)/(bar*1e9)).astype(int) - 1, 0) if bar else np.zeros(0, int)
+    n = missed.sum()
+    if not n: return []
+    if n > _LONG: return [dict(code="gap", message=f"{n:,} bars are missing in these candles")]
+    nth = np.arange(n) - np.repeat(np.cumsum(missed) - missed, missed) + 1   # 1, 2, ... within each gap
+    missing = times[:-1].repeat(missed) + pd.to_timedelta(nth*bar, "s")
+    lost = missing[~_closed(missing, times)[0]]
+    if not len(lost): return []
+    said = f"{len(lost):,} bar{'s'*(len(lost) > 1)} that were to be expected have no candle here, the last {lost[-1]:%Y-%m-%d %H:%M} UTC"
+    return [dict(code="gap", message=said)]
 
 # %% ../nbs/07c_service.ipynb #b7548fbf
 SYMBOLS = 64               # that one client may keep
