@@ -251,7 +251,7 @@ def history_gaps(times: pd.DatetimeIndex, # of the candles, oldest first
                  bar: float               # seconds
                 ) -> list[dict]: # none, or one with code `gap`
     "What is to be said of the bars that are missing inside of a history, those left aside at which the market is likely to have been closed."
-    missed = np.maximum(np.round(np.diff(times.asi8)/(bar*1e9)).astype(int) - 1, 0) if bar else np.zeros(0, int)
+    missed = np.maximum(np.round(np.diff(times.as_unit("ns").asi8)/(bar*1e9)).astype(int) - 1, 0) if bar else np.zeros(0, int)
     n = missed.sum()
     if not n: return []
     if n > _LONG: return [dict(code="gap", message=f"{n:,} bars are missing in these candles")]
