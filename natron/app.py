@@ -15,7 +15,7 @@ __all__ = ['UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDGED', 'SHOWN', 
 import os
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")   # Gradio looks at these when it is imported
 
-import asyncio, base64, collections, contextlib, functools, gzip, hmac, html, io, json, secrets, threading, urllib.parse, zlib
+import asyncio, base64, collections, contextlib, functools, gzip, hmac, html, io, json, re, secrets, threading, urllib.parse, zlib
 from pathlib import Path
 from typing import Sequence
 
@@ -832,14 +832,14 @@ def page(desk: Desk) -> gr.Blocks:
 # %% ../nbs/08b_app.ipynb #dd2558ca
 BODIES = {"/gradio_api/queue/join": 8_200_000, "/gradio_api/reset": 10_000, "/gradio_api/cancel": 10_000, "/enter": 4_096}   # what may be sent, and how large
 READ = ("/", "/config", "/theme.css", "/favicon.ico", "/plotly.js", "/gradio_api/info", "/gradio_api/queue/data", "/gradio_api/startup-events", "/gradio_api/app_id")
-BELOW = ("/assets/", "/static/", "/gradio_api/heartbeat/")
+BELOW = re.compile(r"/(assets|static|gradio_api/heartbeat)/[\w./@~-]{1,200}")      # names that a file can have
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
           "connect-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'").encode()
 HEADERS = [(b"content-security-policy", POLICY), (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
 
 def on_page(method: str, path: str) -> bool:
     "Whether a request is one of the page's."
-    return path in BODIES if method == "POST" else method in ("GET", "HEAD") and (path in READ or path.startswith(BELOW))
+    return path in BODIES if method == "POST" else method in ("GET", "HEAD") and (path in READ or BELOW.fullmatch(path) is not None)
 
 ENTRY = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1"><title>Natron: log in</title>
 <style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:22em;margin:15vh auto;padding:0 1em}input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5em;margin:.3em 0}</style>
@@ -854,11 +854,13 @@ class Door(Guard):
     def __init__(self, rest, page, service: Service, gate: Gate):
         super().__init__(page, service, gate, BODIES.get)
         self.rest = rest
-        self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)   # a name of its own: all ports share their cookies
+        # a name of its own: all ports share their cookies
+        self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan": return await self.app(scope, receive, send)
-        if scope["type"] != "http" or not on_page(scope["method"], scope["path"]): return await self.rest(scope, receive, send)
+        if scope["type"] != "http" or not on_page(scope["method"], scope["path"]):
+            return await self.rest(scope, receive, send)
         kept = [(b"cache-control", b"no-store")]*(scope["path"] in ("/", "/config"))
         async def sealed(message):
             if message["type"] == "http.response.start": message["headers"] = [*message["headers"], *HEADERS, *kept]
@@ -871,7 +873,8 @@ class Door(Guard):
         return _entry("This server asks for its token.", 401)
 
     def _ticket(self, headers):
-        held = [c.partition("=")[2] for c in headers.get(b"cookie", b"").decode("latin-1").split("; ") if c.startswith(f"{self.cookie}=")]
+        held = [c.partition("=")[2] for c in headers.get(b"cookie",
+                                                         b"").decode("latin-1").split("; ") if c.startswith(f"{self.cookie}=")]
         return any(hmac.compare_digest(c.encode(), self.ticket.encode()) for c in held)
 
     def _note(self, scope, status, seconds, ours, refusal):
@@ -896,7 +899,7 @@ VISITOR = 16               # places of one address in the queue
 def _waiting(queue, client):
     "How many calls of an address wait."
     events = (e for each in queue.event_queue_per_concurrency_id.values() for e in each.queue)
-    return sum(e.request is not None and e.request.client is not None and e.request.client.host == client for e in events)
+    return sum(getattr(e.request and e.request.client, "host", "?") == client for e in events)
 
 def bound_queue(blocks: gr.Blocks) -> None:
     "Have a page's queue refuse calls that cannot be carried out, and more of one address than its share."
@@ -904,9 +907,12 @@ def bound_queue(blocks: gr.Blocks) -> None:
     async def bounded(body, request, username):
         fn = blocks.fns.get(body.fn_index)
         if fn is None: return False, "this page has no such function", "error"
-        if len(body.data) != len(fn.inputs): return False, f"this function takes {len(fn.inputs)} inputs, got {len(body.data)}", "error"
+        if not body.session_hash: return False, "this call names no session", "error"
+        if len(body.data) != len(fn.inputs):
+            return False, f"this function takes {len(fn.inputs)} inputs, got {len(body.data)}", "error"
         client = request.client.host if request.client else "?"
-        if _waiting(queue, client) >= VISITOR: return False, f"{VISITOR} calls of this address wait already", "queue_full"
+        if _waiting(queue, client) >= VISITOR:
+            return False, f"{VISITOR} calls of this address wait already", "queue_full"
         return await push(body=body, request=request, username=username)
     queue.push = bounded
 

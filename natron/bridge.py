@@ -19,7 +19,8 @@ from pydantic import Field, TypeAdapter
 from .core import NatronError
 from .predictor import MAX_MARKETS
 from .wire import NoVolume, Symbol, WireError, check_offset, read
-from .service import DRAIN, BusyError, Gate, ModelError, Service, TokenError, check_bind, history_gaps, listen, tls_context
+from .service import DRAIN, BusyError, Gate, ModelError, Service, TokenError
+from .service import check_bind, history_gaps, listen, tls_context
 
 log = logging.getLogger("natron")
 
@@ -31,42 +32,51 @@ TIMEFRAMES = {f"M{n}": 60*n for n in _MINUTES} | {f"H{n}": 3600*n for n in _HOUR
 def message_forms(wire # of the service
                  ) -> dict[str, TypeAdapter]: # by type
     "What a client may say."
-    common, symbol, data = dict(type=str, id=NotRequired[Id | None]), dict(symbol=NotRequired[Symbol]), dict(data=NotRequired[Any])
-    market = symbol | dict(no_volume=NotRequired[NoVolume])
+    common, symbol = dict(type=str, id=NotRequired[Id | None]), dict(symbol=NotRequired[Symbol])
+    data, market = dict(data=NotRequired[Any]), symbol | dict(no_volume=NotRequired[NoVolume])
     hello = market | dict(token=NotRequired[str], timeframe=NotRequired[str], gmt_offset=NotRequired[int])
-    forms = dict(ping=data, pong=data, hello=hello, predict=market | dict(candles=wire.Candles), history=market | dict(candles=wire.History),
-                 append=market | dict(candle=wire.Candle), subscribe=symbol, unsubscribe=symbol)
+    forms = dict(ping=data, pong=data, hello=hello, subscribe=symbol, unsubscribe=symbol,
+                 predict=market | dict(candles=wire.Candles), history=market | dict(candles=wire.History),
+                 append=market | dict(candle=wire.Candle))
     return {k: TypeAdapter(wire.form(k.title(), **common, **f)) for k, f in forms.items()}
 
 # %% ../nbs/08a_bridge.ipynb #27cc30cd
 LINE, UNREAD = 1_500_000, 1_000_000          # bytes of a line; of answers that a client has not read
 LINGER = 0.5                                 # seconds in which what a refused client still sends is thrown away
-PATIENCE, TOKEN_TIME, PING = 10., 2., 30.    # seconds: for a line's end and for a reader; for the token; of silence before a ping
-SLOWER = 1.                                  # seconds before a client is told that its address has tried too many wrong tokens
+# seconds: for a line's end and for a reader; for the token; of silence before a ping
+PATIENCE, TOKEN_TIME, PING = 10., 2., 30.
+# seconds before a client is told that its address has tried too many wrong tokens
+SLOWER = 1.
 
 class Connection(asyncio.Protocol):
     "One client of the bridge."
     def __init__(self, bridge: "BridgeServer"):
-        self.bridge, self.buffer, self.scanned = bridge, bytearray(), 0      # scanned: bytes of the buffer in which no line ends
+        # scanned: bytes of the buffer in which no line ends
+        self.bridge, self.buffer, self.scanned = bridge, bytearray(), 0
         self.known = not bridge.gate.token                                   # it may talk
-        self.symbol, self.offset, self.bar, self.quiet = None, 0, None, False    # from its hello; quiet: its markets have no volume
+        # from its hello; quiet: its markets have no volume
+        self.symbol, self.offset, self.bar, self.quiet = None, 0, None, False
         self.task = None                                                     # the request that is being answered
-        self.first, self.eof, self.refused = True, False, False              # no line yet; it has closed its half; we have closed ours
+        # no line yet; it has closed its half; we have closed ours
+        self.first, self.eof, self.refused = True, False, False
         self.born = self.heard = time.monotonic()
-        self.unfinished = self.unread = None                                 # since when a line waits for its end, and answers for a reader
+        # since when a line waits for its end, and answers for a reader
+        self.unfinished = self.unread = None
 
     def connection_made(self, transport):
         self.transport = transport
         self.address = (transport.get_extra_info("peername") or ["?"])[0]
         if len(self.bridge.clients) >= self.bridge.max_clients:
-            return self.refuse("too_many_clients", f"{self.bridge.max_clients} clients are connected, and no more are taken")
+            return self.refuse("too_many_clients",
+                               f"{self.bridge.max_clients} clients are connected, and no more are taken")
         self.bridge.clients.add(self); self.bridge.service.clients.add(self)
         transport.set_write_buffer_limits(high=65_536)
         _keep_alive(transport.get_extra_info("socket"))
 
     def connection_lost(self, error):
         self.bridge.leave(self)
-        if self.task and self.task.get_name() in ("predict", "read"): self.task.cancel()   # nobody reads it; a candle that is being added is added
+        # nobody reads it; a candle that is being added is added
+        if self.task and self.task.get_name() in ("predict", "read"): self.task.cancel()
 
     def pause_writing(self): self.unread = time.monotonic()
     def resume_writing(self): self.unread = None; self.feed()
@@ -247,7 +257,8 @@ def check_frame(self: Connection, frame: str | None):
     if frame not in TIMEFRAMES: raise WireError(f"expected one of {', '.join(TIMEFRAMES)}", "timeframe")
     if not (bars := self.bridge.service.bars()) or TIMEFRAMES[frame] in bars: return
     minutes = " and ".join(f"{b/60:g}" for b in bars)
-    raise WireError(f"the model was trained on bars of {minutes} minutes, {frame} has {TIMEFRAMES[frame]/60:g}", "timeframe")
+    raise WireError(f"the model was trained on bars of {minutes} minutes, {frame} has {TIMEFRAMES[frame]/60:g}",
+                    "timeframe")
 
 @patch
 def turn_away(self: Connection, e: TokenError, id):
@@ -316,7 +327,8 @@ def ask(self: Connection, kind, id, job, symbol=None, data=None):
     "Begin a request of the model."
     if wait := self.bridge.gate.wait(self.address, "" if kind == "predict" else "live"):
         self.bridge.refused(self, kind, "rate_limited")
-        return self.error("rate_limited", f"more than {self.bridge.gate.rate}; come back in {wait} seconds", id, retry=wait)
+        return self.error("rate_limited", f"more than {self.bridge.gate.rate}; come back in {wait} seconds", id,
+                          retry=wait)
     self.task = asyncio.get_running_loop().create_task(self.wait_for(kind, id, job, symbol, data), name=kind)
 
 @patch
@@ -360,7 +372,8 @@ class BridgeServer:
         "Count and log what became of a message."
         self.service.metrics.requests.labels("bridge", kind, code).inc()
         if seconds is not None: self.service.metrics.seconds.labels("bridge", kind).observe(seconds)
-        log.info("request", extra=dict(server="bridge", kind=kind, code=code) | ({} if seconds is None else dict(ms=round(seconds*1e3, 2))))
+        log.info("request",
+                 extra=dict(server="bridge", kind=kind, code=code) | ({} if seconds is None else dict(ms=round(seconds*1e3, 2))))
 
     def subscribe(self, client, symbol):
         if sum(client in c for c in self.followers.values()) >= MAX_MARKETS:

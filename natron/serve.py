@@ -8,7 +8,7 @@ __all__ = ['log', 'Prob', 'Model', 'Warned', 'Info', 'Health', 'DROP', 'OPEN', '
            'Route', 'limit_of', 'create_app', 'TimedProtocol', 'RestServer']
 
 # %% ../nbs/08_serve.ipynb #a036a1b1
-import asyncio, difflib, io, json, logging, re, time, urllib.parse
+import asyncio, difflib, io, json, logging, re, time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Callable, Literal
@@ -60,11 +60,11 @@ def prediction_type(tasks: list # the model's
     return _dict("Prediction", fields | dict(timestamp=str, warmup=warmup, model=Model, warnings=list[Warned]))
 
 _TASK = _dict("Task", dict(name=str, classes=list[str], kind=str, horizon=int))
-Info = _dict("Info", dict(version=str, name=str, model=str, instruments=list[str], data_end=str, engine=str, difference=float | None,
-                          tasks=list[_TASK], window=int, context=int, own_columns=list[str], bar_seconds=list[float],
+Info = _dict("Info", dict(version=str, name=str, model=str, instruments=list[str], data_end=str, engine=str,
+                          difference=float | None, tasks=list[_TASK], window=int, context=int, own_columns=list[str], bar_seconds=list[float],
                           fitted=list[str], validated=list[str], symbols=list[str]))
-Health = _dict("Health", dict(status=Literal["ok", "stopping"], name=str, model=str, data_end=str, engine=str, queue=int, uptime=float,
-                              recording=str))
+Health = _dict("Health", dict(status=Literal["ok", "stopping"], name=str, model=str, data_end=str, engine=str,
+                              queue=int, uptime=float, recording=str))
 
 class Problem(TypedDict):
     "What went wrong."
@@ -73,12 +73,13 @@ class Problem(TypedDict):
     field: str | None                           # such as candles.17.high
     row: int | None                             # which candle
 
-_SAYS = {401: "the token is missing", 403: "the token is wrong, the host name is not this server's, or another web page asks",
+_SAYS = {401: "the token is missing",
+         403: "the token is wrong, the host name is not this server's, or another web page asks",
          408: "the request took too long to arrive", 413: "the body is too large", 422: "the request cannot be used",
          429: "too many requests, or too many wrong tokens; see Retry-After", 500: "the model failed",
          503: "busy, late or shutting down; see Retry-After"}
-_CODES = {400: "no_http", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 408: "timeout",
-          413: "too_large", 422: "invalid", 429: "rate_limited", 500: "internal", 503: "busy"}
+_CODES = {400: "no_http", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
+          408: "timeout", 413: "too_large", 422: "invalid", 429: "rate_limited", 500: "internal", 503: "busy"}
 
 def _problem(status, message, field=None, row=None, **headers):
     body = dict(code=_CODES.get(status, "error"), message=message, field=field, row=row)
@@ -88,16 +89,18 @@ def _problem(status, message, field=None, row=None, **headers):
 DROP = 64_000_000                           # bytes of a body that are read for the sake of the answer
 
 class Incoming:
-    "The body of a request: up to its limit for the application, and the rest dropped before the answer; give it on as `receive`."
+    "The body of a request: up to its limit for the application, the rest dropped before the answer; it is a `receive`."
     def __init__(self, scope: dict, receive: Callable, limit: int): # bytes
         headers = dict(scope["headers"]); length = headers.get(b"content-length", b"")
         self.receive, self.limit, self.left = receive, limit, limit
         self.declared = int(length) if length.isdigit() else 0
         self.whole = not self.declared and b"transfer-encoding" not in headers
-        self.held = b"expect" in headers                                     # the client waits for us to ask for the body
+        # the client waits for us to ask for the body
+        self.held = b"expect" in headers
 
     @property
-    def too_large(self) -> HTTPException: return HTTPException(413, f"the body is larger than the {self.limit:,} bytes that are taken here")
+    def too_large(self) -> HTTPException:
+        return HTTPException(413, f"the body is larger than the {self.limit:,} bytes that are taken here")
 
     async def __call__(self):
         "The next piece; raises a 413 beyond the limit."
@@ -121,7 +124,8 @@ LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.I)
 class Guard:
     "Host name, origin, token and rate in front of an ASGI app; counts and logs every request."
     server = "rest"
-    def __init__(self, app, service: Service, gate: Gate, limits: Callable[[str], int | None]): # bytes of a path's body; None for no path of ours
+    def __init__(self, app, service: Service, gate: Gate,
+                 limits: Callable[[str], int | None]): # bytes of a path's body; None for no path of ours
         self.app, self.service, self.gate, self.limits = app, service, gate, limits
 
     async def __call__(self, scope, receive, send):
@@ -134,7 +138,11 @@ class Guard:
             if message["type"] == "http.response.start": status = message["status"]; await body.drop()
             await send(message)
         try: await (refusal or self.app)(scope, body, noted)
-        except ClientDisconnect: status = 499                                # it has hung up; nobody waits for an answer
+        except ClientDisconnect: status = 499                                # it has hung up
+        except RuntimeError as e:                                            # refused amid its answer, which says so
+            if not isinstance(e.__cause__, HTTPException): raise
+            status = e.__cause__.status_code
+            await send(dict(type="http.response.body"))
         finally: self._note(scope, status, time.perf_counter()-start, limit is not None, refusal)
 
     def _note(self, scope, status, seconds, ours, refusal):
@@ -150,9 +158,9 @@ def foreign(scope: dict # of a request
            ) -> bool:
     "Whether a web page that is not this server's had a browser ask."
     values = lambda name: [v.decode("latin-1").lower() for k, v in scope["headers"] if k == name]
-    host = values(b"host")[:1]
-    if origins := values(b"origin"): return any([urllib.parse.urlsplit(o).netloc] != host for o in origins)
-    followed = scope["method"] in ("GET", "HEAD") and values(b"sec-fetch-mode") == ["navigate"] and values(b"sec-fetch-dest") == ["document"]
+    if origins := values(b"origin"): return any([o.partition("://")[2] or "null"] != values(b"host") for o in origins)
+    how = values(b"sec-fetch-mode") + values(b"sec-fetch-dest")
+    followed = scope["method"] in ("GET", "HEAD") and how == ["navigate", "document"]        # a link
     return not followed and any(s not in ("none", "same-origin") for s in values(b"sec-fetch-site"))
 
 @patch
@@ -162,8 +170,10 @@ def _refusal(self: Guard, scope):
     hosts = [v.decode("latin-1") for k, v in scope["headers"] if k == b"host"]
     if not self.gate.token and not (len(hosts) == 1 and LOCAL.fullmatch(hosts[0])):
         asked = " and ".join(map(repr, hosts)) or "nobody"
-        return _problem(403, f"this server answers to localhost only, not to {asked}; a server for others needs a token")
-    if foreign(scope): return _problem(403, "another web page asked for this; only this server's own page and programs may")
+        return _problem(403,
+                        f"this server answers to localhost only, not to {asked}; a server for others needs a token")
+    if foreign(scope):
+        return _problem(403, "another web page asked for this; only this server's own page and programs may")
     if refused := self._stranger(scope, client): return refused
     if scope["method"] == "POST" and (wait := self.gate.wait(client)):
         return _problem(429, f"more than {self.gate.rate}; come back in {wait} seconds", Retry_After=wait)
@@ -184,14 +194,17 @@ def _status(e):
     if isinstance(e, BusyError): return _problem(503, str(e), Retry_After=e.retry)
     if isinstance(e, ModelError): return _problem(500, str(e))
     if isinstance(e, WireError): return _problem(422, str(e), e.field, e.row)
-    return _problem(422, str(e), "tz" if isinstance(e, CandleError) and e.rule == "zone" else "candles", getattr(e, "row", None))
+    return _problem(422, str(e), "tz" if isinstance(e, CandleError) and e.rule == "zone" else "candles",
+                    getattr(e, "row", None))
 
 def _misread(errors):
     "The response to a body or a query of another form."
     errors = [o | dict(loc=o["loc"][1:] if o["loc"][0] in ("body", "query") else o["loc"]) for o in errors]
     if errors[0]["type"] == "json_invalid":
-        return _problem(422, f"the body is no JSON: {errors[0].get('ctx', {}).get('error', 'it cannot be read')}", "body")
-    if not errors[0]["loc"]: return _problem(422, "the body must be a JSON object, with the header Content-Type: application/json", "body")
+        return _problem(422, f"the body is no JSON: {errors[0].get('ctx', {}).get('error', 'it cannot be read')}",
+                        "body")
+    if not errors[0]["loc"]:
+        return _problem(422, "the body must be a JSON object, with the header Content-Type: application/json", "body")
     return _status(explain(errors))
 
 def _add_errors(app):
@@ -219,16 +232,17 @@ class _Request(Request):
 BYTES = "x-max-body-bytes"                  # what a route that takes a body says of it in its `openapi_extra`
 
 class Route(APIRoute):
-    "A route whose declaration says how many bytes of a body it takes, and which takes no query parameter that it does not have."
+    "A route that declares how many bytes of a body it takes, and takes no query parameter that it does not have."
     def __init__(self, path, endpoint, **kw):
         super().__init__(path, endpoint, **kw)
         self.limit = (self.openapi_extra or {}).get(BYTES, 0)
         if self.methods & {"POST", "PUT", "PATCH"} and not self.limit:
-            raise NatronError(f"{path} takes a body and does not say of how many bytes: declare it with openapi_extra={{{BYTES!r}: ...}}")
+            raise NatronError(f"{path} takes a body and does not say of how many bytes: openapi_extra={{{BYTES!r}: ...}}")
 
     def check_query(self, request: Request) -> None:
         "Raises `WireError` for a parameter that is unknown or given twice."
-        known, given = [p.alias for p in self.dependant.query_params], [k for k, _ in request.query_params.multi_items()]
+        known, given = [p.alias for p in self.dependant.query_params], [k for k,
+                                                                        _ in request.query_params.multi_items()]
         for k in given:
             if k in known and given.count(k) > 1: raise WireError("is given more than once", k)
             if k in known: continue
@@ -253,28 +267,35 @@ def _errors(*codes): return {c: dict(model=Problem, description=_SAYS[c]) for c 
 def _add_status(app, service, token):
     "What the server says of itself."
     refused = _errors(403, 422) | (_errors(401, 429) if token else {})
-    @app.get("/health", response_model=Health, responses=_errors(403, 422), summary="Whether it works, and with which model")
+    @app.get("/health", response_model=Health, responses=_errors(403, 422),
+             summary="Whether it works, and with which model")
     async def health(): return service.health()
 
-    @app.get("/info", response_model=Info, responses=refused, dependencies=token, summary="What the model answers and what it needs")
+    @app.get("/info", response_model=Info, responses=refused, dependencies=token,
+             summary="What the model answers and what it needs")
     async def info(): return service.info()
 
     plain = {200: dict(content={"text/plain": {}})}
-    @app.get("/metrics", response_class=Response, responses=refused | plain, dependencies=token, summary="Counters for Prometheus")
+    @app.get("/metrics", response_class=Response, responses=refused | plain, dependencies=token,
+             summary="Counters for Prometheus")
     async def metrics(): return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 _AS_IT_IS = "send the file as it is: curl --data-binary @FILE"
 
 def _csv_text(body, kind):
     "The text of a file that was sent under this content type."
-    if kind.startswith("multipart/"): raise WireError(f"this is a form with a file in it, as curl -F sends it; {_AS_IT_IS}", "body")
+    if kind.startswith("multipart/"):
+        raise WireError(f"this is a form with a file in it, as curl -F sends it; {_AS_IT_IS}", "body")
     try: text = body.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise WireError(f"expected text in UTF-8, got another byte at position {e.start}; compressed and parquet files are not taken here", "body") from e
+        got = f"got another byte at position {e.start}; compressed and parquet files are not taken here"
+        raise WireError(f"expected text in UTF-8, {got}", "body") from e
     if "form" in kind and len(text) > 200 and "\n" not in text.strip():
-        raise WireError(f"this is one line, as if the lines had lost their ends, which curl -d @FILE does; {_AS_IT_IS}", "body")
+        raise WireError(f"this is one line, as if the lines had lost their ends, which curl -d @FILE does; {_AS_IT_IS}",
+                        "body")
     longest = max(map(len, text.splitlines()), default=0)
-    if longest > 2_000: raise WireError(f"a line has {longest:,} characters, which no candle does", "body")   # a million columns would take gigabytes
+    # a million columns would take gigabytes
+    if longest > 2_000: raise WireError(f"a line has {longest:,} characters, which no candle does", "body")
     return text
 
 def _csv_candles(body, kind, tz, no_volume):
@@ -288,24 +309,30 @@ def _example(service):
     "Candles of the model's window that it accepts, as JSON."
     p = service.predictor
     bar = min(service.bars(), default=3600.)
-    c = simulate_candles(p.window_length); times = pd.date_range("2026-01-05", periods=len(c), freq=pd.Timedelta(bar, "s"), tz="UTC")
-    return [dict(time=t.strftime("%Y-%m-%dT%H:%M:%SZ"), **r, **{k: 0. for k in p.own}) for t, r in zip(times, c.round(5).to_dict("records"))]
+    c = simulate_candles(p.window_length)
+    times = pd.date_range("2026-01-05", periods=len(c), freq=pd.Timedelta(bar, "s"), tz="UTC")
+    return [dict(time=t.strftime("%Y-%m-%dT%H:%M:%SZ"), **r, **{k: 0. for k in p.own}) for t,
+            r in zip(times, c.round(5).to_dict("records"))]
 
 def _add_json(app, service, Prediction, example, said):
     "The routes that take JSON."
     wire = service.wire; quiet = NotRequired[NoVolume]
     One = wire.form("PredictRequest", candles=wire.Candles, symbol=NotRequired[Symbol], no_volume=quiet)
-    series = Annotated[dict[Symbol, wire.Candles], Field(min_length=1, max_length=MAX_SERIES, description="candles by symbol")]
+    series = Annotated[dict[Symbol, wire.Candles],
+                       Field(min_length=1, max_length=MAX_SERIES, description="candles by symbol")]
     Many = wire.form("BatchRequest", series=series, no_volume=quiet)
-    one, many = {"candles": dict(value=dict(candles=example))}, {"two": dict(value=dict(series=dict(A=example, B=example)))}
+    one = {"candles": dict(value=dict(candles=example))}
+    many = {"two": dict(value=dict(series=dict(A=example, B=example)))}
 
-    @app.post("/predict", response_model=Prediction, openapi_extra={BYTES: 1_500_000}, summary="The prediction for the last candle", **said)
+    @app.post("/predict", response_model=Prediction, openapi_extra={BYTES: 1_500_000},
+              summary="The prediction for the last candle", **said)
     async def predict(body: Annotated[One, Body(openapi_examples=one)]):
         candles = wire.frame(body["candles"], no_volume=body.get("no_volume", False))
         return (await service.ask(("predict", body.get("symbol"), candles)))[0]
 
     Predictions = _dict("Predictions", dict(predictions=dict[str, Prediction]))
-    @app.post("/predict_batch", response_model=Predictions, openapi_extra={BYTES: 6_000_000}, summary="The predictions of several series", **said)
+    @app.post("/predict_batch", response_model=Predictions, openapi_extra={BYTES: 6_000_000},
+              summary="The predictions of several series", **said)
     async def predict_batch(body: Annotated[Many, Body(openapi_examples=many)]):
         none = body.get("no_volume", False)
         frames = {name: wire.frame(rows, at=f"series.{name}", no_volume=none) for name, rows in body["series"].items()}
@@ -315,12 +342,15 @@ def _add_json(app, service, Prediction, example, said):
 def _add_csv(app, service, Prediction, example, said):
     "The route that takes a file."
     text = ",".join(example[0]) + "\n" + "\n".join(",".join(map(str, c.values())) for c in example)
-    body = dict(required=True, content={"text/csv": dict(schema=dict(type="string", minLength=1), examples={"candles": dict(value=text)})})
+    content = dict(schema=dict(type="string", minLength=1), examples={"candles": dict(value=text)})
+    body = dict(required=True, content={"text/csv": content})
     extra = {BYTES: 6_000_000, "requestBody": body}
     Zone = Annotated[str, Query(max_length=64, description="time zone of times without an offset")]
 
-    @app.post("/predict_csv", response_model=Prediction, openapi_extra=extra, summary="The prediction for the last candle of a CSV file", **said)
-    async def predict_csv(request: Request, tz: Zone = "UTC", symbol: Symbol | None = None, no_volume: NoVolume = False):
+    @app.post("/predict_csv", response_model=Prediction, openapi_extra=extra,
+              summary="The prediction for the last candle of a CSV file", **said)
+    async def predict_csv(request: Request, tz: Zone = "UTC", symbol: Symbol | None = None,
+                          no_volume: NoVolume = False):
         body, kind = await request.body(), request.headers.get("content-type", "").lower()
         candles = await anyio.to_thread.run_sync(_csv_candles, body, kind, tz, no_volume)
         return (await service.ask(("predict", symbol, candles)))[0]
@@ -329,12 +359,13 @@ def create_app(service: Service, gate: Gate | None = None # who may call; withou
               ) -> FastAPI:
     "The REST server's application."
     gate = gate or Gate()
-    Prediction, token = prediction_type(service.predictor.tasks), [Depends(HTTPBearer(auto_error=False))] if gate.token else []
-    said = dict(responses=_errors(*((401,) if gate.token else ()), 403, 408, 413, 422, 429, 500, 503), dependencies=token)
-    who = "Every route but /health and /openapi.json wants the token." if gate.token else "It answers this machine only."
+    Prediction, token = prediction_type(service.predictor.tasks), [Depends(HTTPBearer(auto_error=False))]*bool(gate.token)
+    said = dict(responses=_errors(*((401,) if gate.token else ()), 403, 408, 413, 422, 429, 500, 503),
+                dependencies=token)
+    who = "Every route but /health and /openapi.json wants the token" if gate.token else "It answers this machine only"
     app = FastAPI(title="Natron", version=natron.__version__, docs_url=None, redoc_url=None, redirect_slashes=False,
                   telemetry=dict(tracing=False, metrics=False, logs=False),
-                  description=f"Calibrated predictions for the last of the candles that are sent. {who}")
+                  description=f"Calibrated predictions for the last of the candles that are sent. {who}.")
     app.router.route_class, example = Route, _example(service)
     _add_errors(app); _add_status(app, service, token)
     _add_json(app, service, Prediction, example, said); _add_csv(app, service, Prediction, example, said)
@@ -346,7 +377,8 @@ ARRIVE, HEADERS, AHEAD, CONNECTIONS, LINGER = 10., 65_536, 8, 4_000, 0.5    # se
 
 def _raw(status, reason, message, extra=b""):
     body = b'{"code":"%s","message":"%s","field":null,"row":null}' % (_CODES[status].encode(), message.encode())
-    return b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n%s" % (status, reason, len(body), extra, body)
+    head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n"
+    return head % (status, reason, len(body), extra) + body
 
 class TimedProtocol(HttpToolsProtocol):
     "uvicorn's protocol, with an end to waiting."
@@ -358,17 +390,20 @@ class TimedProtocol(HttpToolsProtocol):
     def connection_made(self, transport):
         super().connection_made(transport)
         self._arm()
-        if len(self.connections) > CONNECTIONS: self._close(_raw(503, b"Service Unavailable", "too many connections", b"retry-after: 5\r\n"))
+        if len(self.connections) > CONNECTIONS:
+            self._close(_raw(503, b"Service Unavailable", "too many connections", b"retry-after: 5\r\n"))
 
     def connection_lost(self, exc):
         self._disarm()
         if self.unread: self.unread.cancel()
-        if self.running and not self.running.response_complete: log.info("hung up", extra=dict(server="rest", client=(self.client or ["?"])[0]))
+        if self.running and not self.running.response_complete:
+            log.info("hung up", extra=dict(server="rest", client=(self.client or ["?"])[0]))
         self._gone()
         super().connection_lost(exc)
 
     def pause_writing(self):
-        self.unread = self.loop.call_later(ARRIVE, self._cut)                # for whoever does not read what he asked for
+        # for whoever does not read what he asked for
+        self.unread = self.loop.call_later(ARRIVE, self._cut)
         super().pause_writing()
 
     def resume_writing(self):

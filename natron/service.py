@@ -9,7 +9,8 @@ __all__ = ['log', 'MINUTE', 'KINDS', 'QUEUE', 'BATCH', 'DEADLINE', 'LIVE', 'SYMB
            'Recorder', 'replay', 'listen', 'tls_context', 'run_servers', 'in_background']
 
 # %% ../nbs/07c_service.ipynb #3cfa1763
-import asyncio, collections, ctypes, gc, hmac, ipaddress, logging, math, os, platform, secrets, signal, socket, ssl, stat, sys, threading, time
+import asyncio, collections, ctypes, gc, hmac, ipaddress, logging, math, os, platform, secrets
+import signal, socket, ssl, stat, sys, threading, time
 from contextlib import contextmanager
 from concurrent.futures import Future
 from pathlib import Path
@@ -39,16 +40,20 @@ class Metrics:
     "The counters of one service, for Prometheus."
     def __init__(self):
         r = self.registry = CollectorRegistry()
-        self.requests = Counter("natron_requests", "Requests by way in, kind and result", ["server", "kind", "code"], registry=r)
-        self.seconds = Histogram("natron_request_seconds", "Seconds from the request to its answer", ["server", "kind"], registry=r,
-                                 buckets=(.001, .0025, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10))
+        self.requests = Counter("natron_requests", "Requests by way in, kind and result", ["server", "kind", "code"],
+                                registry=r)
+        self.seconds = Histogram("natron_request_seconds", "Seconds from the request to its answer", ["server", "kind"],
+                                 registry=r, buckets=(.001, .0025, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10))
         self.queue = Gauge("natron_queue", "Requests that wait for the model", registry=r)
         self.connections = Gauge("natron_connections", "Open connections", ["server"], registry=r)
-        self.batch = Histogram("natron_batch", "Windows that went through the model together", registry=r, buckets=(1, 2, 4, 8))
+        self.batch = Histogram("natron_batch", "Windows that went through the model together", registry=r,
+                               buckets=(1, 2, 4, 8))
         self.answers = Counter("natron_predictions", "Likeliest classes", ["task", "answer"], registry=r)
-        self.confidence = Histogram("natron_confidence", "Confidence of the predictions", registry=r, buckets=[k/20 for k in range(21)])
+        self.confidence = Histogram("natron_confidence", "Confidence of the predictions", registry=r,
+                                    buckets=[k/20 for k in range(21)])
         self.swaps = Counter("natron_model_swaps", "Models that took over, or could not", ["result"], registry=r)
-        self.model = Gauge("natron_model", "1 for the model that answers", ["name", "sha256", "data_end", "engine"], registry=r)
+        self.model = Gauge("natron_model", "1 for the model that answers", ["name", "sha256", "data_end", "engine"],
+                           registry=r)
         ProcessCollector(registry=r)
 
     def predicted(self, answer: dict) -> None:
@@ -102,15 +107,20 @@ class Job:
 # %% ../nbs/07c_service.ipynb #479d4d51
 class Service:
     "A predictor behind a bounded queue; a context manager, or `start` and `stop`."
-    def __init__(self, predictor: Predictor, recorder: "Recorder | None" = None, queue: int = QUEUE, deadline: float = DEADLINE):
+    def __init__(self, predictor: Predictor, recorder: "Recorder | None" = None, queue: int = QUEUE,
+                 deadline: float = DEADLINE):
         self.predictor, self.recorder, self.limit, self.deadline = predictor, recorder, queue, deadline
-        self.metrics, self.wire, self.begun = Metrics(), Wire(predictor.window_length, tuple(predictor.own)), time.time()
+        self.metrics, self.wire, self.begun = Metrics(), Wire(predictor.window_length,
+                                                              tuple(predictor.own)), time.time()
         self.jobs, self.ready, self.closed = collections.deque(), threading.Condition(), threading.Event()
-        self.newcomer = None                                                 # a model that is to take over, and the future of that
-        self.listeners: list[Callable] = []                                  # called with symbol and answer after each appended candle
+        # a model that is to take over, and the future of that
+        self.newcomer = None
+        # called with symbol and answer after each appended candle
+        self.listeners: list[Callable] = []
         self.refusals = Refusals()
         self.clients: set[Hashable] = set()                                  # those that are connected
-        self.used: dict[str, Hashable] = {}                                  # who used a live symbol last; the longest unused comes first
+        # who used a live symbol last; the longest unused comes first
+        self.used: dict[str, Hashable] = {}
         self.gone: dict[str, None] = {}                                      # symbols that gave way to others
         self.metrics.queue.set_function(lambda: len(self.jobs))
         self.thread = threading.Thread(target=self._run, name="natron-model", daemon=True)
@@ -121,16 +131,17 @@ class Service:
 # %% ../nbs/07c_service.ipynb #0bdaa683
 @patch
 def submit(self: Service,
-           *asked: tuple,           # each a kind and its arguments: ("predict", symbol or None, candles), ("history", symbol, candles), ("append", symbol, candle)
+           *asked: tuple,           # each a kind, a symbol (None: nobody's, to predict), and candles, or one candle to append
            client: Hashable = None  # who asks; its live symbols count together
-          ) -> list[Future]: # one for each: of a prediction's dictionary, of None for history, of either for append (None until there is a window)
+          ) -> list[Future]: # one each: of a prediction's dictionary; of None for history, and for append until there is a window
     "Queue jobs for the model's thread; raises `BusyError` if there is no room for all of them."
     jobs = [Job(kind, args, self.deadline, client) for kind, *args in asked]
     room = self.limit if all(j.kind in LIVE for j in jobs) else self.limit - self.limit//4
     with self.ready:
         if self.closed.is_set(): raise BusyError("the server is shutting down")
         n = len(self.jobs)
-        if n + len(jobs) > room: raise BusyError(f"{n} requests wait already, and no more than {room} may; come back in a second")
+        if n + len(jobs) > room:
+            raise BusyError(f"{n} requests wait already, and no more than {room} may; come back in a second")
         self.jobs.extend(jobs); self.ready.notify()
     return [j.future for j in jobs]
 
@@ -218,14 +229,15 @@ def check_grid(market: Market, t: pd.Timestamp, symbol: str) -> None:
     last, step = market.kept[-1][0], min(market.bar, 3600.)
     off = (t - last).total_seconds() % step if step else 0.
     if not off or t <= last: return
-    away = f"{t:%Y-%m-%d %H:%M:%S} UTC lies {min(off, step-off)/60:.3g} minutes off the times at which the candles of {symbol} begin"
-    raise WireError(f"{away}, such as {last:%H:%M:%S}; send the opening times of closed bars, or the history anew if they have changed", "candle.time")
+    away = f"{t:%Y-%m-%d %H:%M:%S} UTC lies {min(off, step-off)/60:.3g} minutes off the times"
+    where = f"{away} at which the candles of {symbol} begin, such as {last:%H:%M:%S}"
+    raise WireError(f"{where}; send the opening times of closed bars, or the history anew if they have changed", "candle.time")
 
 # %% ../nbs/07c_service.ipynb #e15a74d7
 _WEEK, _LONG = pd.Timedelta("7D"), 20_000                                # a gap of more bars is not looked into
 
 def _closed(missing, known):
-    "Which of these times a market is likely to be closed at, by those that are known; and whether all of them by its own past."
+    "At which of these times a market is likely to be closed; and whether its own past tells it of all."
     before = missing - _WEEK
     told = before >= known[0]
     weekend = (missing.day_of_week > 4) | (missing.day_of_week == 4) & (missing.hour > 19)
@@ -235,23 +247,26 @@ def gap_warnings(known: pd.DatetimeIndex, # times of the candles that are there,
                  t: pd.Timestamp,         # of the one that comes after them
                  bar: float               # seconds
                 ) -> list[dict]: # none, or one with `code` and `message`
-    "What is to be said of the bars that are missing before a candle: code `gap`, or `closed` where the market is likely to have been."
+    "What is to be said of bars that are missing before a candle: code `gap`, or `closed` where the market likely was."
     n = round((t - known[-1]).total_seconds()/bar) - 1 if bar else 0
     if n < 1: return []
     missing = known[-1] + pd.to_timedelta(np.arange(1, min(n, _LONG)+1)*bar, "s")
     closed, own = _closed(missing, known)
-    where = f"{n:,} bar{'s'*(n > 1)} between {known[-1]:%Y-%m-%d %H:%M} and {t:%Y-%m-%d %H:%M} UTC {'have' if n > 1 else 'has'} no candle"
+    when, bars = f"between {known[-1]:%Y-%m-%d %H:%M} and {t:%Y-%m-%d %H:%M} UTC", "bars have" if n > 1 else "bar has"
+    where = f"{n:,} {bars} no candle {when}"
     if closed.all() and n <= _LONG:
         why = "a week before there were none at these times either" if own else "they lie on a weekend"
         return [dict(code="closed", message=f"{where}; {why}")]
-    return [dict(code="gap", message=f"{where}; {int((~closed).sum()) + max(0, n-_LONG):,} of them were to be expected; send the history anew with them")]
+    lost = int((~closed).sum()) + max(0, n-_LONG)
+    return [dict(code="gap", message=f"{where}; {lost:,} of them were to be expected; send the history anew with them")]
 
 # %% ../nbs/07c_service.ipynb #5dcd824e
 def history_gaps(times: pd.DatetimeIndex, # of the candles, oldest first
                  bar: float               # seconds
                 ) -> list[dict]: # none, or one with code `gap`
-    "What is to be said of the bars that are missing inside of a history, those left aside at which the market is likely to have been closed."
-    missed = np.maximum(np.round(np.diff(times.as_unit("ns").asi8)/(bar*1e9)).astype(int) - 1, 0) if bar else np.zeros(0, int)
+    "What is to be said of bars that are missing inside of a history, but for those at which the market likely was closed."
+    missed = np.maximum(np.round(np.diff(times.as_unit("ns").asi8)/(bar*1e9)).astype(int) - 1,
+                        0) if bar else np.zeros(0, int)
     n = missed.sum()
     if not n: return []
     if n > _LONG: return [dict(code="gap", message=f"{n:,} bars are missing in these candles")]
@@ -259,7 +274,8 @@ def history_gaps(times: pd.DatetimeIndex, # of the candles, oldest first
     missing = times[:-1].repeat(missed) + pd.to_timedelta(nth*bar, "s")
     lost = missing[~_closed(missing, times)[0]]
     if not len(lost): return []
-    said = f"{len(lost):,} bar{'s'*(len(lost) > 1)} that were to be expected have no candle here, the last {lost[-1]:%Y-%m-%d %H:%M} UTC"
+    bars = "bars that were to be expected have" if len(lost) > 1 else "bar that was to be expected has"
+    said = f"{len(lost):,} {bars} no candle here, the last {lost[-1]:%Y-%m-%d %H:%M} UTC"
     return [dict(code="gap", message=said)]
 
 # %% ../nbs/07c_service.ipynb #b7548fbf
@@ -270,13 +286,15 @@ def _yields(self: Service, symbol, client):
     "The symbol that gives way to this one of a client; None if there is room."
     live = self.predictor.live
     if symbol in live: return None
-    used = {s: None for s in live if s not in self.used} | {s: c for s, c in self.used.items() if s in live}     # longest unused first
+    # longest unused first
+    used = {s: None for s in live if s not in self.used} | {s: c for s, c in self.used.items() if s in live}
     mine = [s for s, c in used.items() if client is not None and c == client]
     if len(mine) >= SYMBOLS: return mine[0]
     if len(live) < MAX_MARKETS: return None
     counts = collections.Counter(used.values())
     most = max((c for c in counts if c in self.clients), key=counts.get, default=None)
-    return next((s for s, c in used.items() if c not in self.clients), None) or next(s for s, c in used.items() if c == most)
+    return next((s for s, c in used.items() if c not in self.clients), None) or next(s for s,
+                                                                                     c in used.items() if c == most)
 
 @patch
 def _begin(self: Service, job, begin):
@@ -316,7 +334,9 @@ def _prepare_history(self: Service, job):
 @patch
 def _prepare_append(self: Service, job):
     symbol, candle = job.args
-    if symbol in self.gone: raise WireError(f"{symbol} gave way to other symbols, as {SYMBOLS} of a client and {MAX_MARKETS} in all are kept; send its history anew", "symbol")
+    if symbol in self.gone:
+        kept = f"{SYMBOLS} of a client and {MAX_MARKETS} in all are kept"
+        raise WireError(f"{symbol} gave way to other symbols, as {kept}; send its history anew", "symbol")
     job.warnings = append_warnings(self.predictor, symbol, candle)
     window = self._begin(job, lambda: self.predictor.advance(symbol, candle)); self._use(job)
     return window
@@ -361,7 +381,8 @@ def swap(self: Service, predictor: Predictor) -> Future: # done when the new mod
     "Put another model in place; raises `NatronError` if it does not take the same requests."
     ours = _asks(self.predictor)
     for k, v in _asks(predictor).items():
-        if v != ours[k]: raise NatronError(f"the new model has other {k} than the server's ({v}, not {ours[k]}); restart the server with it")
+        if v != ours[k]:
+            raise NatronError(f"the new model has other {k} than the server's ({v}, not {ours[k]}); restart the server")
     predictor.warm_up(); done = Future()
     with self.ready:
         if self.newcomer: self.newcomer[1].cancel()                          # one that is newer has come
@@ -428,7 +449,7 @@ class Gate:
         return not self.token or hmac.compare_digest((token or "").encode("utf-8", "surrogatepass"), self.token)
 
     def admit(self, client: str, token: str | None) -> None: # an address, and what it shows
-        "Let a caller in; raises `TokenError` for a wrong token, which is counted, and for any that comes after too many wrong ones."
+        "Let a caller in; raises `TokenError` for a wrong token, which is counted, and for any after too many of them."
         if not self.token: return
         if not self.limiter.test(self.attempts, "token", client):
             wait = self._seconds(self.attempts, "token", client)
@@ -437,25 +458,29 @@ class Gate:
         self.limiter.hit(self.attempts, "token", client)
         raise TokenError("this is not the server's token")
 
-    def wait(self, client: str, road: str = "") -> int: # "live" for calls of a live market, which have a count of their own
+    def wait(self, client: str, road: str = "") -> int: # "live": calls of a live market, which are counted apart
         "Count a call of this client: 0 if it may be made now, else whole seconds until the next may."
         return 0 if self.limiter.hit(self.rate, road, client) else self._seconds(self.rate, road, client)
 
-    def _seconds(self, rate, *who): return max(1, math.ceil(self.limiter.get_window_stats(rate, *who).reset_time - time.time()))
+    def _seconds(self, rate, *who):
+        return max(1, math.ceil(self.limiter.get_window_stats(rate, *who).reset_time - time.time()))
 
 # %% ../nbs/07c_service.ipynb #d0d1c09e
 LEAST = 16                 # characters of a token that other machines may try to guess
 
 def check_bind(host: str, token: str | None, cert: str | Path | None = None) -> None:
-    "Raise a `NatronError` where a server would be open to other machines without a token, or with one that can be guessed; warn where it would be without encryption."
+    "Raise a `NatronError` where other machines could use a server without a good token; warn where they do unencrypted."
     try: local = ipaddress.ip_address(host).is_loopback
     except ValueError: local = host == "localhost"
     if local: return
     open_ = f"--host {host} can be reached from other machines"
     if not token: raise NatronError(f"{open_}; set NATRON_TOKEN to a secret first, or stay with 127.0.0.1")
     if len(token) < LEAST:
-        raise NatronError(f"{open_}, which may try a short token by the thousand; take one of {LEAST} characters or more, such as {secrets.token_urlsafe(12)}")
-    if not cert: log.warning("token and candles travel unencrypted; --tls-cert and --tls-key encrypt them", extra=dict(host=host))
+        longer = f"take one of {LEAST} characters or more, such as {secrets.token_urlsafe(12)}"
+        raise NatronError(f"{open_}, which may try a short token by the thousand; {longer}")
+    if not cert:
+        log.warning("token and candles travel unencrypted; --tls-cert and --tls-key encrypt them",
+                    extra=dict(host=host))
 
 # %% ../nbs/07c_service.ipynb #a4c9a7b4
 def log_json(stream=None, level: int = logging.INFO) -> logging.Handler: # standard error without a stream
@@ -471,7 +496,8 @@ def _plain(o):
     if isinstance(o, pd.Timestamp): return o.isoformat()
     raise TypeError(f"cannot record {type(o).__name__}")
 
-def _rows(frame): return [[t, *r] for t, r in zip(frame.index.strftime("%Y-%m-%dT%H:%M:%S.%f"), frame.to_numpy().tolist())]
+def _rows(frame): return [[t, *r] for t,
+                          r in zip(frame.index.strftime("%Y-%m-%dT%H:%M:%S.%f"), frame.to_numpy().tolist())]
 
 def _own_file(path):
     "A file to append to that nobody but its owner may read, also if it was there before."
@@ -495,11 +521,14 @@ class Recorder:
         "Note one job and its answer."
         symbol, given = args
         columns = list(given) if isinstance(given, pd.DataFrame) else None
-        self._line(dict(kind=kind, symbol=symbol, columns=columns, candles=_rows(given) if columns else dict(given), answer=answer))
+        self._line(dict(kind=kind, symbol=symbol, columns=columns, candles=_rows(given) if columns else dict(given),
+                        answer=answer))
 
     def _line(self, value):
         if self.failed: return
-        try: self.file.write(orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"); self.file.flush()
+        try:
+            self.file.write(orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+            self.file.flush()
         except OSError as e:
             self.failed = e.strerror
             log.error("the recording has ended", extra=dict(reason=e.strerror))
@@ -542,7 +571,8 @@ def _lines(f):
 def _differences(said, now, tolerance, at=""):
     "Each place where two answers differ."
     if isinstance(said, dict) and isinstance(now, dict):
-        for k in sorted({*said, *now}): yield from _differences(said.get(k), now.get(k), tolerance, f"{at}.{k}" if at else k)
+        for k in sorted({*said, *now}):
+            yield from _differences(said.get(k), now.get(k), tolerance, f"{at}.{k}" if at else k)
     elif isinstance(said, (int, float)) and isinstance(now, (int, float)) and not isinstance(said, bool):
         if abs(said-now) > tolerance: yield f"{at}: {said} was answered, {now} is computed"
     elif said != now: yield f"{at or 'the answer'}: {said} was answered, {now} is computed"
@@ -550,13 +580,15 @@ def _differences(said, now, tolerance, at=""):
 def _tied(said, now, tolerance):
     "The computed answer with the recorded word where the two likeliest classes are equally likely."
     probs = {k: now[f"{k}_probs"] for k, p in now.items() if isinstance(p, str) and f"{k}_probs" in now}
-    tied = [k for k, p in probs.items() if isinstance(said.get(k), str) and said[k] in p and p[now[k]] - p[said[k]] <= 2*tolerance]
+    words = {k: said[k] for k, p in probs.items() if isinstance(said.get(k), str) and said[k] in p}
+    tied = [k for k, word in words.items() if probs[k][now[k]] - probs[k][word] <= 2*tolerance]
     return now | {k: said[k] for k in tied}
 
 def _candles(r):
     "The candles of a recorded request, as they were given."
     given = r["candles"]
-    if not r["columns"]: return {k: np.nan if v is None else v for k, v in given.items()} | {"time": pd.Timestamp(given["time"])}
+    if not r["columns"]:
+        return {k: np.nan if v is None else v for k, v in given.items()} | {"time": pd.Timestamp(given["time"])}
     times = pd.DatetimeIndex([c[0] for c in given], tz="UTC", name="time")
     return pd.DataFrame([c[1:] for c in given], times, r["columns"]).astype(float)
 
@@ -574,44 +606,49 @@ def _again(predictor, r):
 def _compared(predictor, r, tolerance):
     "What differs in one recorded request."
     said, now = r["answer"], _again(predictor, r)
-    if now and said: said, now = ({k: v for k, v in a.items() if k != "model"} for a in (said, _tied(said, now, tolerance)))
+    if now and said:
+        said, now = ({k: v for k, v in a.items() if k != "model"} for a in (said, _tied(said, now, tolerance)))
     return list(_differences(said, now, tolerance))
 
-def replay(path: str | Path, predictor: Predictor, tolerance: float = 1e-5) -> Iterator[tuple[int, str]]: # line number and what differs there
-    "Recompute a recording with this predictor, which forgets the symbols that it followed; yields every difference. Raises `NatronError` for another file."
+def replay(path: str | Path, predictor: Predictor,
+           tolerance: float = 1e-5) -> Iterator[tuple[int, str]]: # line number and what differs there
+    "Yield every difference from a recording, recomputed; the predictor forgets its symbols. `NatronError` for another file."
     predictor.live.clear(); ours = predictor.bundle.sha256
     with open(path, "rb") as f:
-        if not f.readline(_MOST).startswith(b'{"kind":"model"'): raise NatronError(f"{path} is no recording: its first line does not name the model")
+        if not f.readline(_MOST).startswith(b'{"kind":"model"'):
+            raise NatronError(f"{path} is no recording: its first line does not name the model")
         f.seek(0)
         for n, line in _lines(f):
             try: r = _recorded(line)
             except WireError as e: yield n, str(e); continue
             if r["kind"] == "model":
                 if r["event"] == "start": predictor.live.clear()
-                if r["sha256"] != ours: yield n, f"recorded with the model {r['sha256'][:12]}, recomputed with {ours[:12]}"
+                if r["sha256"] != ours:
+                    yield n, f"recorded with the model {r['sha256'][:12]}, recomputed with {ours[:12]}"
                 continue
             try: found = _compared(predictor, r, tolerance)
-            except Exception as e: found = [f"cannot be recomputed: {type(e).__name__}: {e}"]   # whatever a hostile line provokes
+            # whatever a hostile line provokes
+            except Exception as e: found = [f"cannot be recomputed: {type(e).__name__}: {e}"]
             yield from ((n, d) for d in found)
 
 # %% ../nbs/07c_service.ipynb #7de22bef
 @patch
 def info(self: Service) -> dict:
-    "What this server's model is, what it answers and what it needs; `difference` is its engine's from torch, `window` and `context` count candles."
+    "What this server's model is, answers and needs; `difference` is its engine's from torch, `window` counts candles."
     b, p = self.predictor.bundle, self.predictor; m = p.identity()
     tasks = [dict(name=t.name, classes=list(t.classes), kind=t.kind, horizon=t.horizon) for t in p.tasks]
-    return dict(version=natron.__version__, name=m["name"], model=b.sha256, instruments=m["instruments"], data_end=m["data_end"],
-                engine=p.engine.name, difference=p.difference, tasks=tasks, window=p.window_length, context=p.context,
-                own_columns=p.own, bar_seconds=self.bars(), fitted=b.fit_span["train"], validated=b.fit_span["validation"],
-                symbols=sorted(list(p.live)))
+    return dict(version=natron.__version__, name=m["name"], model=b.sha256, instruments=m["instruments"],
+                data_end=m["data_end"], engine=p.engine.name, difference=p.difference, tasks=tasks, window=p.window_length,
+                context=p.context, own_columns=p.own, bar_seconds=self.bars(), fitted=b.fit_span["train"],
+                validated=b.fit_span["validation"], symbols=sorted(list(p.live)))
 
 @patch
 def health(self: Service) -> dict:
     "Whether it works, with which model, how many jobs wait and for how many seconds it has run."
     recording = "off" if not self.recorder else f"ended: {self.recorder.failed}" if self.recorder.failed else "on"
     ok, m = self.thread.is_alive() and not self.closed.is_set(), self.predictor.identity()
-    return dict(status="ok" if ok else "stopping", name=m["name"], model=m["sha256"], data_end=m["data_end"], engine=self.predictor.engine.name,
-                queue=len(self.jobs), uptime=round(time.time()-self.begun, 1), recording=recording)
+    return dict(status="ok" if ok else "stopping", name=m["name"], model=m["sha256"], data_end=m["data_end"],
+                engine=self.predictor.engine.name, queue=len(self.jobs), uptime=round(time.time()-self.begun, 1), recording=recording)
 
 # %% ../nbs/07c_service.ipynb #afafb3c2
 DRAIN = 8.                 # seconds
@@ -648,7 +685,7 @@ def _many_files():
     if soft < hard: resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 async def _tidy(service):
-    "Every five seconds, log sums that are due, and have glibc return what is free (half a millisecond), which else keeps what a flood took."
+    "Every five seconds, log sums that are due, and have glibc return what is free, which else keeps what a flood took."
     glibc = platform.libc_ver()[0] == "glibc"
     while True:
         await asyncio.sleep(5.)
@@ -664,7 +701,8 @@ def run_servers(service: Service, *servers) -> None:
         await _work(servers, stop)
         tidy.cancel()
     _many_files()
-    sys.setswitchinterval(SWITCH); gc.collect(); gc.freeze()                 # the libraries' own objects need not be looked through again and again
+    # the libraries' own objects need not be looked through again and again
+    sys.setswitchinterval(SWITCH); gc.collect(); gc.freeze()
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner: runner.run(main())
     finally: service.stop(1.)
@@ -676,6 +714,8 @@ def in_background(*servers) -> Iterator[None]:
     "Serve in a thread while the block runs."
     loop, stop = _new_loop(), asyncio.Event()
     _many_files()
-    t = threading.Thread(target=lambda: loop.run_until_complete(_work(servers, stop)), name="natron-servers", daemon=True); t.start()
+    t = threading.Thread(target=lambda: loop.run_until_complete(_work(servers, stop)), name="natron-servers",
+                         daemon=True)
+    t.start()
     try: yield
     finally: loop.call_soon_threadsafe(stop.set); t.join(DRAIN+2); loop.close()

@@ -28,8 +28,9 @@ Price = Annotated[float, Field(gt=0, lt=1e15, examples=[1.0853])]
 Volume = Annotated[float, Field(ge=0, lt=1e18, examples=[1250])]
 Own = Annotated[float, Field(gt=-1e18, lt=1e18)]
 Symbol = Annotated[str, Field(min_length=1, max_length=64, examples=["EURUSD"],
-                              description="whose candles they are; the answer warns of one that the model was not trained with")]
-NoVolume = Annotated[bool, Field(description="true for a market without volume: the candles need none, and none is read")]
+                              description="whose candles they are; answers warn of one unknown to the model")]
+NoVolume = Annotated[bool,
+                     Field(description="true for a market without volume: the candles need none, and none is read")]
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 def candle_type(own: tuple[str, ...] = () # columns of the user's own that the model reads
@@ -67,14 +68,15 @@ def _plain_utc(given):
     try: return pd.DatetimeIndex(np.array([t[:-len(zone)] for t in given], "datetime64[ns]"), tz="UTC")
     except ValueError: return                                                # the slower way says where
 
-def _zoned(s): return s.endswith("Z") or "+" in s[10:] or "-" in s[10:]      # after the date a sign can only begin an offset
+def _zoned(s): return s.endswith("Z") or "+" in s[10:] or "-" in s[10:] # the date is ten characters
 
 def _times(given, offset, at):
     "UTC times of text or seconds; `offset` seconds are taken off those that state no zone."
     if all(type(t) is int for t in given):
         seconds = np.array(given, "int64").astype("datetime64[s]")
         return pd.DatetimeIndex(seconds, tz="UTC").as_unit("ns") - pd.Timedelta(offset, "s")
-    if any(type(t) is int for t in given): raise WireError("some are text and some are seconds; write all of them alike", f"{at}.time")
+    if any(type(t) is int for t in given):
+        raise WireError("some are text and some are seconds; write all of them alike", f"{at}.time")
     if (t := _plain_utc(given)) is not None: return t
     t = pd.to_datetime(given, format="ISO8601", utc=True, errors="coerce")
     if t.hasnans:
@@ -100,8 +102,8 @@ def _lacking(rows, at):
     "What is said of candles without volume."
     row = next(i for i, r in enumerate(rows) if r.get("volume") is None)
     whole = all(r.get("volume") is None for r in rows)
-    words = f"no candle has one; {_REMEDY}" if whole else f"this candle has none, and others have one; {_REMEDY}, and then none is read"
-    return WireError(words, f"{at}.{row}.volume", row)
+    words = "no candle has one" if whole else "this candle has none, and others have one"
+    return WireError(f"{words}; {_REMEDY}", f"{at}.{row}.volume", row)
 
 @lru_cache
 def _columns(own): return pd.Index([*OHLCV, *own])
@@ -115,11 +117,13 @@ def _numbers(rows, own, no_volume, at):
     return x
 
 # %% ../nbs/07b_wire.ipynb #97b7e309
-_FIELD = dict(finite="open", positive="open", high="high", low="low", volume="volume", duplicate="time", unsorted="time")
+_FIELD = dict(finite="open", positive="open", high="high", low="low", volume="volume", duplicate="time",
+              unsorted="time")
 
 def _told(e, frame):
     "The values that break a rule."
-    if _FIELD[e.rule] == "time": return f"{e.time:%Y-%m-%d %H:%M:%S} UTC, after {frame.index[e.row-1]:%Y-%m-%d %H:%M:%S}"
+    if _FIELD[e.rule] == "time":
+        return f"{e.time:%Y-%m-%d %H:%M:%S} UTC, after {frame.index[e.row-1]:%Y-%m-%d %H:%M:%S}"
     return ", ".join(f"{k} {v:.10g}" for k, v in frame[OHLCV].iloc[e.row].items())
 
 def candle_frame(rows: list[dict],          # candles of the right form
@@ -149,7 +153,8 @@ def check_offset(seconds: int) -> None:
     meant = [f"{round(seconds*k)} if {seconds} are {unit}" for unit, k in units.items() if _fits(seconds*k)]
     near = [str(round(seconds/QUARTER)*QUARTER)] if abs(seconds) <= OFFSETS else []
     hint = f"; did you mean {(meant + near)[0]}?" if meant or near else ""
-    raise WireError(f"expected seconds ahead of UTC, a multiple of {QUARTER} from {-OFFSETS} to {OFFSETS}, got {seconds}{hint}", "gmt_offset")
+    wanted = f"expected seconds ahead of UTC, a multiple of {QUARTER} from {-OFFSETS} to {OFFSETS}"
+    raise WireError(f"{wanted}, got {seconds}{hint}", "gmt_offset")
 
 # %% ../nbs/07b_wire.ipynb #007e56d9
 class Wire:
@@ -160,7 +165,8 @@ class Wire:
         self.Candles = Annotated[list[self.Candle], FailFast(), Field(min_length=window_length, max_length=MAX_CANDLES,
                                                                       description="closed candles, oldest first")]
 
-    def frame(self, rows: list[dict], offset: int = 0, at: str = "candles", no_volume: bool = False, grid: float = 0.) -> pd.DataFrame:
+    def frame(self, rows: list[dict], offset: int = 0, at: str = "candles", no_volume: bool = False,
+              grid: float = 0.) -> pd.DataFrame:
         "As `candle_frame`."
         return candle_frame(rows, self.own, offset, at, no_volume, grid)
 
