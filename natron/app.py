@@ -849,7 +849,7 @@ def _entry(says, status, **headers): return HTMLResponse(ENTRY.replace("SAYS", s
 
 # %% ../nbs/08b_app.ipynb #4cb68452
 class Door(Guard):
-    "In front of the page and of the REST server: sends each request to one of them, and lets nobody pass to the page who should not."
+    "In front of page and REST server: sends each request to one of them, and to the page only from whoever may see it."
     server = "page"
     def __init__(self, rest, page, service: Service, gate: Gate):
         super().__init__(page, service, gate, BODIES.get)
@@ -873,9 +873,9 @@ class Door(Guard):
         return _entry("This server asks for its token.", 401)
 
     def _ticket(self, headers):
-        held = [c.partition("=")[2] for c in headers.get(b"cookie",
-                                                         b"").decode("latin-1").split("; ") if c.startswith(f"{self.cookie}=")]
-        return any(hmac.compare_digest(c.encode(), self.ticket.encode()) for c in held)
+        cookies = headers.get(b"cookie", b"").decode("latin-1").split("; ")
+        held = [c.partition("=")[2].encode() for c in cookies if c.startswith(f"{self.cookie}=")]
+        return any(hmac.compare_digest(c, self.ticket.encode()) for c in held)
 
     def _note(self, scope, status, seconds, ours, refusal):
         "An open page asks every two seconds; that is neither counted nor logged, unless it is refused."
