@@ -113,12 +113,12 @@ def answers(self: Predictor, windows: Sequence[Window]) -> list[Prediction]:
         said = {k: v for t in self.tasks for k, v in _said(t, probs[t.name][i]).items()}
         confidence = round(sum(_sure(self.calibration.get(t.name), probs[t.name][i]) for t in asked)/len(asked), 6) if asked else None
         sure = {t.name: round(_sure(self.calibration.get(t.name), probs[t.name][i]), 6) for t in asked if t.kind == "forecast"}
-        out.append(Prediction(said | dict(model=self.identity(), warnings=[], confidence_by_task=sure, confidence=confidence, timestamp=w.time.isoformat(), warmup=dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context))))
+        out.append(Prediction(said | dict(model=self.about, warnings=[], confidence_by_task=sure, confidence=confidence, timestamp=w.time.isoformat(), warmup=dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context))))
     return out
 
 # %% ../nbs/07a_predictor.ipynb #2a1415bd
-@patch
-def identity(self: Predictor) -> dict:
+@patch(as_prop=True)
+def about(self: Predictor) -> dict:
     "Which model answers: its name, digest, instruments, and the end of the data that it was fitted or validated on."
     span = self.bundle.fit_span
     return dict(name=self.name, sha256=self.bundle.sha256[:12], instruments=sorted(span["series"]), data_end=span["validation"][1])

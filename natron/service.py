@@ -155,7 +155,7 @@ async def ask(self: Service, *asked, client: Hashable = None) -> list:
 # %% ../nbs/07c_service.ipynb #4c323a01
 @patch
 def _show_model(self: Service):
-    m = self.predictor.identity()
+    m = self.predictor.about
     self.metrics.model.clear()
     self.metrics.model.labels(m["name"], m["sha256"], m["data_end"], self.predictor.engine.name).set(1)
 
@@ -635,7 +635,7 @@ def replay(path: str | Path, predictor: Predictor,
 @patch
 def info(self: Service) -> dict:
     "What this server's model is, answers and needs; `difference` is its engine's from torch, `window` counts candles."
-    b, p = self.predictor.bundle, self.predictor; m = p.identity()
+    b, p = self.predictor.bundle, self.predictor; m = p.about
     tasks = [dict(name=t.name, classes=list(t.classes), kind=t.kind, horizon=t.horizon) for t in p.tasks]
     return dict(version=natron.__version__, name=m["name"], model=b.sha256, instruments=m["instruments"],
                 data_end=m["data_end"], engine=p.engine.name, difference=p.difference, tasks=tasks, window=p.window_length,
@@ -646,7 +646,7 @@ def info(self: Service) -> dict:
 def health(self: Service) -> dict:
     "Whether it works, with which model, how many jobs wait and for how many seconds it has run."
     recording = "off" if not self.recorder else f"ended: {self.recorder.failed}" if self.recorder.failed else "on"
-    ok, m = self.thread.is_alive() and not self.closed.is_set(), self.predictor.identity()
+    ok, m = self.thread.is_alive() and not self.closed.is_set(), self.predictor.about
     return dict(status="ok" if ok else "stopping", name=m["name"], model=m["sha256"], data_end=m["data_end"],
                 engine=self.predictor.engine.name, queue=len(self.jobs), uptime=round(time.time()-self.begun, 1), recording=recording)
 
