@@ -908,7 +908,7 @@ def bound_queue(blocks: gr.Blocks) -> None:
         fn = blocks.fns.get(body.fn_index)
         if fn is None: return False, "this page has no such function", "error"
         if not body.session_hash: return False, "this call names no session", "error"
-        if len(body.data) != len(fn.inputs):
+        if len(body.data) < len(fn.inputs):
             return False, f"this function takes {len(fn.inputs)} inputs, got {len(body.data)}", "error"
         client = request.client.host if request.client else "?"
         if _waiting(queue, client) >= VISITOR:
