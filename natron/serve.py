@@ -61,7 +61,8 @@ def prediction_type(tasks: list # the model's
 
 _TASK = _dict("Task", dict(name=str, classes=list[str], kind=str, horizon=int))
 Info = _dict("Info", dict(version=str, name=str, model=str, instruments=list[str], data_end=str, engine=str,
-                          difference=float | None, tasks=list[_TASK], window=int, context=int, own_columns=list[str], bar_seconds=list[float],
+                          difference=float | None, tasks=list[_TASK],
+                          window=int, context=int, own_columns=list[str], bar_seconds=list[float],
                           fitted=list[str], validated=list[str], symbols=list[str]))
 Health = _dict("Health", dict(status=Literal["ok", "stopping"], name=str, model=str, data_end=str, engine=str,
                               queue=int, uptime=float, recording=str))
@@ -237,7 +238,8 @@ class Route(APIRoute):
         super().__init__(path, endpoint, **kw)
         self.limit = (self.openapi_extra or {}).get(BYTES, 0)
         if self.methods & {"POST", "PUT", "PATCH"} and not self.limit:
-            raise NatronError(f"{path} takes a body and does not say of how many bytes: openapi_extra={{{BYTES!r}: ...}}")
+            raise NatronError(
+                f"{path} takes a body and does not say of how many bytes: openapi_extra={{{BYTES!r}: ...}}")
 
     def check_query(self, request: Request) -> None:
         "Raises `WireError` for a parameter that is unknown or given twice."
@@ -359,7 +361,8 @@ def create_app(service: Service, gate: Gate | None = None # who may call; withou
               ) -> FastAPI:
     "The REST server's application."
     gate = gate or Gate()
-    Prediction, token = prediction_type(service.predictor.tasks), [Depends(HTTPBearer(auto_error=False))]*bool(gate.token)
+    Prediction = prediction_type(service.predictor.tasks)
+    token = [Depends(HTTPBearer(auto_error=False))] if gate.token else []
     said = dict(responses=_errors(*((401,) if gate.token else ()), 403, 408, 413, 422, 429, 500, 503),
                 dependencies=token)
     who = "Every route but /health and /openapi.json wants the token" if gate.token else "It answers this machine only"

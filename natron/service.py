@@ -131,9 +131,9 @@ class Service:
 # %% ../nbs/07c_service.ipynb #0bdaa683
 @patch
 def submit(self: Service,
-           *asked: tuple,           # each a kind, a symbol (None: nobody's, to predict), and candles, or one candle to append
+           *asked: tuple,           # each a kind, a symbol (None to predict for nobody's), and candles or a candle
            client: Hashable = None  # who asks; its live symbols count together
-          ) -> list[Future]: # one each: of a prediction's dictionary; of None for history, and for append until there is a window
+          ) -> list[Future]: # one each: of a prediction's dictionary, of None where there is none
     "Queue jobs for the model's thread; raises `BusyError` if there is no room for all of them."
     jobs = [Job(kind, args, self.deadline, client) for kind, *args in asked]
     room = self.limit if all(j.kind in LIVE for j in jobs) else self.limit - self.limit//4
@@ -231,7 +231,8 @@ def check_grid(market: Market, t: pd.Timestamp, symbol: str) -> None:
     if not off or t <= last: return
     away = f"{t:%Y-%m-%d %H:%M:%S} UTC lies {min(off, step-off)/60:.3g} minutes off the times"
     where = f"{away} at which the candles of {symbol} begin, such as {last:%H:%M:%S}"
-    raise WireError(f"{where}; send the opening times of closed bars, or the history anew if they have changed", "candle.time")
+    remedy = "send the opening times of closed bars, or the history anew if they have changed"
+    raise WireError(f"{where}; {remedy}", "candle.time")
 
 # %% ../nbs/07c_service.ipynb #e15a74d7
 _WEEK, _LONG = pd.Timedelta("7D"), 20_000                                # a gap of more bars is not looked into
@@ -264,7 +265,7 @@ def gap_warnings(known: pd.DatetimeIndex, # times of the candles that are there,
 def history_gaps(times: pd.DatetimeIndex, # of the candles, oldest first
                  bar: float               # seconds
                 ) -> list[dict]: # none, or one with code `gap`
-    "What is to be said of bars that are missing inside of a history, but for those at which the market likely was closed."
+    "What is to be said of bars that are missing inside of a history while the market likely was open."
     missed = np.maximum(np.round(np.diff(times.as_unit("ns").asi8)/(bar*1e9)).astype(int) - 1,
                         0) if bar else np.zeros(0, int)
     n = missed.sum()
@@ -469,7 +470,7 @@ class Gate:
 LEAST = 16                 # characters of a token that other machines may try to guess
 
 def check_bind(host: str, token: str | None, cert: str | Path | None = None) -> None:
-    "Raise a `NatronError` where other machines could use a server without a good token; warn where they do unencrypted."
+    "Raise a `NatronError` where other machines could use a server without a good token; warn if unencrypted."
     try: local = ipaddress.ip_address(host).is_loopback
     except ValueError: local = host == "localhost"
     if local: return
@@ -612,7 +613,7 @@ def _compared(predictor, r, tolerance):
 
 def replay(path: str | Path, predictor: Predictor,
            tolerance: float = 1e-5) -> Iterator[tuple[int, str]]: # line number and what differs there
-    "Yield every difference from a recording, recomputed; the predictor forgets its symbols. `NatronError` for another file."
+    "Yield every difference from a recording, recomputed; the predictor forgets its symbols. Raises `NatronError`."
     predictor.live.clear(); ours = predictor.bundle.sha256
     with open(path, "rb") as f:
         if not f.readline(_MOST).startswith(b'{"kind":"model"'):
@@ -638,8 +639,8 @@ def info(self: Service) -> dict:
     b, p = self.predictor.bundle, self.predictor; m = p.about
     tasks = [dict(name=t.name, classes=list(t.classes), kind=t.kind, horizon=t.horizon) for t in p.tasks]
     return dict(version=natron.__version__, name=m["name"], model=b.sha256, instruments=m["instruments"],
-                data_end=m["data_end"], engine=p.engine.name, difference=p.difference, tasks=tasks, window=p.window_length,
-                context=p.context, own_columns=p.own, bar_seconds=self.bars(), fitted=b.fit_span["train"],
+                data_end=m["data_end"], engine=p.engine.name, difference=p.difference, tasks=tasks,
+                window=p.window_length, context=p.context, own_columns=p.own, bar_seconds=self.bars(), fitted=b.fit_span["train"],
                 validated=b.fit_span["validation"], symbols=sorted(list(p.live)))
 
 @patch
@@ -648,7 +649,8 @@ def health(self: Service) -> dict:
     recording = "off" if not self.recorder else f"ended: {self.recorder.failed}" if self.recorder.failed else "on"
     ok, m = self.thread.is_alive() and not self.closed.is_set(), self.predictor.about
     return dict(status="ok" if ok else "stopping", name=m["name"], model=m["sha256"], data_end=m["data_end"],
-                engine=self.predictor.engine.name, queue=len(self.jobs), uptime=round(time.time()-self.begun, 1), recording=recording)
+                engine=self.predictor.engine.name, queue=len(self.jobs),
+                uptime=round(time.time()-self.begun, 1), recording=recording)
 
 # %% ../nbs/07c_service.ipynb #afafb3c2
 DRAIN = 8.                 # seconds
