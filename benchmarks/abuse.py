@@ -77,11 +77,11 @@ class Server:
 
 
 @contextmanager
-def running(scene, command, *options, code=LAUNCH):
+def running(scene, command, *options, code=LAUNCH, env={}):
     "A server while the block runs; notes in the scene if it died, complained or did not end well."
     log, wanted = scene.folder/f"{command}.log", 1 + ("--bridge-port" in options)
-    env = {k: v for k, v in os.environ.items() if k != "NATRON_TOKEN"}
-    args = [sys.executable, "-c", code, command, "--model", scene.model, "--device", "cpu", "--port", "0", "--rate", "100000/second", *options]
+    env = {k: v for k, v in os.environ.items() if k != "NATRON_TOKEN"} | env
+    args = [sys.executable, "-c", code, command, "--model", scene.model, "--device", "cpu", "--port", "0", *([] if "--rate" in options else ["--rate", "100000/second"]), *options]
     with open(log, "wb") as stderr:
         process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=Path(__file__).parents[1], env=env)
     timer = threading.Timer(120, process.kill); timer.start()
@@ -89,7 +89,7 @@ def running(scene, command, *options, code=LAUNCH):
         urls = [m[1] for line in itertools.islice(process.stdout, wanted) if (m := re.search(r"listens at (\S+)", line))]
         if len(urls) < wanted: raise RuntimeError(f"the server did not start: {log.read_text()[-500:]}")
         server = Server(process, urls)
-        if hasattr(server, "bridge"): Bridge(server.bridge, timeout=120).close()
+        if hasattr(server, "bridge") and "NATRON_TOKEN" not in env: Bridge(server.bridge, timeout=120).close()
         if hasattr(server, "rest"): assert call(server.rest, "GET", "/health", timeout=120)[0] == 200
         timer.cancel()
         yield server
@@ -430,7 +430,8 @@ def fuzz_lines(address, fuzzer, n, tally):
 def fuzz(scene):
     n, tally, fuzzer = scene.times(1_000_000), Counter(), Fuzzer(scene, 1)
     with running(scene, "bridge") as server, Bridge(server.bridge) as other:
-        for k in range(256): assert other.ask(type="history", symbol=f"S{k}", candles=scene.rows)["type"] == "history"     # so many are kept, and no more
+        owners = [Bridge(server.bridge) for _ in range(4)]                                                                 # each keeps its 64 symbols, and no more
+        for k in range(256): assert owners[k % 4].ask(type="history", symbol=f"S{k}", candles=scene.rows)["type"] == "history"
         first = server.rss(); odd = fuzz_lines(server.bridge, fuzzer, n//20, tally); time.sleep(1)
         before, start, warmed = server.rss(), time.monotonic(), tally["lines"]
         odd += fuzz_lines(server.bridge, fuzzer, n-n//20, tally); rate = (tally["lines"]-warmed)/(time.monotonic()-start)
@@ -443,6 +444,90 @@ def fuzz(scene):
     return not odd and grown <= 20 and right, \
         f"{tally['lines']:,} lines, {rate:,.0f} a second; {tally['due']:,} want an answer, {tally['answers']:,} answers came ({codes}); odd: {kinds or 'none'}" \
         f"; memory {warm:+.1f} MB in the first {warmed:,} lines, {grown:+.1f} MB after them; prediction {'right' if right else 'WRONG'}"
+
+
+@attack("a page in the user's browser floods every route for 10 s, without a preflight: all 403, each of a terminal's candles answered meanwhile, 100 log lines at most, nothing recorded")
+def web_page(scene):
+    record, done, said, waits = scene.folder/"flood.jsonl", threading.Event(), Counter(), []
+    csv = "\n".join([",".join(scene.rows[0])] + [",".join(map(str, r.values())) for r in scene.rows]).encode()
+    routes = [("POST", "/predict_csv", csv, dict(Content_Type="text/plain")), ("POST", "/predict", b"{}", dict(Content_Type="application/x-www-form-urlencoded")),
+              ("POST", "/gradio_api/queue/join", b"{}", dict(Content_Type="text/plain")), ("GET", "/metrics", None, {}), ("GET", "/", None, {})]
+    def flood(headers):
+        while not done.is_set():
+            for method, path, body, more in routes: said[call_status(server.rest, method, path, body, **more, **headers)] += 1
+    with running(scene, "serve", "--bridge-port", "0", "--record", str(record), "--rate", "200/second") as server, Bridge(server.bridge) as terminal:
+        assert terminal.ask(type="history", symbol="EURUSD", candles=as_rows(scene.candles[:512]))["type"] == "history"
+        pages = [threading.Thread(target=flood, args=(h,)) for h in (dict(Origin="https://evil.example"), dict(Origin="null"), dict(Sec_Fetch_Site="cross-site"))]
+        for t in pages: t.start()
+        wrong, end = [], time.monotonic()+10
+        for row in as_rows(scene.candles[512:]):
+            if time.monotonic() > end: break
+            start = time.perf_counter(); m = terminal.ask(type="append", symbol="EURUSD", candle=row); waits.append(time.perf_counter()-start)
+            if m["type"] != "prediction": wrong.append(m)
+            time.sleep(.05)
+        done.set()
+        for t in pages: t.join()
+        lines = sum(b'"code": 403' in line for line in (scene.folder/"serve.log").read_bytes().splitlines())
+    recorded = len(record.read_bytes().splitlines()); mode = record.stat().st_mode & 0o777
+    return set(said) == {403} and not wrong and lines <= 100 and recorded == len(waits)+2 and mode == 0o600, \
+        f"{sum(said.values()):,} requests: {dict(said)}; {len(waits)} candles, {len(wrong)} not answered {wrong[:1] or ''}, 99 % within {np.quantile(waits, .99)*1e3:.0f} ms; " \
+        f"{lines} log lines of refusals, {recorded} lines recorded, file mode {mode:o}"
+
+
+def call_status(address, *args, **headers):
+    "Status alone, of any kind of answer."
+    c = http.client.HTTPConnection(*address, timeout=30)
+    try: c.request(*args, {k.replace("_", "-"): v for k, v in headers.items()}); return c.getresponse().status
+    finally: c.close()
+
+
+@attack("1,000 guesses at the token by REST, page and bridge each: ten are looked at, 40 log lines at most, a client that is connected goes on")
+def guesses(scene):
+    n, said = scene.times(1000), Counter()
+    with running(scene, "serve", "--bridge-port", "0", env=dict(NATRON_TOKEN="the-token")) as server:
+        with socket.create_connection(server.bridge, 30) as friend:
+            lines = friend.makefile("rb"); friend.sendall(b'{"type":"hello","token":"the-token"}\n'); assert b"welcome" in lines.readline()
+            for k in range(n):
+                said[call_status(server.rest, "GET", "/info", None, Authorization=f"Bearer {k}")] += 1
+                said[call_status(server.rest, "POST", "/enter", b"token=%d" % k)] += 1
+            socks = crowd(server.bridge, n)
+            for k, s in enumerate(socks): s.sendall(b'{"type":"hello","token":"guess %d"}\n' % k)
+            told, ended = hung_up(socks, 20)
+            friend.sendall(b'{"type":"ping"}\n'); alive = b"pong" in lines.readline()
+        log = [line for line in (scene.folder/"serve.log").read_bytes().splitlines() if re.search(rb'"code": (403|429|"unauthorized")', line)]
+    refused = sum(b"too many wrong tokens" in o for o in told.values())
+    return said == {403: 10, 429: 2*n-10} and len(ended) == refused == n and len(log) <= 40 and alive, \
+        f"REST and page: {dict(said)}; bridge: {refused:,} of {n:,} told that there were too many; {len(log)} log lines; the connected client {'goes on' if alive else 'IS CUT OFF'}"
+
+
+@attack("bodies of 20 MB, by clients that send all before they read and close after it, on every route: each gets to read its 413, 403, 404 or 405; memory within 100 MB")
+def big_bodies(scene):
+    body, said, lost = b" "*20_000_000, Counter(), Counter()
+    asked = {("POST", "/predict"): 413, ("POST", "/predict_batch"): 413, ("POST", "/predict_csv"): 413, ("POST", "/enter"): 413, ("POST", "/gradio_api/queue/join"): 413, ("POST", "/nowhere"): 404, ("PUT", "/predict"): 405}
+    with running(scene, "serve") as server:
+        before = peak = server.rss()
+        for (method, path), status in list(asked.items())*scene.times(10):
+            for more in ({}, dict(Origin="http://evil.example")):
+                try: code = call_status(server.rest, method, path, body, Connection="close", **more)
+                except OSError as e: code = type(e).__name__
+                said[code] += 1; lost[(path, code)] += code != (403 if more else status); peak = max(peak, server.rss())
+    lost = {k: n for k, n in lost.items() if n}
+    return not lost and peak-before <= 100*MB, f"{dict(said)}; unexpected: {lost or 'none'}; memory {(peak-before)/MB:+.0f} MB at most"
+
+
+@attack("2,000 made-up symbols over 20 connections: each taken, a connected terminal's symbol stays, memory within 60 MB of 256 symbols'")
+def made_up(scene):
+    n = scene.times(2000)
+    with running(scene, "bridge") as server, Bridge(server.bridge) as terminal:
+        assert terminal.ask(type="history", symbol="EURUSD", candles=scene.rows[:-1])["type"] == "history"
+        clients, odd, full = [Bridge(server.bridge) for _ in range(20)], Counter(), None
+        for k in range(n):
+            m = clients[k % 20].ask(type="history", symbol=f"X{k}", candles=scene.rows[-96:]); odd[m.get("code", m["type"])] += 1
+            if k == min(300, n-1): full = server.rss()
+        last = terminal.ask(type="append", symbol="EURUSD", candle=scene.rows[-1]); grown = (server.rss()-full)/MB
+        right = last["type"] == "prediction" and last["data"]["timestamp"] == scene.expected["timestamp"]
+        for c in clients: c.close()
+    return set(odd) == {"history"} and right and grown <= 60, f"{dict(odd)}; the terminal's next candle {'answered' if right else last}; memory {grown:+.1f} MB"
 
 
 @attack("1,000 single flipped bits of a model file: none accepted, each refused with a BundleError")

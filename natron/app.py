@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDGED', 'SHOWN', 'FEW', 'VIEWS', 'OWN', 'DRAW', 'BOX', 'STYLE',
-           'SEND', 'FORM', 'TABS', 'EVERY', 'BODIES', 'READ', 'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'sure_word',
-           'chances', 'when', 'verdict_rows', 'verdict_html', 'meaning', 'read_upload', 'View', 'Tries', 'onsets',
-           'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html', 'paths_of', 'plot_paths', 'said_of_bars',
-           'plot_history', 'judgement_html', 'cautions', 'stale', 'unknowns', 'Desk', 'figure', 'marked', 'figure_box',
-           'kindly', 'stretch_of', 'received', 'choices', 'page', 'on_page', 'Door', 'mount']
+           'SEND', 'FORM', 'TABS', 'EVERY', 'BODIES', 'READ', 'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'VISITOR',
+           'sure_word', 'chances', 'when', 'verdict_rows', 'verdict_html', 'meaning', 'read_upload', 'View', 'Tries',
+           'onsets', 'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html', 'paths_of', 'plot_paths',
+           'said_of_bars', 'plot_history', 'judgement_html', 'cautions', 'stale', 'unknowns', 'Desk', 'figure',
+           'marked', 'figure_box', 'kindly', 'stretch_of', 'received', 'choices', 'page', 'on_page', 'Door',
+           'bound_queue', 'mount']
 
 # %% ../nbs/08b_app.ipynb #805e03f9
 import os
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")   # Gradio looks at these when it is imported
 
-import asyncio, base64, collections, contextlib, functools, gzip, hmac, html, io, json, secrets, threading, urllib.parse, zlib
+import asyncio, base64, collections, contextlib, functools, gzip, hmac, html, io, json, re, secrets, threading, urllib.parse, zlib
 from pathlib import Path
 from typing import Sequence
 
@@ -32,7 +33,7 @@ from .evaluate import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, plot_equity, signal_of
 from .explain import agreement, attention_line, attention_maps, attention_note, attributions, embeddings, look_alikes, plot_attention, plot_attributions, top_features
 from .predictor import MAX_CANDLES, Predictor, Window
-from .service import DeadlineError, Gate, Service
+from .service import DeadlineError, Gate, Service, TokenError
 from .serve import Guard, create_app
 
 # %% ../nbs/08b_app.ipynb #34fa4e63
@@ -831,14 +832,14 @@ def page(desk: Desk) -> gr.Blocks:
 # %% ../nbs/08b_app.ipynb #dd2558ca
 BODIES = {"/gradio_api/queue/join": 8_200_000, "/gradio_api/reset": 10_000, "/gradio_api/cancel": 10_000, "/enter": 4_096}   # what may be sent, and how large
 READ = ("/", "/config", "/theme.css", "/favicon.ico", "/plotly.js", "/gradio_api/info", "/gradio_api/queue/data", "/gradio_api/startup-events", "/gradio_api/app_id")
-BELOW = ("/assets/", "/static/", "/gradio_api/heartbeat/")
+BELOW = re.compile(r"/(assets|static|gradio_api/heartbeat)/[\w./@~-]{1,200}")      # names that a file can have
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
           "connect-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'").encode()
 HEADERS = [(b"content-security-policy", POLICY), (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
 
 def on_page(method: str, path: str) -> bool:
     "Whether a request is one of the page's."
-    return path in BODIES if method == "POST" else method in ("GET", "HEAD") and (path in READ or path.startswith(BELOW))
+    return path in BODIES if method == "POST" else method in ("GET", "HEAD") and (path in READ or BELOW.fullmatch(path) is not None)
 
 ENTRY = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1"><title>Natron: log in</title>
 <style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:22em;margin:15vh auto;padding:0 1em}input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5em;margin:.3em 0}</style>
@@ -848,43 +849,72 @@ def _entry(says, status, **headers): return HTMLResponse(ENTRY.replace("SAYS", s
 
 # %% ../nbs/08b_app.ipynb #4cb68452
 class Door(Guard):
-    "In front of the page and of the REST server: sends each request to one of them, and lets nobody pass to the page who should not."
+    "In front of page and REST server: sends each request to one of them, and to the page only from whoever may see it."
+    server = "page"
     def __init__(self, rest, page, service: Service, gate: Gate):
-        super().__init__(page, service, gate, BODIES)
-        self.rest, self.slow = rest, Gate(rate="10/minute")
-        self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)   # a name of its own, as all ports of a machine share their cookies
+        super().__init__(page, service, gate, BODIES.get)
+        self.rest = rest
+        # a name of its own: all ports share their cookies
+        self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan": return await self.app(scope, receive, send)
-        if scope["type"] != "http" or not on_page(scope["method"], scope["path"]): return await self.rest(scope, receive, send)
+        if scope["type"] != "http" or not on_page(scope["method"], scope["path"]):
+            return await self.rest(scope, receive, send)
+        kept = [(b"cache-control", b"no-store")]*(scope["path"] in ("/", "/config"))
         async def sealed(message):
-            if message["type"] == "http.response.start": message["headers"] = [*message["headers"], *HEADERS, *[(b"cache-control", b"no-store")]*(scope["path"] in ("/", "/config"))]
+            if message["type"] == "http.response.start": message["headers"] = [*message["headers"], *HEADERS, *kept]
             await send(message)
         await super().__call__(scope, receive, sealed)
 
-    def _unknown(self, scope):
-        "Whoever comes from another page, or has not logged in."
-        headers = dict(scope["headers"]); origin, host = (headers.get(k, b"").decode("latin-1") for k in (b"origin", b"host"))
-        if origin and urllib.parse.urlsplit(origin).netloc.lower() != host.lower(): return HTMLResponse("another web page asked for this", 403)
-        if not self.gate.token or scope["path"] == "/enter" or self._ticket(headers): return None
+    def _stranger(self, scope, client):
+        "Whoever has not logged in."
+        if not self.gate.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
         return _entry("This server asks for its token.", 401)
 
     def _ticket(self, headers):
-        held = [c.partition("=")[2] for c in headers.get(b"cookie", b"").decode("latin-1").split("; ") if c.startswith(f"{self.cookie}=")]
-        return any(hmac.compare_digest(c.encode(), self.ticket.encode()) for c in held)
+        cookies = headers.get(b"cookie", b"").decode("latin-1").split("; ")
+        held = [c.partition("=")[2].encode() for c in cookies if c.startswith(f"{self.cookie}=")]
+        return any(hmac.compare_digest(c, self.ticket.encode()) for c in held)
 
-    def _note(self, scope, status, seconds):
+    def _note(self, scope, status, seconds, ours, refusal):
         "An open page asks every two seconds; that is neither counted nor logged, unless it is refused."
-        if status >= 400 or scope["path"] == "/enter": super()._note(scope, status, seconds)
+        guess = scope["path"] == "/enter" and status in (403, 429)               # summed up, as on every other road
+        if status >= 400 or scope["path"] == "/enter": super()._note(scope, status, seconds, ours, refusal or guess)
 
     async def enter(self, request: Request) -> Response:
         "The form's answer: the cookie, or the form again."
-        client = request.client.host if request.client else "?"
-        if wait := self.slow.wait(client): return _entry(f"Too many tries; come back in {wait} seconds.", 429, **{"Retry-After": str(wait)})
         given = urllib.parse.parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-        if not self.gate.knows(given): return _entry("This is not the server's token.", 403)
-        out = RedirectResponse("/", 303); out.set_cookie(self.cookie, self.ticket, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/")
+        try: self.gate.admit(request.client.host if request.client else "?", given)
+        except TokenError as e:
+            if not e.retry: return _entry("This is not the server's token.", 403)
+            return _entry(f"Too many tries; come back in {e.retry} seconds.", 429, **{"Retry-After": str(e.retry)})
+        out, secure = RedirectResponse("/", 303), request.url.scheme == "https"
+        out.set_cookie(self.cookie, self.ticket, httponly=True, samesite="strict", secure=secure, path="/")
         return out
+
+# %% ../nbs/08b_app.ipynb #437b0a82
+VISITOR = 16               # places of one address in the queue
+
+def _waiting(queue, client):
+    "How many calls of an address wait."
+    events = (e for each in queue.event_queue_per_concurrency_id.values() for e in each.queue)
+    return sum(getattr(e.request and e.request.client, "host", "?") == client for e in events)
+
+def bound_queue(blocks: gr.Blocks) -> None:
+    "Have a page's queue refuse calls that cannot be carried out, and more of one address than its share."
+    queue, push = blocks._queue, blocks._queue.push
+    async def bounded(body, request, username):
+        fn = blocks.fns.get(body.fn_index)
+        if fn is None: return False, "this page has no such function", "error"
+        if not body.session_hash: return False, "this call names no session", "error"
+        if len(body.data) < len(fn.inputs):
+            return False, f"this function takes {len(fn.inputs)} inputs, got {len(body.data)}", "error"
+        client = request.client.host if request.client else "?"
+        if _waiting(queue, client) >= VISITOR:
+            return False, f"{VISITOR} calls of this address wait already", "queue_full"
+        return await push(body=body, request=request, username=username)
+    queue.push = bounded
 
 # %% ../nbs/08b_app.ipynb #89c05d86
 @functools.cache
@@ -893,7 +923,7 @@ def _plotly(): return gzip.compress((Path(plotly.__file__).parent/"package_data/
 def mount(rest, # the REST server's application
           service: Service, gate: Gate) -> Door:
     "The page before the REST server; give it to `RestServer` as `page`."
-    blocks = page(Desk(service))
+    blocks = page(Desk(service)); bound_queue(blocks)
     @contextlib.asynccontextmanager
     async def lifespan(app):
         yield
