@@ -38,13 +38,16 @@ class Predictor:
         self.window_length, self.context = bundle.window_length, context_bars(bundle.window_length)
         self.own = own_columns(bundle)
         self.live: dict[str, Market] = {}
+        self.name = "model"                                                         # stub
 
 def load_predictor(path: str | Path,      # a `natron_v2.pt`
                    device: str = "auto",  # auto, cpu, cuda, ...
                    engine: str = "auto"   # auto, int8, onnx, torch
                   ) -> Predictor:
     "Read a model file, check it, and make it ready; raises `BundleError` if anything in it is wrong."
-    return Predictor(load_bundle(path), device, engine)
+    p = Predictor(load_bundle(path), device, engine)
+    p.name = Path(path).parent.name if Path(path).name == "natron_v2.pt" else Path(path).name   # stub
+    return p
 
 # %% ../nbs/07a_predictor.ipynb #5c668c95
 class Window(NamedTuple):
@@ -100,6 +103,16 @@ class Prediction(dict):
         rows = pd.DataFrame(said, ["answer", "probability"]).T.to_html(border=0)
         return f"<p>{', '.join([self['timestamp'], *sure, '{bars} of {wanted} candles of history'.format(**self['warmup'])])}</p>{rows}"
 
+def _model(p):   # stub
+    b = p.bundle
+    return dict(name=p.name, sha256=b.sha256[:12], instruments=list(b.model_config["instruments"]), data_end=str(b.fit_span["known"]))
+
+def _warned(p, w):   # stub
+    b = p.bundle; late = (w.time - pd.Timestamp(b.fit_span["train"][1])).days; out = []
+    if not w.instrument: out.append(dict(code="unknown_instrument", message=f"It learnt from {', '.join(b.model_config['instruments'])}; these candles are not known to be any of them, and nothing shows that it works here."))
+    if late > 365: out.append(dict(code="after_training", message=f"It learnt from candles up to {b.fit_span['train'][1][:10]}; this bar is {late:,} days later, and markets change."))
+    return out
+
 @patch
 def answers(self: Predictor, windows: Sequence[Window]) -> list[Prediction]:
     "The dictionary for each window."
@@ -110,7 +123,9 @@ def answers(self: Predictor, windows: Sequence[Window]) -> list[Prediction]:
     for i, w in enumerate(windows):
         said = {k: v for t in self.tasks for k, v in _said(t, probs[t.name][i]).items()}
         confidence = round(sum(_sure(self.calibration.get(t.name), probs[t.name][i]) for t in asked)/len(asked), 6) if asked else None
-        out.append(Prediction(said | dict(confidence=confidence, timestamp=w.time.isoformat(), warmup=dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context))))
+        by_task = {t.name: round(_sure(self.calibration.get(t.name), probs[t.name][i]), 6) for t in asked if t.kind == "forecast"}   # stub
+        out.append(Prediction(said | dict(confidence=confidence, timestamp=w.time.isoformat(), warmup=dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context),
+                                          confidence_by_task=by_task, model=_model(self), warnings=_warned(self, w))))
     return out
 
 # %% ../nbs/07a_predictor.ipynb #3c0df02e
