@@ -48,7 +48,7 @@ def prediction_type(tasks: list # the model's
         elif t.output == "binary": fields[f"{t.name}_prob"] = Prob
         else: fields |= {t.name: Literal[tuple(t.classes)], f"{t.name}_probs": _dict(f"{t.name.title()}Probs", {c: Prob for c in t.classes})}
     warmup = _dict("Warmup", dict(bars=int, wanted=int, complete=bool))
-    return _dict("Prediction", fields | dict(confidence=Prob | None, timestamp=str, warmup=warmup))
+    return _dict("Prediction", fields | dict(confidence=Prob | None, timestamp=str, warmup=warmup, model=dict, warnings=list, confidence_by_task=dict))   # stub
 
 Info = _dict("Info", dict(version=str, model=str, engine=str, difference=float | None, tasks=list[_dict("Task", dict(name=str, classes=list[str], kind=str, horizon=int))], window=int, context=int,
                           own_columns=list[str], bar_seconds=list[float], fitted=list[str], validated=list[str], symbols=list[str]))
