@@ -6,17 +6,17 @@
 __all__ = ['MOST_NAMES', 'UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDGED', 'SHOWN', 'FEW', 'VIEWS', 'OWN', 'KEPT',
            'DRAW', 'BOX', 'MARKET', 'STYLE', 'SEND', 'FORM', 'KEEP', 'RECALL', 'TABS', 'EVERY', 'BODIES', 'READ',
            'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'sure_word', 'chances', 'when', 'verdict_rows', 'model_html',
-           'warnings_of', 'warning_html', 'confidence_html', 'verdict_html', 'meaning', 'read_upload', 'View', 'Tries',
-           'onsets', 'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html', 'paths_of', 'plot_paths',
-           'said_of_bars', 'plot_history', 'judgement_html', 'measured_html', 'stale', 'cautions', 'unknowns', 'Desk',
-           'figure', 'marked', 'figure_box', 'kindly', 'stretch_of', 'kinds_of', 'pip_sentence', 'received', 'choices',
-           'kept_text', 'recalled', 'fits', 'page', 'on_page', 'Door', 'mount']
+           'warnings_of', 'warning_html', 'confidence_html', 'verdict_html', 'meaning', 'remedy_here', 'read_upload',
+           'View', 'Tries', 'onsets', 'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html', 'paths_of',
+           'plot_paths', 'said_of_bars', 'plot_history', 'judgement_html', 'measured_html', 'stale', 'cautions',
+           'unknowns', 'Desk', 'figure', 'marked', 'figure_box', 'kindly', 'stretch_of', 'kinds_of', 'pip_sentence',
+           'received', 'choices', 'kept_text', 'recalled', 'fits', 'page', 'on_page', 'Door', 'mount']
 
 # %% ../nbs/08b_app.ipynb #805e03f9
 import os
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")   # Gradio looks at these when it is imported
 
-import asyncio, base64, collections, contextlib, dataclasses, functools, gzip, hmac, html, io, json, secrets, threading, time, urllib.parse, zlib
+import asyncio, base64, collections, contextlib, dataclasses, functools, gzip, hmac, html, io, json, re, secrets, threading, time, urllib.parse, zlib
 from pathlib import Path
 from typing import Sequence
 
@@ -182,16 +182,18 @@ def _check_lines(data):
     if data.count(b"\n") > LINES: raise CandleError(f"more than {LINES:,} lines; send the last part of it")
     if max(map(len, data.splitlines()), default=0) > 2_000: raise CandleError("a line has more than 2,000 characters, which no candle does")
 
-def _listed(data):
-    "The rows of JSON text, if it is that: a list of lists or of candles, or one under `candles`; None for anything else."
-    if data[:1] not in (b"[", b"{"): return None
-    try: rows = orjson.loads(data)
-    except ValueError as e: raise CandleError(f"this begins like JSON and is none ({e})") from e
-    rows = rows.get("candles") if isinstance(rows, dict) else rows
-    if not isinstance(rows, list) or not rows: raise CandleError('expected a list of candles, or {"candles": [...]}')
-    plain = all(isinstance(r, dict) for r in rows); width = len(set().union(*rows)) if plain else max(len(r) if isinstance(r, (dict, list)) else 1 for r in rows)
+def _width(rows):
+    "Columns of a list of JSON rows."
+    if all(isinstance(r, dict) for r in rows): return len(set().union(*rows))
+    return max(len(r) if isinstance(r, (dict, list)) else 1 for r in rows)
+
+def _check_json(data):
+    "Refuse JSON whose rows are wider than candles are; what else may be wrong with it the reader tells."
+    try: found = orjson.loads(data)
+    except ValueError: return
+    lists = [found] if isinstance(found, list) else [v for v in found.values() if isinstance(v, list)] if isinstance(found, dict) else []
+    width = max((_width(rows) for rows in lists), default=0)
     if width > COLUMNS: raise CandleError(f"{width:,} columns, and at most {COLUMNS} are taken")
-    return pd.DataFrame(rows) if plain else rows
 
 # %% ../nbs/08b_app.ipynb #56613251
 def _last_rows(data):
@@ -211,6 +213,16 @@ def _last_rows(data):
     return out.getvalue()
 
 # %% ../nbs/08b_app.ipynb #c488dc25
+_HERE = ((r"say so: `no_volume=True` \(in a shell, `--no-volume`\)", "tick “This market reports no volume” beside the file, and send it again"),
+         (r"name their zone, tz='(\S+)' \(in a shell, --tz \S+\)", r"write \1 as the time zone beside the file, and send it again"),
+         (r"`natron clean FILE --to NEW` or, in Python, `clean_candles\(read_candles\(..., check=False\)\)` repairs", "where Natron is installed, `natron clean FILE --to NEW` repairs"))
+
+def remedy_here(message: str # of the reader
+               ) -> str:
+    "The same fault with the remedy that a visitor of the page has."
+    for theirs, ours in _HERE: message = re.sub(theirs, ours, message)
+    return message
+
 def read_upload(name: str,      # of the file, which the messages use
                 data: bytes,    # its content
                 tz: str = "UTC", # zone of times that state none
@@ -219,12 +231,15 @@ def read_upload(name: str,      # of the file, which the messages use
     "Candles from what a visitor sent; raises `CandleError` with line, row and column of the fault."
     if len(data) > UPLOAD: raise CandleError(f"{name}: {len(data)/1e6:.1f} MB, and at most {UPLOAD/1e6:g} MB are taken; send the last part of it")
     try:
-        data = _unpacked(data); rows = _listed(data.lstrip())
+        data = _unpacked(data)
+        if data[:6] == b"ARROW1" or data[:4] == b"FEA1": raise CandleError("feather is not taken here, as a small one can unpack to a huge one; save it as parquet or CSV")
         if data[:4] == b"PAR1": data = _last_rows(data)
-        elif rows is None: _check_lines(data)
+        elif data.lstrip()[:1] in (b"[", b"{"): _check_json(data)
+        else: _check_lines(data)
     except CandleError as e: raise CandleError(f"{name}: {e}") from e
     file = _Named(data); file.name = name
-    reading = read_source(file if rows is None else rows, tz=tz or "UTC", no_volume=no_volume)
+    try: reading = read_source(file, tz=tz or "UTC", no_volume=no_volume)
+    except CandleError as e: raise CandleError(remedy_here(str(e)), e.rule, e.row, e.time) from e
     return dataclasses.replace(reading, candles=reading.candles.iloc[-MAX_CANDLES:])
 
 # %% ../nbs/08b_app.ipynb #79fac815
@@ -457,9 +472,9 @@ def measured_html(table: pd.DataFrame # from `View.measured`
                  ) -> str:            # empty where nothing was measured
     "The measured accuracy in one sentence."
     if not len(table): return ""
-    each = "; ".join(f"<strong>{html.escape(n)}</strong> {r.accuracy:.0%} right of {r.bars:,} bars (always the class that is commonest in training: {r.prior:.0%})" for n, r in table.iterrows())
-    return (f"<p>Measured on these candles, out of sample, {table['first'].min():%Y-%m-%d} to {table['last'].max():%Y-%m-%d}: {each}. "
-            "The tab Record has the intervals.</p>")
+    each = ", ".join(f"<strong>{html.escape(n)}</strong> {r.accuracy:.0%} of {r.bars:,} bars (prior {r.prior:.0%})" for n, r in table.iterrows())
+    return (f"<p>Measured accuracy on these candles, out of sample, {table['first'].min():%Y-%m-%d} to {table['last'].max():%Y-%m-%d}: {each}. "
+            "The prior is to say the class that is commonest in training, at every bar; the tab Record has the intervals.</p>")
 
 # %% ../nbs/08b_app.ipynb #26fb2af3
 @patch
@@ -499,9 +514,11 @@ def unknowns(view: View, bar: int, warnings: Sequence[dict] = () # of the answer
             ) -> list[str]:
     "What the model does not know, or knows too well, at a bar: one sentence each."
     hidden, learnt = float(1 - view.mask[bar].mean()), [o[:10] for o in view.predictor.bundle.fit_span["train"]]
-    out = [w["message"] for w in warnings_of(dict(warnings=warnings), cautions(view, bar))]
+    told = warnings_of(dict(warnings=warnings), cautions(view, bar))
+    out, old = [w["message"] for w in told], any(w["code"] == "after_training" for w in told)
     out += [f"{hidden:.0%} of its features are not known at this bar, for want of history or of volume, and are left out."]*(hidden > 0)
-    out += [f"It learnt from candles of {learnt[0]} to {learnt[1]}, and markets change.", "A nowcast repeats a rule that the candles already satisfy. It is not a forecast, however sure it is.", "It reads candles only: no news, no order book, no calendar, no other market, and not your costs.",
+    out += [f"It learnt from candles of {learnt[0]} to {learnt[1]}, and markets change."]*(not old)
+    out += ["A nowcast repeats a rule that the candles already satisfy. It is not a forecast, however sure it is.", "It reads candles only: no news, no order book, no calendar, no other market, and not your costs.",
             "It sees closed bars. Between two of them, and over a weekend, anything may happen.", "Probabilities were calibrated on one stretch of time. In another they may be off; the tab Record shows by how much."]
     return out
 
@@ -755,7 +772,8 @@ def account(self: Desk, key: str, tries: Tries, *costs: float # as for `View.tra
     "What trading the signals would have left."
     view = self.view(key)
     with self.lock: bt = view.traded(*costs, tries)
-    return f"<p>{html.escape(pip_sentence(view))}</p><div class=wide>{bt._repr_html_()}</div>", figure(plot_equity(bt, "Equity at each close, and how far it is under its last peak"), "backtest of a forecast", f"{len(bt.equity)} bars that were not fitted on.")
+    fig = plot_equity(bt, "Equity at each close, and how far it is under its last peak").update_yaxes(tickformat=",.0f", hoverformat=",.2f", row=1)
+    return f"<p>{html.escape(pip_sentence(view))}</p><div class=wide>{bt._repr_html_()}</div>", figure(fig, "backtest of a forecast", f"{len(bt.equity)} bars that were not fitted on.")
 
 # %% ../nbs/08b_app.ipynb #a561e330
 @patch
@@ -774,14 +792,14 @@ def limits(self: Desk, key: str, bar: int) -> str: # HTML
 
 # %% ../nbs/08b_app.ipynb #4d4f7dc6
 STYLE = """
-.gradio-container{width:100%!important;max-width:1280px!important;margin:0 auto!important;padding:0!important} .gradio-container .main.fillable{padding:8px 6px!important} .gradio-container main{padding:4px!important} .gradio-container .html-container{padding:0 4px!important} footer{display:none!important} .pair{flex-wrap:wrap} .pair>*{flex:1 1 340px!important;min-width:min(340px,100%)!important} .tab-container button{padding:0 9px!important} .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(172px,1fr));gap:8px}
+.gradio-container{width:100%!important;max-width:1280px!important;margin:0 auto!important;padding:0!important} .gradio-container .main.fillable{padding:8px 6px!important} .gradio-container main{padding:4px!important} .gradio-container .html-container{padding:0 4px!important} footer{display:none!important} .pair{flex-wrap:wrap} .pair>*{flex:1 1 340px!important;min-width:min(340px,100%)!important} .tab-container button{padding:0 9px!important} .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:8px}
 .card{border:1px solid var(--border-color-primary);border-left:6px solid #0072B2;border-radius:6px;padding:6px 9px} .card.forecast{border-left-style:double;border-left-color:#D55E00} .card h3{margin:0;font-size:1rem}
 .tag{display:inline-block;font-weight:400;font-size:.75rem;border:1px solid currentColor;border-radius:9px;padding:0 7px;opacity:.85} .tag:empty{display:none} .says{margin:.2em 0;line-height:1.25} .card ul,.values{list-style:none;margin:0;padding:0}
 .card li{display:grid;grid-template-columns:auto auto;gap:0 4px;font-size:.75rem;line-height:1.3} .num{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums} .track{grid-column:1/3;position:relative;height:6px;margin-bottom:3px;background:var(--border-color-primary);border-radius:3px}
 .track i{position:absolute;inset:0 auto 0 0;background:#0072B2;border-radius:3px} .track b{position:absolute;top:-3px;bottom:-3px;width:2px;background:var(--body-text-color)} .dark .track i{background:#5BB4F0} .sentence{margin:.2em 0} #verdict h1{font-size:1.25rem;margin:0} #verdict p,#measured p{margin:.25em 0} #memory{display:none}
 .info-text,.min_value,.max_value,[data-testid=block-info]{color:var(--body-text-color)!important} [role=tab].selected{color:#0056A8!important} .dark [role=tab].selected{color:#5BB4F0!important} details{font-size:.75rem;margin-top:.3em} summary{cursor:pointer;opacity:.85}
 .warn{border:1px solid #D55E00;border-left-width:6px;border-radius:4px;padding:6px 10px;margin:6px 0} .figure{margin:0} .figure .name{font-weight:600} .figure .note,.small{font-size:.8rem;opacity:.85;margin:.2em 0} .plot{min-height:120px}
-.wide{overflow-x:auto} .wide table,.wide td,.wide th{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums} .wide td,.wide th{padding:.2em .7em;border-bottom:1px solid var(--border-color-primary);text-align:right;white-space:nowrap} .wide td:first-child,.wide th:first-child{text-align:left}
+.wide{overflow-x:auto} .wide table,.wide td,.wide th{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums} .wide td,.wide th{padding:.2em .7em;border-bottom:1px solid var(--border-color-primary);text-align:right;white-space:nowrap} .wide th{white-space:normal!important} .wide td:first-child,.wide th:first-child{text-align:left}
 .limits li{margin:.4em 0} .send label{display:block;margin:.5em 0 .2em} .send textarea,.send input{width:100%;box-sizing:border-box;border:1px solid var(--border-color-primary);border-radius:4px;padding:6px;background:var(--input-background-fill);color:inherit} .send input.tz{width:14em} .send .check input{width:auto;margin-right:.5em}
 .send button{margin-top:.6em;padding:.5em 1.2em;border:1px solid currentColor;border-radius:4px;font-weight:600} :focus-visible{outline:3px solid #0072B2!important;outline-offset:2px} .dark :focus-visible{outline-color:#5BB4F0!important}
 """
@@ -792,7 +810,7 @@ async function go(name, blob) {{ trigger('submit', {{name, size: blob.size, tz: 
 file.addEventListener('change', () => {{ if (file.files.length) go(file.files[0].name, file.files[0]); file.value = ''; }});
 send.addEventListener('submit', e => {{ e.preventDefault(); go('pasted candles', new Blob([text.value])); }});
 """
-FORM = f"""<form class=send><label>A file, at most {UPLOAD/1e6:g} MB: CSV, also gzipped, from MetaTrader 5, Binance, Dukascopy or yfinance, or parquet <input type=file aria-label="candle file"></label>
+FORM = f"""<form class=send><label>A file, at most {UPLOAD/1e6:g} MB: CSV, also gzipped, from MetaTrader 5, Binance, Dukascopy or yfinance, JSON, or parquet <input type=file aria-label="candle file"></label>
 <label>Or paste candles, as CSV with a header, or JSON <textarea rows=4 spellcheck=false placeholder="time,open,high,low,close,volume"></textarea></label>
 <label>Time zone of times that state none <input class=tz value=UTC></label><label class=check><input type=checkbox class=none> This market reports no volume: the file may lack it</label>
 <button type=submit>Read the pasted candles</button><p class=small>Kept in the server's memory while this page is open and an hour after, never written to a disk.</p></form>"""
@@ -926,7 +944,8 @@ def show(self: _Page, key, bar=None, told="") -> dict: # by component
         verdict, market = self.desk.overview(key, bar)
     except NatronError as e: return {self.notice: kindly(e)}
     at = dict(key=key, name=view.name, bar=bar, mark=view.mark, time=view.candles.index[bar], last=bar == n-1)
-    return {self.at: at, self.bar: gr.update(minimum=view.first, maximum=n-1, value=bar), self.verdict: verdict, self.market: market, self.notice: told}
+    return {self.at: at, self.bar: gr.update(minimum=view.first, maximum=n-1, value=bar), self.verdict: verdict, self.market: market, self.notice: told,
+            self.counted: view.counted or ""}
 
 # %% ../nbs/08b_app.ipynb #2059be2c
 @patch
@@ -1004,7 +1023,7 @@ def count(self: _Page, at) -> str: # HTML
 def wire(self: _Page):
     "Join controls and functions; one after the other, so that no older answer overwrites a newer one."
     one = lambda kind: self.quiet | dict(concurrency_id=kind, concurrency_limit=1, trigger_mode="always_last")
-    seen, parts = [self.at, self.bar, self.verdict, self.market, self.notice, self.heard, self.source, self.symbols, self.mine], [*self.reasons, *self.alike, *self.record, *self.account, *self.likeness, *self.limits, self.tab, self.memory]
+    seen, parts = [self.at, self.bar, self.verdict, self.counted, self.market, self.notice, self.heard, self.source, self.symbols, self.mine], [*self.reasons, *self.alike, *self.record, *self.account, *self.likeness, *self.limits, self.tab, self.memory]
     asked = [self.at, self.tries, self.mine, *self.controls]
     self.blocks.load(self.restore, [self.memory], [*seen, self.tab, self.tabset, *self.controls], js=RECALL, **one("show"))
     for event, fn, inputs in ((self.source.input, lambda key: self.show(key), [self.source]), (self.market.select, self.click, [self.at])): event(fn, inputs, seen, **one("show"))
