@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['MOST_NAMES', 'UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDGED', 'SHOWN', 'FEW', 'VIEWS', 'OWN', 'KEPT',
            'DRAW', 'BOX', 'MARKET', 'STYLE', 'SEND', 'FORM', 'KEEP', 'RECALL', 'TABS', 'EVERY', 'BODIES', 'READ',
-           'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'sure_word', 'chances', 'when', 'verdict_rows', 'model_html',
-           'warnings_of', 'warning_html', 'confidence_html', 'verdict_html', 'meaning', 'remedy_here', 'read_upload',
-           'View', 'Tries', 'onsets', 'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html', 'paths_of',
-           'plot_paths', 'said_of_bars', 'plot_history', 'judgement_html', 'measured_html', 'stale', 'cautions',
-           'unknowns', 'Desk', 'figure', 'marked', 'figure_box', 'kindly', 'stretch_of', 'kinds_of', 'pip_sentence',
-           'received', 'choices', 'kept_text', 'recalled', 'fits', 'page', 'on_page', 'Door', 'mount']
+           'LONGEST', 'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'sure_word', 'chances', 'when', 'verdict_rows',
+           'model_html', 'warnings_of', 'warning_html', 'confidence_html', 'verdict_html', 'meaning', 'remedy_here',
+           'read_upload', 'View', 'Tries', 'onsets', 'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html',
+           'paths_of', 'plot_paths', 'said_of_bars', 'plot_history', 'judgement_html', 'measured_html', 'stale',
+           'cautions', 'unknowns', 'Desk', 'figure', 'marked', 'figure_box', 'kindly', 'stretch_of', 'kinds_of',
+           'pip_sentence', 'received', 'choices', 'kept_text', 'recalled', 'fits', 'page', 'on_page', 'Door', 'mount']
 
 # %% ../nbs/08b_app.ipynb #805e03f9
 import os
@@ -962,6 +962,7 @@ def back(self: _Page, at):
 @patch
 def click(self: _Page, at, event: gr.EventData):
     "The candle that was clicked."
+    if not at: return gr.skip()
     try: view = self.desk.view(at["key"]); found = view.candles.index.get_indexer(pd.to_datetime([str(getattr(event, "at", ""))], utc=True, errors="coerce"))[0]
     except NatronError as e: return {self.notice: kindly(e)}
     return self.show(at["key"], max(found, view.first)) if found >= 0 else gr.skip()
@@ -1048,6 +1049,7 @@ def page(desk: Desk) -> gr.Blocks:
 # %% ../nbs/08b_app.ipynb #dd2558ca
 BODIES = {"/gradio_api/queue/join": 8_200_000, "/gradio_api/reset": 10_000, "/gradio_api/cancel": 10_000, "/enter": 4_096}   # what may be sent, and how large
 READ = ("/", "/config", "/theme.css", "/favicon.ico", "/plotly.js", "/gradio_api/info", "/gradio_api/queue/data", "/gradio_api/startup-events", "/gradio_api/app_id")
+LONGEST = 250    # characters of a path: no file of the page has a longer name, and file systems fail at longer ones
 BELOW = ("/assets/", "/static/", "/gradio_api/heartbeat/")
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
           "connect-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'").encode()
@@ -1055,7 +1057,8 @@ HEADERS = [(b"content-security-policy", POLICY), (b"x-content-type-options", b"n
 
 def on_page(method: str, path: str) -> bool:
     "Whether a request is one of the page's."
-    return path in BODIES if method == "POST" else method in ("GET", "HEAD") and (path in READ or path.startswith(BELOW))
+    if method == "POST": return path in BODIES
+    return method in ("GET", "HEAD") and (path in READ or path.startswith(BELOW) and len(path) <= LONGEST)
 
 ENTRY = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1"><title>Natron: log in</title>
 <style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:22em;margin:15vh auto;padding:0 1em}input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5em;margin:.3em 0}</style>

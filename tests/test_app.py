@@ -160,10 +160,12 @@ def test_another_instrument(browser, served):
         assert v.page.locator("#verdict [data-code=unknown_instrument]").count() == 1
         assert v.text("body").count("alarm") == 1
         assert "690 candles" in v.text("#heard")
-        ticks = v.page.locator("#market .ytick text").all_inner_texts()
+        ticks = v.page.locator("#market .ytick text").all_text_contents()
         assert re.fullmatch(r"1\d\d,\d{3}", ticks[0]), ticks
-        box = v.page.locator("#market .nsewdrag").first.bounding_box(); v.page.mouse.move(box["x"]+.5*box["width"], box["y"]+box["height"]/2)
-        v.until(lambda: re.search(r"open: 1\d\d,\d{3}\b", " ".join(v.page.locator("#market .hoverlayer text").all_text_contents())))
+        v.page.locator("#market").scroll_into_view_if_needed(); v.page.wait_for_timeout(500)
+        box = v.page.locator("#market .nsewdrag").first.bounding_box()
+        for off in (3, 0): v.page.mouse.move(box["x"] + box["width"]/2 - off, box["y"] + 40)
+        v.until(lambda: re.search(r"open: 1\d\d,\d{3}", " ".join(v.page.locator("#market .hoverlayer text").all_text_contents())))
         v.page.set_input_files("#send input[type=file]", files=[dict(name="mute.csv", mimeType="text/csv", buffer=mute)])
         v.until(lambda: "tick “This market reports no volume”" in v.text("#notice"))
         v.page.locator("#send input.none").check()
