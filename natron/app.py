@@ -16,7 +16,8 @@ __all__ = ['MOST_NAMES', 'UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDG
 import os
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")   # Gradio looks at these when it is imported
 
-import asyncio, base64, collections, contextlib, dataclasses, functools, gzip, hmac, html, io, json, re, secrets, threading, time, urllib.parse, zlib
+import asyncio, base64, collections, contextlib, dataclasses, functools, gzip, hmac, html, io, json, re, secrets
+import threading, time, urllib.parse, zlib
 from pathlib import Path
 from typing import Sequence
 
@@ -79,7 +80,8 @@ def _card(t, row, answer, prior, means):
     lines = "".join(_class_line(c, p, b) for c, p, b in zip(t.classes, chances(answer, t), prior[t.name]))
     what = f"<details><summary>what is that?</summary>{html.escape(means)}</details>" if means else ""
     return (f"<section class='card {t.kind}'><h3>{html.escape(t.name)} <span class=tag>{row['when']}</span></h3>"
-            f"<p class=says><strong>{html.escape(row.says.replace('_', ' '))}</strong> {row.p:.0%}, <em>{row.word}</em></p><ul>{lines}</ul>{what}</section>")
+            f"<p class=says><strong>{html.escape(row.says.replace('_', ' '))}</strong> {row.p:.0%}, <em>{row.word}</em></p>"
+            f"<ul>{lines}</ul>{what}</section>")
 
 def _told(r):
     "One answer; that of a rule as whether it holds."
@@ -100,7 +102,8 @@ def model_html(model: dict # name, sha256, instruments, data_end: from an answer
     "Which model speaks, what it was trained on, and where its data end."
     names, more = model["instruments"][:MOST_NAMES], len(model["instruments"]) - MOST_NAMES
     trained = ", ".join(map(html.escape, names)) + (f" and {more} more" if more > 0 else "")
-    return (f"<p class='small model'>Model <strong>{html.escape(model['name'])}</strong> (sha256 {html.escape(model['sha256'][:12])}), trained on {trained}; "
+    name, digest = html.escape(model["name"]), html.escape(model["sha256"][:12])
+    return (f"<p class='small model'>Model <strong>{name}</strong> (sha256 {digest}), trained on {trained}; "
             f"its data end {pd.Timestamp(model['data_end']):%Y-%m-%d}.</p>")
 
 def warnings_of(answer: dict,             # as `Predictor.predict` gives it
@@ -114,15 +117,16 @@ def warnings_of(answer: dict,             # as `Predictor.predict` gives it
 def warning_html(warning: dict, # code and message
                  role: str = "note") -> str:
     "One warning as a paragraph that carries its code."
-    return f"<p class=warn role={role} data-code='{html.escape(warning['code'], quote=True)}'>⚠ {html.escape(warning['message'])}</p>"
+    code, message = html.escape(warning["code"], quote=True), html.escape(warning["message"])
+    return f"<p class=warn role={role} data-code='{code}'>⚠ {message}</p>"
 
 def confidence_html(answer: dict) -> str: # empty for a model without forecasts
     "The confidence with its definition, as a whole and by task."
     by = answer["confidence_by_task"]
     if answer["confidence"] is None or not by: return ""
     each = ", ".join(f"{html.escape(k)} {p:.0%}" for k, p in by.items())
-    return (f"<p class=confidence>Confidence <strong>{answer['confidence']:.0%}</strong>: the expected share of such forecasts that are right ({each}), "
-            "not the chance that this one is.</p>")
+    return (f"<p class=confidence>Confidence <strong>{answer['confidence']:.0%}</strong>: the expected share of such forecasts "
+            f"that are right ({each}), not the chance that this one is.</p>")
 
 # %% ../nbs/08b_app.ipynb #bff5b73c
 def _value_line(t, x):
@@ -133,8 +137,8 @@ def _value_line(t, x):
 def _short_history(w):
     "That an answer had too few candles, where it had."
     if w["complete"]: return []
-    told = f"Only {w['bars']} of the {w['wanted']} candles that it wants came before this bar; it may be less right than it says."
-    return [dict(code="warmup", message=told)]
+    told = f"Only {w['bars']} of the {w['wanted']} candles that it wants came before this bar"
+    return [dict(code="warmup", message=f"{told}; it may be less right than it says.")]
 
 def verdict_html(name: str, answer: dict, tasks: list[Task], prior: dict[str, list], # as for `verdict_rows`
                  warnings: Sequence[dict] = (),                                      # the page's own: code and message
@@ -145,9 +149,10 @@ def verdict_html(name: str, answer: dict, tasks: list[Task], prior: dict[str, li
     told = "".join(map(warning_html, warnings_of(answer, [*warnings, *_short_history(answer["warmup"])])))
     cards = "".join(_card(by[n], r, answer, prior, means.get(n, "")) for n, r in rows.iterrows())
     values = "".join(_value_line(t, answer[t.name]) for t in tasks if not t.classes)
-    return (f"<h1>Natron on {html.escape(name)}, bar of {pd.Timestamp(answer['timestamp']):%Y-%m-%d %H:%M} UTC</h1>{model_html(answer['model'])}"
-            f"<p class=sentence>{html.escape(_sentence(rows))}</p>{confidence_html(answer)}{told}<div class=cards>{cards}</div>"
-            f"<ul class=values>{values}<li><small>In brackets, and as a mark on each bar: how often it is so in the training candles.</small></li></ul>")
+    return (f"<h1>Natron on {html.escape(name)}, bar of {pd.Timestamp(answer['timestamp']):%Y-%m-%d %H:%M} UTC</h1>"
+            f"{model_html(answer['model'])}<p class=sentence>{html.escape(_sentence(rows))}</p>{confidence_html(answer)}{told}"
+            f"<div class=cards>{cards}</div><ul class=values>{values}<li><small>In brackets, and as a mark on each bar: "
+            "how often it is so in the training candles.</small></li></ul>")
 
 # %% ../nbs/08b_app.ipynb #a8d9a84e
 def meaning(task: Task, cfg: LabelsConfig # the rules of training
@@ -213,9 +218,13 @@ def _last_rows(data):
     return out.getvalue()
 
 # %% ../nbs/08b_app.ipynb #c488dc25
-_HERE = ((r"say so: `no_volume=True` \(in a shell, `--no-volume`\)", "tick “This market reports no volume” beside the file, and send it again"),
-         (r"name their zone, tz='(\S+)' \(in a shell, --tz \S+\)", r"write \1 as the time zone beside the file, and send it again"),
-         (r"`natron clean FILE --to NEW` or, in Python, `clean_candles\(read_candles\(..., check=False\)\)` repairs", "where Natron is installed, `natron clean FILE --to NEW` repairs"))
+_HERE = ((r"say so: `no_volume=True` \(in a shell, `--no-volume`\)",
+          "tick “This market reports no volume” beside the file, and send it again"),
+         (r"name their zone, tz='(\S+)' \(in a shell, --tz \S+\)",
+          r"write \1 as the time zone beside the file, and send it again"),
+         (r"`natron clean FILE --to NEW` or, in Python, `clean_candles\(read_candles\(..., check=False\)\)` repairs",
+          "where Natron is installed, `natron clean FILE --to NEW` repairs"))
+_FEATHER = "feather is not taken here, as a small one can unpack to a huge one; save it as parquet or CSV"
 
 def remedy_here(message: str # of the reader
                ) -> str:
@@ -232,7 +241,7 @@ def read_upload(name: str,      # of the file, which the messages use
     if len(data) > UPLOAD: raise CandleError(f"{name}: {len(data)/1e6:.1f} MB, and at most {UPLOAD/1e6:g} MB are taken; send the last part of it")
     try:
         data = _unpacked(data)
-        if data[:6] == b"ARROW1" or data[:4] == b"FEA1": raise CandleError("feather is not taken here, as a small one can unpack to a huge one; save it as parquet or CSV")
+        if data[:6] == b"ARROW1" or data[:4] == b"FEA1": raise CandleError(_FEATHER)
         if data[:4] == b"PAR1": data = _last_rows(data)
         elif data.lstrip()[:1] in (b"[", b"{"): _check_json(data)
         else: _check_lines(data)
@@ -293,7 +302,8 @@ class View:
         "Why being right at a bar would prove nothing; empty for one after everything that was fitted."
         if bar >= self.free: return ""
         if self.candles.index[bar] < pd.Timestamp(self.predictor.bundle.fit_span["train"][0]): return "This bar is older than the candles that the model learnt from: what came after it is in its weights."
-        if self.symbol in self.predictor.bundle.model_config["instruments"]: return "The model was fitted on this bar: being right here is in-sample and proves nothing."
+        if self.symbol in self.predictor.bundle.model_config["instruments"]:
+            return "The model was fitted on this bar: being right here is in-sample and proves nothing."
         return "The model was fitted on candles of these days, if not on these. Being right here proves little."
 
 # %% ../nbs/08b_app.ipynb #4f28cf37
@@ -429,8 +439,8 @@ def expected(self: View, task: Task, times: pd.DatetimeIndex # of judged bars
             ) -> float:
     "Share of these answers that should be right, by what they said of themselves."
     at = self.candles.index.get_indexer(times)
-    said = [self.said[i] for i in at]
-    return float(np.mean([a["confidence_by_task"].get(task.name, max(chances(a, task))) for a in said])) if said else np.nan
+    claims = [self.said[i]["confidence_by_task"].get(task.name, max(chances(self.said[i], task))) for i in at]
+    return float(np.mean(claims)) if claims else np.nan
 
 @patch
 def unjudged(self: View, task: Task) -> str:
@@ -444,37 +454,45 @@ def _score_cell(r, k):
     span = f" <small>[{r[f'{k}_low']:.3f}, {r[f'{k}_high']:.3f}]</small>" if np.isfinite(r[f"{k}_low"]) else ""
     return f"<td>{r[k]:.3f}{span}</td>"
 
-def judgement_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, task: Task, prior: list[float], # as `View.judged` gives them; class priors
+def judgement_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, # as `View.judged` gives them
+                   task: Task, prior: list[float], # class shares in training
                    why: str = "",           # there are none to judge
                    expected: float = np.nan # share that should be right, from `View.expected`
                   ) -> str:
     "Accuracy and log-loss on out-of-sample bars, beside the expected accuracy and the class priors of training."
     if len(y) < 2: return f"<p class=warn>⚠ No bar here can be judged: {html.escape(why)}.</p>"
-    table = score_table(task, y, {"model": p, "class priors": np.tile(prior, (len(y), 1))}, times, EvaluateConfig(resamples=300), 0, np.nan)
+    forecasts = {"model": p, "class priors": np.tile(prior, (len(y), 1))}
+    table = score_table(task, y, forecasts, times, EvaluateConfig(resamples=300), 0, np.nan)
     should = {"model": expected if np.isfinite(expected) else p.max(1).mean(), "class priors": max(prior)}
-    rows = "".join(f"<tr><td>{n}</td>{_score_cell(r, 'accuracy')}<td>{should[n]:.3f}</td>{_score_cell(r, 'log_loss')}</tr>" for n, r in table.iterrows())
-    return (f"<p><strong>{html.escape(verdict(task, table))}</strong></p><p>{len(y):,} bars from {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}, none of them fitted on. "
-            f"{when(task).capitalize()}. The only baseline here is to say the class priors of training at every bar; the report of a run sets it against stronger ones.</p>"
-            f"<div class=wide><table><tr><th></th><th>accuracy</th><th>expected accuracy (mean confidence)</th><th>log-loss, lower is better</th></tr>{rows}</table></div>")
+    cells = lambda n, r: f"{_score_cell(r, 'accuracy')}<td>{should[n]:.3f}</td>{_score_cell(r, 'log_loss')}"
+    rows = "".join(f"<tr><td>{n}</td>{cells(n, r)}</tr>" for n, r in table.iterrows())
+    return (f"<p><strong>{html.escape(verdict(task, table))}</strong></p><p>{len(y):,} bars from {times[0]:%Y-%m-%d} to "
+            f"{times[-1]:%Y-%m-%d}, none of them fitted on. {when(task).capitalize()}. The only baseline here is to say the "
+            "class priors of training at every bar; the report of a run sets it against stronger ones.</p>"
+            "<div class=wide><table><tr><th></th><th>accuracy</th><th>expected accuracy (mean confidence)</th>"
+            f"<th>log-loss, lower is better</th></tr>{rows}</table></div>")
 
 # %% ../nbs/08b_app.ipynb #29ab73ea
 @patch
 def measured(self: View) -> pd.DataFrame: # a row a forecast with classes: accuracy, prior, bars, first, last
-    "Accuracy of the forecasts on out-of-sample bars of these candles, beside that of the class prior; no row where too few can be counted."
+    "Accuracy of the forecasts on out-of-sample bars, beside the class prior's; no row where too few can be counted."
     rows = {}
     for t in (t for t in self.predictor.tasks if t.classes and t.kind == "forecast"):
         p, y, times = self.judged(t)
         common = int(np.argmax(self.predictor.bundle.label_state["prior"][t.name]))
-        if len(y) >= FEW: rows[t.name] = dict(accuracy=(p.argmax(1) == y).mean(), prior=(y == common).mean(), bars=len(y), first=times[0], last=times[-1])
+        if len(y) < FEW: continue
+        rows[t.name] = dict(accuracy=(p.argmax(1) == y).mean(), prior=(y == common).mean(), bars=len(y), first=times[0], last=times[-1])
     return pd.DataFrame(rows).T.rename_axis("task")
 
 def measured_html(table: pd.DataFrame # from `View.measured`
                  ) -> str:            # empty where nothing was measured
     "The measured accuracy in one sentence."
     if not len(table): return ""
-    each = ", ".join(f"<strong>{html.escape(n)}</strong> {r.accuracy:.0%} of {r.bars:,} bars (prior {r.prior:.0%})" for n, r in table.iterrows())
-    return (f"<p>Measured accuracy on these candles, out of sample, {table['first'].min():%Y-%m-%d} to {table['last'].max():%Y-%m-%d}: {each}. "
-            "The prior is to say the class that is commonest in training, at every bar; the tab Record has the intervals.</p>")
+    line = lambda n, r: f"<strong>{html.escape(n)}</strong> {r.accuracy:.0%} of {r.bars:,} bars (prior {r.prior:.0%})"
+    each = ", ".join(line(n, r) for n, r in table.iterrows())
+    span = f"{table['first'].min():%Y-%m-%d} to {table['last'].max():%Y-%m-%d}"
+    return (f"<p>Measured accuracy on these candles, out of sample, {span}: {each}. The prior is to say the class "
+            "that is commonest in training, at every bar; the tab Record has the intervals.</p>")
 
 # %% ../nbs/08b_app.ipynb #26fb2af3
 @patch
@@ -569,7 +587,8 @@ class Desk:
     def forget(self) -> None:
         "Let go of the candles at which nobody has looked for an hour."
         with self.lock:
-            for key in [k for k, v in self.views.items() if k != "sample" and time.monotonic() - v.looked > KEPT]: del self.views[key]
+            old = [k for k, v in self.views.items() if k != "sample" and time.monotonic() - v.looked > KEPT]
+            for key in old: del self.views[key]
 
     def _follow(self, key):
         "Bring a live view up to its market."
@@ -674,7 +693,8 @@ def stretch_of(n: int, bar: int # candles in all, the one that must be seen
 def kinds_of(tasks: list[Task]) -> str: # the model's
     "What in the figure of the candles describes now, and what is to come."
     shown = {t.name: t.kind for t in tasks if t.name in ("buy", "sell", "regime")}
-    if any(t.classes for t in tasks): shown["confidence"] = "forecast" if any(t.classes and t.kind == "forecast" for t in tasks) else "nowcast"
+    asked = {t.kind for t in tasks if t.classes}
+    if asked: shown["confidence"] = "forecast" if "forecast" in asked else "nowcast"
     by = {k: ", ".join(n for n, kind in shown.items() if kind == k) for k in ("nowcast", "forecast")}
     return "; ".join(f"{k}: {names}" for k, names in by.items() if names) or "candles"
 
@@ -688,9 +708,9 @@ def market(self: View, start: int, end: int # bars
     self.drawn[start, end] = figure(fig, kinds_of(tasks), MARKET)
     return self.drawn[start, end]
 
-MARKET = ("Click a candle, or move the slider, to ask about another bar. Hollow candles rise, filled ones fall; dotted lines are stops. "
-          "Triangles show where the rules of buy and sell begin to hold; the tab Account trades the forecast of direction. "
-          "Confidence is the expected share of such forecasts that are right, not the chance that one of them is.")
+MARKET = ("Click a candle, or move the slider, to ask about another bar. Hollow candles rise, filled ones fall; dotted lines "
+          "are stops. Triangles show where the rules of buy and sell begin to hold; the tab Account trades the forecast of "
+          "direction. Confidence is the expected share of such forecasts that are right, not the chance that one of them is.")
 
 @patch
 def overview(self: Desk, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure`
@@ -733,8 +753,8 @@ def before(self: Desk, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure
     came = {t.name: found[t.name] for t in tasks if found[t.name].ne("").all()}          # a market without volume has no answer to some
     table = pd.DataFrame({"ended, UTC": names, "distance": found.distance.round(2)} | came | {"in-sample": np.where(ends < view.free, "yes", "no")}).to_html(index=False, border=0)
     fig = plot_paths(paths_of(view.candles.close, bar, ends, view.first+1, max(t.horizon for t in p.tasks)), "Closes of those stretches, and what came")
-    return ("<p>The nearest neighbours of this window among the earlier ones of these candles, in the network's own space: of those whose outcome was known at this bar, and what came of each. "
-            "That it went on so then does not say that it will now.</p>"
+    return ("<p>The nearest neighbours of this window among the earlier ones of these candles, in the network's own space: of those "
+            "whose outcome was known at this bar, and what came of each. That it went on so then does not say that it will now.</p>"
             f"<div class=wide>{table}</div>", figure(fig, "history: what came", "The dotted line is where each stretch ends. What lies to the right of it was still to come."))
 
 # %% ../nbs/08b_app.ipynb #5e9ad42d
@@ -764,7 +784,8 @@ def pip_sentence(view: View) -> str:
     pip = np.format_float_positional(pip_size(name, view.candles, cfg), trim="-")
     if cfg.pips.get(name): return f"Costs are counted in pips of {pip}, as the setting backtest.pips says of {name}."
     first = format(view.candles.close.iloc[0], price_format(view.candles))
-    return f"Costs are counted in pips, and a pip is assumed to be {pip}: the power of ten nearest to a ten-thousandth of the first close, {first}. If it is not, the costs are off by a factor of ten or more."
+    return (f"Costs are counted in pips, and a pip is assumed to be {pip}: the power of ten nearest to a ten-thousandth of "
+            f"the first close, {first}. If it is not, the costs are off by a factor of ten or more.")
 
 @patch
 def account(self: Desk, key: str, tries: Tries, *costs: float # as for `View.traded`
@@ -859,7 +880,8 @@ def recalled(text: str # from the browser
     "What a browser remembers; what has another form than `kept_text` gives it counts as forgotten."
     try: found = orjson.loads(text) if isinstance(text, str) and len(text) < 10_000 else {}
     except ValueError: found = {}
-    forms = dict(tab=("why", str), key=("sample", str), name=("these candles", str), time=(None, str), mine=([], list), controls=([], list))
+    forms = dict(tab=("why", str), key=("sample", str), name=("these candles", str), time=(None, str),
+                 mine=([], list), controls=([], list))
     if not isinstance(found, dict): found = {}
     return {k: found[k] if isinstance(found.get(k), kind) else least for k, (least, kind) in forms.items()}
 
@@ -993,7 +1015,8 @@ def tick(self: _Page, at, symbols, mine):
 @patch
 def gone(self: _Page, name) -> str: # HTML
     "That candles which a visitor had sent are here no more."
-    told = f"{name} is no longer held here: the server was started anew, or it was left for an hour. Send the file again; until then the embedded candles are shown."
+    told = (f"{name} is no longer held here: the server was started anew, or it was left for an hour. "
+            "Send the file again; until then the embedded candles are shown.")
     return warning_html(dict(code="gone", message=told), "alert")
 
 @patch
@@ -1002,15 +1025,18 @@ def restore(self: _Page, kept) -> dict: # by component
     was, told = recalled(kept), ""
     try: view = self.desk.view(was["key"])
     except NatronError as e:
-        view, told = None, "" if was["key"] == "sample" else kindly(e) if was["key"].startswith("live ") else self.gone(was["name"])
+        live = was["key"].startswith("live ")
+        view, told = None, "" if was["key"] == "sample" else kindly(e) if live else self.gone(was["name"])
     key = was["key"] if view else "sample"
     time = pd.to_datetime([was["time"]], utc=True, errors="coerce")
     found = view.candles.index.get_indexer(time)[0] if view and time.notna().all() else -1
-    mine = [k for k in was["mine"][-OWN:] if isinstance(k, str) and k in self.desk.views and k != "sample" and not k.startswith("live ")]
+    own = (k for k in was["mine"][-OWN:] if isinstance(k, str) and k != "sample" and not k.startswith("live "))
+    mine = [k for k in own if k in self.desk.views]
     tab = was["tab"] if was["tab"] in TABS else "why"
     stood = {c: gr.update(value=v) for c, v in zip(self.controls, was["controls"]) if fits(c, v)}
     shown = self.show(key, found if view and found >= view.first else None, told)
-    return shown | stood | {self.mine: mine, self.source: gr.update(choices=choices(self.desk, mine), value=key), self.tab: tab, self.tabset: gr.update(selected=tab)}
+    listed = gr.update(choices=choices(self.desk, mine), value=key)
+    return shown | stood | {self.mine: mine, self.source: listed, self.tab: tab, self.tabset: gr.update(selected=tab)}
 
 @patch
 def count(self: _Page, at) -> str: # HTML
