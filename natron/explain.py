@@ -286,6 +286,11 @@ def _settled(data, when, gap):
     same = np.searchsorted(starts, later, "right") == np.searchsorted(starts, ends, "right")
     return same & (later < len(data.clock)) & (data.clock[np.minimum(later, len(data.clock)-1)] <= pd.Timestamp(when).tz_convert("UTC").tz_localize(None))
 
+def _answered(y): # (n,K) labels, NaN where unknown
+    "Whether each row has the answers of all tasks that have any: (n,) bool."
+    known = ~np.isnan(y)
+    return known[:, known.any(0)].all(1)
+
 def look_alikes(model: Natron | Ensemble,
                 window,              # what is asked about, as for `attention_maps`
                 when: pd.Timestamp,  # the time of its last bar, with a zone
@@ -295,6 +300,7 @@ def look_alikes(model: Natron | Ensemble,
                ) -> pd.DataFrame:    # most alike first: `window`, its number in `data`; `time` of its last bar; `distance`; and by task the answer that came
     "The earlier windows that the network sees most like this one: answered by then, and sharing no bar with it nor with each other."
     gap = max(data.window, *(t.horizon for t in model.tasks)); old = np.flatnonzero(_settled(data, when, gap))
+    old = old[_answered(data.y[data.ends[old]].numpy())]
     if not len(old): raise NatronError(f"none of these windows was answered by {when}; bring earlier candles")
     with torch.no_grad(): asked = model(**_batch(model, [window]))["embedding"][0].float().cpu().numpy()   # (D,)
     found = nearest(asked, (embeddings(model, data) if before is None else before)[old], n, data.window, data.ends.numpy()[old])

@@ -104,7 +104,16 @@ def test_it_opens_with_an_answer(browser, served):
         for c in cards:
             name = c.split()[0]; p = max(said[f"{name}_prob"], 1-said[f"{name}_prob"]) if f"{name}_prob" in said else max(said[f"{name}_probs"].values())
             assert f"{p:.0%} (" in c and re.search("nowcast: describes now|forecast: the next (12|24) bars", c), (name, c)
-        assert f"{said['confidence']:.0%} of the time" in v.text("#verdict")
+        assert f"Confidence {said['confidence']:.0%}: the expected share of such forecasts that are right" in v.text("#verdict .confidence")
+        for task, sure in said["confidence_by_task"].items(): assert f"{task} {sure:.0%}" in v.text("#verdict .confidence")
+        assert "not the chance that this one is" in v.text("#verdict .confidence")
+        assert said["model"]["sha256"] in v.text("#verdict .model")
+        assert "trained on EURUSD" in v.text("#verdict .model")
+        assert "its data end 2017-" in v.text("#verdict .model")
+        v.until(lambda: "Measured accuracy" in v.text("#measured"))
+        assert re.search(r"volatility \d+% of 588 bars \(prior \d+%\)", v.text("#measured"))
+        assert "count" not in v.text("#verdict")
+        assert v.text("#market .kind") == "nowcast: buy, sell, regime; forecast: confidence"
         for k in v.page.locator(".figure .kind:visible").all_inner_texts(): assert k
 
 
@@ -117,13 +126,13 @@ def test_another_bar_by_click_and_by_keyboard(browser, served):
             start = time.monotonic(); v.page.mouse.down(); v.page.mouse.up(); v.until(lambda: bar(v) != was); times.append(time.monotonic()-start)
         print("seconds from click to verdict:", [f"{t:.2f}" for t in times]); assert min(times) < 3
         was = bar(v); handle = v.page.locator("#bar input[type=range]"); handle.focus(); v.page.keyboard.press("ArrowLeft"); v.until(lambda: bar(v) < was)
-        v.page.locator("#bar input[type=number]").fill("300"); v.page.keyboard.press("Enter"); v.until(lambda: "flattery" in v.text("#verdict"))
-        v.until(lambda: "flattery" in v.text("#market"))
+        v.page.locator("#bar input[type=number]").fill("300"); v.page.keyboard.press("Enter"); v.page.wait_for_selector("#verdict [data-code=fitted_bars]")
+        v.until(lambda: "in-sample" in v.text("#market"))
 
 
 def test_candles_of_a_visitor(browser, served):
     "A good file and a good paste are shown; five bad files are refused in one sentence, and change nothing."
-    bad = {"high.csv": (csv.replace(csv.splitlines()[7].split(b",")[2], b"0.5", 1), "line 8, row 6"), "words.txt": (b"hello", "expected columns separated"), "picture.png": (b"\x89PNG\r\n\x1a\n\0\0", "none"),
+    bad = {"high.csv": (csv.replace(csv.splitlines()[7].split(b",")[2], b"0.5", 1), "line 8, row 6"), "words.txt": (b"hello", "expected columns"), "picture.png": (b"\x89PNG\r\n\x1a\n\0\0", "none"),
            "short.csv": (b"\n".join(csv.splitlines()[:51]), "reads 96 candles"), "large.csv": (b"1"*6_100_000, "at most 6 MB")}
     with Visit(browser, served.urls[0]) as v:
         v.ready(); v.page.get_by_role("button", name="Your own candles").click(); was = bar(v)
@@ -136,6 +145,57 @@ def test_candles_of_a_visitor(browser, served):
         rows = [[int(t.timestamp()*1000), *r] for t, r in zip(sample.index[-300:-50], sample[-300:-50].to_numpy().tolist())]
         v.page.locator("#send textarea").fill(json.dumps(rows)); v.page.get_by_role("button", name="Read the pasted candles").click()
         v.until(lambda: "250 candles" in v.text("#notice")); assert bar(v) == f"{sample.index[-51]:%Y-%m-%d %H:%M}" and "of the 512 candles" in v.text("#verdict")
+
+
+dear = sample[-700:].assign(**{k: (1e5*sample[k][-700:]).round(-1) for k in ("open", "high", "low", "close")}).drop(sample.index[-300:-290])
+
+
+def test_another_instrument(browser, served):
+    "Each warning once, prices in the instrument's own digits, and a market without volume behind its box."
+    mute = sample[-700:].drop(columns="volume").to_csv().encode()
+    with Visit(browser, served.urls[0]) as v:
+        v.ready(); v.page.get_by_role("button", name="Your own candles").click()
+        v.page.set_input_files("#send input[type=file]", files=[dict(name="GBPJPY.csv", mimeType="text/csv", buffer=dear.to_csv().encode())])
+        v.until(lambda: "690 candles" in v.text("#notice"))
+        assert v.page.locator("#verdict [data-code=unknown_instrument]").count() == 1
+        assert v.text("body").count("alarm") == 1
+        assert "690 candles" in v.text("#heard")
+        ticks = v.page.locator("#market .ytick text").all_text_contents()
+        assert re.fullmatch(r"1\d\d,\d{3}", ticks[0]), ticks
+        v.page.locator("#market").scroll_into_view_if_needed(); v.page.wait_for_timeout(500)
+        box = v.page.locator("#market .nsewdrag").first.bounding_box()
+        for off in (3, 0): v.page.mouse.move(box["x"] + box["width"]/2 - off, box["y"] + 40)
+        v.until(lambda: re.search(r"open: 1\d\d,\d{3}", " ".join(v.page.locator("#market .hoverlayer text").all_text_contents())))
+        v.page.set_input_files("#send input[type=file]", files=[dict(name="mute.csv", mimeType="text/csv", buffer=mute)])
+        v.until(lambda: "tick “This market reports no volume”" in v.text("#notice"))
+        v.page.locator("#send input.none").check()
+        v.page.set_input_files("#send input[type=file]", files=[dict(name="mute.csv", mimeType="text/csv", buffer=mute)])
+        v.until(lambda: "no volume" in v.text("#notice") and "700 candles" in v.text("#notice"))
+        v.until(lambda: "mute" in v.text("#verdict h1"))
+
+
+def test_a_reload_changes_nothing(browser, model):
+    "Tab, bar, settings and a visitor's own candles are there again; candles that the server lost are asked for."
+    with Served(model) as s, Visit(browser, s.urls[0]) as v:
+        v.ready(); v.page.get_by_role("button", name="Your own candles").click()
+        v.page.set_input_files("#send input[type=file]", files=[dict(name="mine.csv", mimeType="text/csv", buffer=csv)])
+        v.until(lambda: "700 candles" in v.text("#notice"))
+        v.page.locator("#bar input[type=number]").fill("500"); v.page.keyboard.press("Enter"); v.until(lambda: bar(v) == f"{sample.index[-200]:%Y-%m-%d %H:%M}")
+        v.page.get_by_role("tab", name="Account").click(); v.until(lambda: "a pip is assumed to be 0.0001" in v.text("#account"))
+        v.page.locator("#threshold input[type=number]").fill("0.02"); v.page.keyboard.press("Enter")
+        v.until(lambda: '0.02' in (v.page.evaluate("sessionStorage.getItem('natron')") or ""))
+        v.page.reload(); v.until(lambda: "mine" in v.text("#verdict h1"))
+        assert bar(v) == f"{sample.index[-200]:%Y-%m-%d %H:%M}"
+        v.until(lambda: "a pip is assumed" in v.text("#account"))
+        assert v.page.locator("#threshold input[type=number]").input_value() == "0.02"
+        assert v.page.get_by_role("tab", name="Account").get_attribute("aria-selected") == "true"
+        assert "mine" in v.page.locator("#source input").input_value()
+        kept = json.loads(v.page.evaluate("sessionStorage.getItem('natron')"))
+        v.page.evaluate("kept => sessionStorage.setItem('natron', kept)", json.dumps(kept | dict(key="lost", mine=["lost"])))
+        v.page.reload(); v.until(lambda: "mine.csv is no longer held here" in v.text("#notice"))
+        assert "on EURUSD" in v.text("#verdict h1")
+        v.page.evaluate("sessionStorage.setItem('natron', '{')")
+        v.page.reload(); v.until(lambda: "on EURUSD" in v.text("#verdict h1") and not v.text("#notice"))
 
 
 def test_tabs_heads_and_sliders(browser, served):
