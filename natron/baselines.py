@@ -221,7 +221,7 @@ def _regression(train, valid, test, C, x="x", penalties=PENALTIES):
 
 # %% ../nbs/05a_baselines.ipynb #9ddaa817
 LAGS = 6, 24               # bars ago, that trees see beside now
-LEAVES, SEEDS = (15, 31, 63), 3
+LEAVES, SEEDS = (7, 15, 31), 3
 TREES = dict(learning_rate=0.1, min_data_in_leaf=100, feature_fraction=0.2, bagging_fraction=0.5, bagging_freq=1, max_bin=63,
              deterministic=True, force_row_wise=True, verbosity=-1)
 
