@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
-from natron.baselines import baseline_forecasts, part_of
+from natron.baselines import Trees, baseline_forecasts, parts_of
 from natron.calibrate import log_loss
 from natron.candles import read_candles
 from natron.core import atomic_write, load_config
@@ -65,12 +65,12 @@ def validation_loss(prep, p):
 
 def tested(prep, models, title):
     "The ensemble, its members and the baselines on the test part, task by task."
-    data, out = window_data(prep, "test"), []
-    members = [predict_windows(m, data) for m in models]
+    every, out = [window_data(prep, q) for q in ("train", "validation", "test")], []; data = every[-1]
+    members, parts, trees = [predict_windows(m, data) for m in models], parts_of(prep, every), Trees(prep, every)
     for k, task in enumerate(prep.labels.tasks):
         if task.name not in ("volatility", "state", "regime", "direction"): continue
         y = data.y[data.ends, k].numpy(); ensemble = np.mean([m[task.name] for m in members], 0)
-        base = baseline_forecasts(task, *(part_of(prep, window_data(prep, q), k) for q in ("train", "validation", "test")), 0)
+        base = baseline_forecasts(task, *parts[k], 0, trees)
         def row(name, p):
             r = score_table(task, y, {"ensemble": ensemble, name: p} if name != "ensemble" else {name: p}, data.times, prep.config.evaluate, 0); s = r.loc[name]; e = r.loc["ensemble"]
             score = lambda m: f"{s[m]:.4f} [{s[f'{m}_low']:.4f}, {s[f'{m}_high']:.4f}]"
