@@ -191,7 +191,8 @@ def _class_text(table):
 def text(self: Report, full: bool = False # all of it, not a line a task
         ) -> str:
     "The report for a terminal: which model, the verdicts, a line each; or everything."
-    j, lines = self.judgement, [f"WARNING. {self.judgement.warning}"]*bool(self.judgement.warning) + [self.subject, self.judgement.scores.text(full)]
+    j = self.judgement; head, *rest = j.scores.text(full).split("\n")
+    lines = [f"WARNING. {j.warning}"]*bool(j.warning) + [f"{self.subject}; {head[0].lower()}{head[1:]}", *rest]
     if full:
         if len(table := self.trust): lines += ["", f"How sure is sure ({CONFIDENCE})", *_trust_text(table), "", "Class by class", *_class_text(class_table(j.said))]
         if j.folds: lines += ["", FOLDS, _fold_table(j.folds).to_string()]
