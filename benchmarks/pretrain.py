@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
-from natron.baselines import baseline_forecasts, part_of
+from natron.baselines import baseline_forecasts, parts_of
 from natron.calibrate import log_loss
 from natron.candles import read_candles
 from natron.core import load_config
@@ -51,11 +51,11 @@ def tuned(prep, share, seed, backbone=None, probe=False):
 def baselines(prep, share):
     "Test log-loss of the training shares and of HAR with the same labels."
     data = {p: window_data(prep, p) for p in ("train", "validation", "test")}
-    train, valid, test = (part_of(prep, d, 0) for d in data.values())
+    train, valid, test = parts_of(prep, list(data.values()))[0]
     dense = window_data(prep, "train", True, prep.config.data.stride); idx = Some(dense, share).idx
     given = {(s, r-k) for s, r in zip(dense.series[idx], dense.rows[idx]) for k in range(prep.config.data.window_length-1-prep.config.model.dense_from)}    # the answers that those windows bring
     some = replace(train, y=np.where([o in given for o in zip(data["train"].series, data["train"].rows)], train.y, np.nan))
-    said = baseline_forecasts(prep.labels.tasks[0], some, valid, test, 0, lightgbm=False)
+    said = baseline_forecasts(prep.labels.tasks[0], some, valid, test, 0)
     return {k: known_loss(said[k], test.y) for k in ("majority", "har")}
 
 

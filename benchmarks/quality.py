@@ -2,7 +2,7 @@
 
 Every variant is a few changed settings of `configs/cpu.yaml`. Each is trained with several seeds and judged by the log-loss of volatility on the validation part, every fourth bar of it, which is all that may choose.
 `--test VARIANT...` then looks at the test part: at the ensembles of those variants' networks, at each network, and at HAR, logistic regression and LightGBM, fitted on the same bars and columns of all series together. Differences
-are paired, with intervals from blocks of five trading days. `--keep DIR` keeps every trained network, so that a further variant costs only itself; `--only VARIANT...` limits the variants, `--out FILE` appends the tables to a file.
+are paired, with intervals from blocks of five trading days. `--unseen NAME...` leaves markets out of the training and judges those alone. `--keep DIR` keeps every trained network, so that a further variant costs only itself; `--only VARIANT...` limits the variants, `--out FILE` appends the tables to a file.
 """
 import argparse, os, re, time
 from dataclasses import replace
@@ -10,13 +10,13 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
-from natron.baselines import baseline_forecasts, part_of
+from natron.baselines import Trees, baseline_forecasts, parts_of
 from natron.calibrate import log_loss
 from natron.candles import read_candles
 from natron.core import atomic_write, load_config
-from natron.dataset import identity, prepare, window_data
+from natron.dataset import Splits, identity, make_series, prepare, split_series, window_data
 from natron.evaluate import score_table
-from natron.features import join_markets
+from natron.features import feature_frame, join_markets
 from natron.finetune import finetune, predict_windows
 from natron.model import new_model
 from natron.pretrain import pretrain
@@ -63,14 +63,24 @@ def validation_loss(prep, p):
     return log_loss(p[k], y[k])
 
 
+def judged_elsewhere(prep, candles):
+    "The same training and validation rows, and as test part that of markets which taught nothing."
+    frames = [feature_frame(c, prep.config.features) for c in candles.values()]
+    more = make_series(candles, frames, prep.labels, prep.scaler, prep.instruments, prep.timeframes); none = slice(0, 0)
+    times = [s.times for s in (*prep.series, *more)]; horizon = max(t.horizon for t in prep.labels.tasks)
+    ends = split_series(times, prep.config.data, horizon)[len(prep.series):]
+    splits = [replace(s, test=none) for s in prep.splits] + [Splits(none, none, s.test) for s in ends]
+    return replace(prep, series=[*prep.series, *more], splits=splits)
+
+
 def tested(prep, models, title):
     "The ensemble, its members and the baselines on the test part, task by task."
-    data, out = window_data(prep, "test"), []
-    members = [predict_windows(m, data) for m in models]
+    every, out = [window_data(prep, q) for q in ("train", "validation", "test")], []; data = every[-1]
+    members, parts, trees = [predict_windows(m, data) for m in models], parts_of(prep, every), Trees(prep, every)
     for k, task in enumerate(prep.labels.tasks):
         if task.name not in ("volatility", "state", "regime", "direction"): continue
         y = data.y[data.ends, k].numpy(); ensemble = np.mean([m[task.name] for m in members], 0)
-        base = baseline_forecasts(task, *(part_of(prep, window_data(prep, q), k) for q in ("train", "validation", "test")), 0)
+        base = baseline_forecasts(task, *parts[k], 0, trees)
         def row(name, p):
             r = score_table(task, y, {"ensemble": ensemble, name: p} if name != "ensemble" else {name: p}, data.times, prep.config.evaluate, 0); s = r.loc[name]; e = r.loc["ensemble"]
             score = lambda m: f"{s[m]:.4f} [{s[f'{m}_low']:.4f}, {s[f'{m}_high']:.4f}]"
@@ -84,20 +94,21 @@ def tested(prep, models, title):
 
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__); a.add_argument("--candles", nargs="+", type=Path, required=True); a.add_argument("--keep", type=Path, required=True); a.add_argument("--seeds", type=int, default=3)
-    a.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS)); a.add_argument("--test", nargs="+", choices=VARIANTS, default=[]); a.add_argument("--out", type=Path); a = a.parse_args(); torch.set_num_threads(1)
+    a.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS)); a.add_argument("--test", nargs="+", choices=VARIANTS, default=[]); a.add_argument("--out", type=Path)
+    a.add_argument("--unseen", nargs="+", default=[], metavar="NAME", help="series that teach nothing and are judged in the others' place"); a = a.parse_args(); torch.set_num_threads(1)
     if missed := set(a.test) - set(a.only): raise SystemExit(f"--test {missed} is not among --only")
     plain = {p.name.split(".")[0]: read_candles(p) for p in a.candles}; joined, rows, test = join_markets(plain), [], []
     for name in a.only:
         sets = dict(VARIANTS[name]); seeds = sets.pop("seeds", a.seeds); series = joined if sets.pop("markets", False) else plain
         told = yaml.safe_load(CPU.read_text())
         if any(k.startswith("labels.") for k in sets): del told["labels"]
-        cfg = load_config(**told, **{"train.tracker": "none", "train.members": 1, "device": "cpu"} | sets); prep = prepare(series, cfg)
+        cfg = load_config(**told, **{"train.tracker": "none", "train.members": 1, "device": "cpu"} | sets); prep = prepare({n: c for n, c in series.items() if n not in a.unseen}, cfg)
         models, kept = zip(*(trained(replace(prep, config=cfg.model_copy(update=dict(seed=s))), a.keep/re.sub(r"\W+", "_", name)) for s in range(seeds)))
         said = [k["validation"].numpy() for k in kept]; each = [validation_loss(prep, p) for p in said]; together = [validation_loss(prep, np.mean(said[:k], 0)) for k in sorted({3, seeds} & set(range(seeds+1)))]
         rows.append((name, f"{np.mean(each):.4f}", " ".join(f"{e:.4f}" for e in each), ", ".join(f"{o:.4f}" for o in together), f"{np.mean([k['seconds'] for k in kept]):.0f}", " ".join(str(k["epochs"]) for k in kept)))
         print(rows[-1], flush=True)
-        if name in a.test: test += tested(prep, models, name)
-    text = [f"{len(plain)} series, {sum(map(len, plain.values())):,} bars; {a.seeds} seeds; one core", table(["validation part", "log-loss, mean", "seeds", "of three, of all", "processor seconds a seed", "epochs"], rows), *test]
+        if name in a.test: test += tested(judged_elsewhere(prep, {n: series[n] for n in a.unseen}) if a.unseen else prep, models, name)
+    text = [f"{len(plain)} series, {sum(map(len, plain.values())):,} bars; {a.seeds} seeds; one core" + (f"; {', '.join(a.unseen)} taught nothing and were judged" if a.unseen else ""), table(["validation part", "log-loss, mean", "seeds", "of three, of all", "processor seconds a seed", "epochs"], rows), *test]
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/quality.py`", *text]) + "\n")

@@ -148,6 +148,8 @@ def _calibration(fields, classes):
         if len(x) < 2 or len(x) != len(y) or list(x) != sorted(set(x)) or not all(0 <= o <= 1 for o in (*x, *y)): raise ValueError("a curve takes two points or more between 0 and 1, from left to right")
     if how.curves and not all(min(y) > 0 for _, y in how.curves): raise ValueError("a curve must stay above 0")
     if not all(0 <= v <= 1 for v in how.sets.values()): raise ValueError("a set's least probability lies between 0 and 1")
+    if not all(len(v) == classes and all(0 <= o <= 1 for o in v) for v in how.class_sets.values()):
+        raise ValueError(f"class_sets take {classes} probabilities each")
     return how
 
 # %% ../nbs/04b_bundle.ipynb #d75ef656

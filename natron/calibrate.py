@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KNOTS', 'FITS', 'COVERAGES', 'RATE', 'log_loss', 'corrected', 'fit_temperature', 'fit_platt', 'fit_curve',
-           'fit_isotonic', 'moments', 'halves', 'crossed', 'choose', 'set_level', 'in_sets', 'adaptive_levels',
-           'right_curve', 'sureness', 'calibrate_task', 'calibrate']
+           'fit_isotonic', 'moments', 'halves', 'crossed', 'choose', 'set_level', 'in_sets', 'class_levels',
+           'in_class_sets', 'adaptive_levels', 'right_curve', 'sureness', 'calibrate_task', 'calibrate']
 
 # %% ../nbs/06b_calibrate.ipynb #cd381814
 import heapq, math
@@ -115,6 +115,17 @@ def in_sets(p: np.ndarray, level: float | np.ndarray) -> np.ndarray: # (n,C), on
     "Which classes each set holds: those of that probability or more, and always the likeliest."
     return (p >= np.reshape(level, (-1, 1))) | (p == p.max(1, keepdims=True))
 
+# %% ../nbs/06b_calibrate.ipynb #e9712a77
+def class_levels(p: np.ndarray, y: np.ndarray, # (n,C), (n,) class numbers
+                 coverage: float               # share of each class's sets that are to hold it
+                ) -> tuple[float, ...]:        # (C,)
+    "For each class the least probability with which it joins a set (Mondrian conformal); 0 for a class without a case."
+    return tuple(set_level(p[y == c][:, [c]], np.zeros((y == c).sum()), coverage) for c in range(p.shape[1]))
+
+def in_class_sets(p: np.ndarray, levels: tuple[float, ...]) -> np.ndarray: # (n,C), (C,); (n,C) bool
+    "Which classes each set holds: those of their own level or more, and always the likeliest."
+    return (p >= np.array(levels)) | (p == p.max(1, keepdims=True))
+
 # %% ../nbs/06b_calibrate.ipynb #10488939
 RATE = 0.02                # what a miss takes from the level; a larger one follows faster and swings more
 
@@ -160,7 +171,8 @@ def calibrate_task(p: np.ndarray, y: np.ndarray, # (n,C) probabilities, (n,) cla
     if not len(y): return None
     two = halves(said[k], known[k]); fit = FITS[choose(p, y, two)]; how = fit(p, y) if fit else Calibration()
     held = crossed(fit, p, y, two) if fit else (p, y)
-    return replace(how, sets={str(c): set_level(*held, c/100) for c in COVERAGES}, confidence=right_curve(corrected(p, how), y, two))
+    sets, by_class = ({str(c): f(*held, c/100) for c in COVERAGES} for f in (set_level, class_levels))
+    return replace(how, sets=sets, class_sets=by_class, confidence=right_curve(corrected(p, how), y, two))
 
 def calibrate(prep: Prepared, model: torch.nn.Module # trained on `prep`'s training part
              ) -> dict[str, Calibration]:            # by task

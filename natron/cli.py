@@ -204,7 +204,7 @@ def run_notebook(folder: Path,             # where everything lands
 
 # %% ../nbs/09_cli.ipynb #4022afce
 def _summary(folder):
-    print((folder/"scores.txt").read_text(encoding="utf-8"))
+    print((folder/"verdict.txt").read_text(encoding="utf-8"))
     for what, name in [("report", "report.html"), ("notebook", "train.ipynb"), ("model", "natron_v2.pt")]: print(f"{what:9} {folder/name}")
     print(_as_json(json.loads((folder/"metrics.json").read_text(encoding="utf-8"))["prediction"]))
 
@@ -256,6 +256,10 @@ def _new_page(path, option="--report", ending=".html"):
     if path and (path.suffix != ending or os.path.lexists(path) or not path.absolute().parent.is_dir()):
         raise _mod("core").NatronError(f"{option} {path}: expected a new file that ends in {ending}, in a folder that exists")
 
+def _model_name(name):
+    "What a model is called: its run's folder, or its file."
+    path = model_file(name); return path.parent.name if path.name == "natron_v2.pt" else path.name
+
 def _open_model(name):
     "The bundle of a model, as `model_file` finds it."
     bundle = _mod("bundle").load_bundle(model_file(name))
@@ -279,6 +283,7 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
              ablate: Annotated[str | None, typer.Option(metavar="groups", help="Train again without each group of features; judged on the validation part.")] = None,
              force: Annotated[bool, typer.Option("--force", help="Judge bars that were fitted, too; the report says so in red.")] = False,
              engine: Annotated[str, typer.Option(help="torch, onnx, int8: what runs the network; the report says how far it is from torch.")] = "torch",
+             full: Annotated[bool, typer.Option("--full", help="Print every baseline's scores and how far sureness holds, not a line a task.")] = False,
              report: Page = None, as_json: Json = False):
     "Score a model on bars that it has never seen, beside its baselines, with intervals."
     err, question = _mod("core").NatronError, _one_of(walk_forward=walk_forward, compare=compare, ablate=ablate)
@@ -294,8 +299,8 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
         bundle = _open_model(model); cfg = bundle.config
         if walk_forward: told = make(judge.judge_forward(series, cfg, walk_forward, rolling, tell=_note), series, cfg, None, _ledger())
         elif ablate: told = _mod("report").Report(judge.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
-        else: told = make(judge.judge_bundle(bundle, series, start, end, force, engine), series, cfg, bundle.features_then(), _ledger())
-    print(json.dumps(told.to_dict(), indent=2) if as_json else told.text())
+        else: told = make(judge.judge_bundle(bundle, series, start, end, force, engine), series, cfg, bundle.features_then(), _ledger(), judge.about(bundle, _model_name(model)))
+    print(json.dumps(told.to_dict(), indent=2) if as_json else told.text(full))
     if report: told.write(report); _note(f"report written to {report}")
 
 # %% ../nbs/09_cli.ipynb #59734f59

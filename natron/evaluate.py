@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
+from scipy import sparse
 from scipy.stats import t as student
 from .core import EvaluateConfig, NatronError, make_rng
 from .charts import PALETTE
@@ -26,18 +27,21 @@ def rank_bins(x: np.ndarray, k: int # (n,), how many
     edges = np.quantile(x, np.linspace(0, 1, k+1)[1:-1])
     return np.searchsorted(edges, x, side="right")
 
-def _one_hot(i, k): return np.eye(k, dtype=np.float32)[i]
+def _one_hot(i, k, value=1.):
+    "A row for each place `i` (n,), with `value` there and nothing elsewhere."
+    n = len(i); return sparse.csr_array((np.broadcast_to(value, n).astype(float), (np.arange(n), i)), (n, k))
 
 def class_sums(y: np.ndarray, # (n,) class numbers
                p: np.ndarray  # (n,C) probabilities
-              ) -> np.ndarray: # (n,S) what each row adds
+              ) -> sparse.csr_array: # (n,S) what each row adds
     "Confusion, log-loss, Brier score, calibration bins (count, confidence, hits), and score histograms by class."
     n, C = p.shape; y = y.astype(int); top = p.argmax(1); conf = p[np.arange(n), top]
     loss = -np.log(np.maximum(p[np.arange(n), y], 1e-15))
     brier = ((p - np.eye(C)[y])**2).sum(1)/(2 if C == 2 else 1)          # of two classes the usual one, of the second
-    b = _one_hot(rank_bins(conf, BINS), BINS)
+    b = rank_bins(conf, BINS)
     hists = [_one_hot(rank_bins(p[:, c], AUC_BINS)*2 + (y == c), 2*AUC_BINS) for c in range(C)]
-    return np.concatenate([_one_hot(y*C + top, C*C), loss[:, None], brier[:, None], b, b*conf[:, None], b*(top == y)[:, None], *hists], 1)
+    bins = [_one_hot(b, BINS), _one_hot(b, BINS, conf), _one_hot(b, BINS, top == y)]
+    return sparse.hstack([_one_hot(y*C + top, C*C), loss[:, None], brier[:, None], *bins, *hists], "csr")
 
 # %% ../nbs/06a_evaluate.ipynb #79b4d383
 def _auc(h):
@@ -93,10 +97,10 @@ def block_resamples(times: pd.DatetimeIndex, # (n,) time of each row
     unit = np.unique(times, return_inverse=True)[1]; n = unit.max()+1
     return unit, rng.integers(0, n, (resamples, max(1, round(n/block))))
 
-def resample_sums(sums: np.ndarray, unit: np.ndarray, starts: np.ndarray, block: int) -> np.ndarray: # (resamples, S)
+def resample_sums(sums: np.ndarray | sparse.csr_array, unit: np.ndarray, starts: np.ndarray, block: int) -> np.ndarray: # (resamples, S)
     "The sums of every resample, from running totals over time."
-    n = unit.max()+1; total = np.zeros((n, sums.shape[1]))
-    np.add.at(total, unit, sums)
+    n = unit.max()+1; total = _one_hot(unit, n).T@sums
+    if sparse.issparse(total): total = total.toarray()                                                        # (n,S)
     block = min(block, n)
     run = np.concatenate([np.zeros((1, sums.shape[1])), np.cumsum(np.concatenate([total, total[:block]]), 0)])   # (n+block+1,S)
     out = np.zeros((len(starts), sums.shape[1]))
@@ -119,15 +123,15 @@ def _sides(task): return [task.classes.index(k) for k in ("DOWN", "UP") if k in 
 
 def task_sums(task: Task, y: np.ndarray, p: np.ndarray, # (n,) answers, (n,C) probabilities or (n,1) values
               mean: float | np.ndarray = 0.             # training mean, for the R2 of a regression
-             ) -> np.ndarray: # (n,S)
+             ) -> np.ndarray | sparse.csr_array: # (n,S)
     "What each row adds to the scores of this task."
     if not task.classes: return value_sums(y, p, mean)
     sums = class_sums(y, p)
     if len(_sides(task)) < 2: return sums
     down, up = _sides(task)
     share = p[:, up]/(p[:, up] + p[:, down])
-    counted = _one_hot(rank_bins(share, AUC_BINS)*2 + (y == up), 2*AUC_BINS)*np.isin(y, [down, up])[:, None]
-    return np.concatenate([sums, counted], 1)
+    counted = _one_hot(rank_bins(share, AUC_BINS)*2 + (y == up), 2*AUC_BINS, np.isin(y, [down, up]))
+    return sparse.hstack([sums, counted], "csr")
 
 def task_scores(task: Task, s: np.ndarray) -> dict[str, np.ndarray]: # sums (...,S) of `task_sums`
     "Every metric of this task, (...) by name."
@@ -207,6 +211,8 @@ class Scores:
     tasks: list[Task]
     tables: dict[str, pd.DataFrame]
     span: tuple[str, str]            # first and last judged bar
+    cfg: EvaluateConfig              # by which intervals were made
+    seed: int                        # of the resamples
     note: str = ""                   # why there can be no verdict, where there can be none
 
     @property
@@ -224,18 +230,30 @@ class Scores:
 # %% ../nbs/06a_evaluate.ipynb #311fdf80
 def _cell(r, metric): return f"{r[metric]:.3f} [{r[f'{metric}_low']:.3f}, {r[f'{metric}_high']:.3f}]"
 
+def _task_line(task, table, said):
+    "A task in one line: the model's score, the best baseline's, and the verdict, which holds their paired difference."
+    m, r = headline(task), table.iloc[0]
+    beside = f", {r.best} {table.loc[r.best, m]:.3f}" if r.best else ""
+    return f"{task.name:14} {m} {r[m]:.3f}{beside}: {said}"
+
+def _task_table(task, table):
+    "The lines of a task's table: every forecast's headline metric with its interval, and some more."
+    m, kind = headline(task), "nowcast" if task.kind == "nowcast" else f"forecast, {task.horizon} bars"
+    more = [c for c in ("accuracy", "roc_auc", "ece", "r2", "mae") if c in table]
+    wide = [c for c in (m, "side_auc") if c in table]                                    # with their intervals
+    first = max(12, *map(len, table.index))                                              # as wide as the longest name
+    head = f"  {'':{first}}" + "".join(f" {c:22}" for c in wide) + "".join(f"{c:>9}" for c in more)
+    rows = [f"  {n:{first}}" + "".join(f" {_cell(r, c):22}" for c in wide) + "".join(f"{r[c]:9.3f}" for c in more) for n, r in table.iterrows()]
+    return [f"{task.name} ({kind}; {int(table['rows'].iloc[0])} rows)", head, *rows]
+
 @patch
-def text(self: Scores) -> str:
-    "The scores for a terminal: for each task every forecast's headline metric with its interval, and the verdict."
-    lines = [f"{'Bars' if self.note else 'Test bars'} {self.span[0][:16].replace('T', ' ')} to {self.span[1][:16].replace('T', ' ')}"]
+def text(self: Scores, full: bool = True # every forecast's scores, not a line a task
+        ) -> str:
+    "The scores for a terminal: by task the table and the verdict, or one line."
+    first, last = (s[:16].replace("T", " ") for s in self.span); lines = [f"{'Bars' if self.note else 'Test bars'} {first} to {last}"]
     for t in self.tasks:
-        tb = self.tables[t.name]; m = headline(t); kind = "nowcast" if t.kind == "nowcast" else f"forecast, {t.horizon} bars"
-        more = [c for c in ("accuracy", "roc_auc", "ece", "r2", "mae") if c in tb]
-        wide = [c for c in (m, "side_auc") if c in tb]                                   # with their intervals
-        first = max(12, *map(len, tb.index))                                             # as wide as the longest name
-        lines += ["", f"{t.name} ({kind}; {int(tb['rows'].iloc[0])} rows)", f"  {'':{first}}" + "".join(f" {c:22}" for c in wide) + "".join(f"{c:>9}" for c in more)]
-        lines += [f"  {n:{first}}" + "".join(f" {_cell(r, c):22}" for c in wide) + "".join(f"{r[c]:9.3f}" for c in more) for n, r in tb.iterrows()]
-        lines.append(f"  -> {self.verdicts[t.name]}")
+        table, said = self.tables[t.name], self.verdicts[t.name]
+        lines += ["", *_task_table(t, table), f"  -> {said}"] if full else [_task_line(t, table, said)]
     return "\n".join(lines)
 
 # %% ../nbs/06a_evaluate.ipynb #001af43d

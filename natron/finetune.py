@@ -18,7 +18,8 @@ from .core import NatronError, pick_device
 from .candles import bar_length, data_hash
 from .labels import Task
 from .drift import Reference, market_reference
-from .dataset import Prepared, Splits, WindowDataset, identity, jittered, make_series, purge_gap, time_of_row, window_data
+from .dataset import (Prepared, Splits, WindowDataset, fingerprints, fitted_rows, identity, jittered, make_series,
+                            purge_gap, time_of_row, window_data)
 from .model import Calibration, Ensemble, new_model, to_probs
 from .train import fit
 from .bundle import Bundle
@@ -135,13 +136,18 @@ def _span(candles, splits, part):
     rows = [(t, r) for t, r in rows if r.stop > r.start]
     return [min(t[r.start] for t, r in rows).isoformat(), max(t[r.stop-1] for t, r in rows).isoformat()]
 
+def _fitted_series(c, s):
+    "What one series was, and by what its fitted bars are known again."
+    fitted = c.iloc[s.train.start:s.validation.stop]
+    return dict(bar_seconds=bar_length(c).total_seconds(), bars=len(c), hash=data_hash(c), months=month_hashes(c.iloc[:s.validation.stop]),
+                fit_bars=len(fitted), fingerprints=fingerprints(fitted)[1])
+
 def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits], horizon: int # longest label horizon, bars
              ) -> dict:
     "When training and validation began, ended and were known, and what each series was; plain values for the model file."
-    series = {n: dict(bar_seconds=bar_length(c).total_seconds(), bars=len(c), hash=data_hash(c), months=month_hashes(c.iloc[:s.validation.stop]),
-                      fit_bars=s.validation.stop-s.train.start) for (n, c), s in zip(candles.items(), splits)}
     known = max(c.index[min(s.validation.stop-1+horizon, len(c)-1)] + bar_length(c) for c, s in zip(candles.values(), splits))
-    return dict(train=_span(candles, splits, "train"), validation=_span(candles, splits, "validation"), known=known.isoformat(), series=series)
+    return dict(train=_span(candles, splits, "train"), validation=_span(candles, splits, "validation"), known=known.isoformat(),
+                series={n: _fitted_series(c, s) for (n, c), s in zip(candles.items(), splits)})
 
 # %% ../nbs/06_finetune.ipynb #f2202a26
 RECORDED = 32              # windows
@@ -175,14 +181,14 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                   reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {}, **tensors)
 
 # %% ../nbs/06_finetune.ipynb #da2d757b
-def member_spread(model: Ensemble, data: WindowDataset
+def member_spread(tasks: Sequence[Task],
+                  said: Sequence[dict[str, np.ndarray]] # what each member says, from `predict_windows`
                  ) -> dict[str, np.ndarray]: # (n,) by task that has classes
     "Standard deviation over the members of the probability of the class that they find likeliest together (deep ensembles; Lakshminarayanan et al. 2017)."
-    said = [predict_windows(m, data) for m in model.members]
     def one(name):
         p = np.stack([s[name] for s in said])                                            # (M,n,C)
         return p[:, np.arange(p.shape[1]), p.mean(0).argmax(1)].std(0)
-    return {t.name: one(t.name) for t in model.tasks if t.classes}
+    return {t.name: one(t.name) for t in tasks if t.classes}
 
 # %% ../nbs/06_finetune.ipynb #c5cd1c3c
 class OverlapError(NatronError):
@@ -230,6 +236,15 @@ def _check_same(bundle, candles):
         odd = [m for m in here if known.get(m, here[m]) != here[m]]
         if odd: raise OverlapError(f"{name}: the candles of {odd[0]} are not those that the model was fitted on under this name; rename the file if it is another market, or bring the same candles")
 
+def _check_unseen(bundle, candles, splits):
+    "No bar that is judged may be one that was fitted, known by its content."
+    for (name, c), s in zip(candles.items(), splits):
+        judged = c[s.test]
+        for fitted, rows in fitted_rows(judged, bundle.fit_span).items():
+            first, last = judged.index[rows[0]], judged.index[rows[-1]]
+            raise OverlapError(f"{name}: bars from {first:%Y-%m-%d} to {last:%Y-%m-%d} move as those of {fitted} that the model was fitted on, whatever their "
+                               "dates and unit; a score there would be flattery. Bring bars that came after the fitted span, with their own times")
+
 def _anywhere(times, fit_span, start, end):
     "The fitted rows as training, and as test whatever is asked for."
     row = lambda t, when, side="left": int(t.searchsorted(utc(when), side=side))
@@ -240,13 +255,14 @@ def _anywhere(times, fit_span, start, end):
 def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | None = None, end: str | None = None,
                 forced: bool = False # judge bars that were fitted, too; the score is flattery
                ) -> Prepared:
-    "Arrays and held-out splits of these candles, with everything fitted taken from the model file; raises `OverlapError` for bars that were fitted and for other candles under a fitted name."
+    "Arrays and held-out splits of these candles, with everything fitted taken from the model file; raises `OverlapError` for bars that were fitted, whatever their dates, and for other candles under a fitted name."
     labels, cfg, scaler = bundle.label_generator(), bundle.config, bundle.scaler()
     for c in candles.values(): bundle.check_timeframe(c)
     horizon = max(t.horizon for t in labels.tasks)
     times = [c.index for c in candles.values()]
     if not forced: _check_same(bundle, candles)
     splits = _anywhere(times, bundle.fit_span, start, end) if forced else held_out(times, bundle.fit_span, purge_gap(cfg.data, horizon), horizon, start, end)
+    if not forced: _check_unseen(bundle, candles, splits)
     frames = [bundle.features(c) for c in candles.values()]
     idle = [n for n, s in zip(candles, splits) if s.test.stop <= s.test.start]
     if idle: raise OverlapError(f"{idle[0]} has no bar among those to be judged; leave it out, or bring later ones")

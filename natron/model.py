@@ -201,6 +201,7 @@ class Calibration:
     curves: tuple[Curve, ...] = ()   # by class, in their place
     sets: dict[str, float] = field(default_factory=dict) # by coverage, such as "90": a set holds the classes of at least this probability
     confidence: Curve | None = None  # from the likeliest class's probability to that of being right
+    class_sets: dict[str, tuple[float, ...]] = field(default_factory=dict) # by coverage: what each class must reach by itself
 
 def _along(p, x, y):
     "Values (...) on a curve; the ends go on level."
