@@ -140,8 +140,9 @@ def make_report(judgement: Judgement, candles: dict[str, pd.DataFrame], cfg: Con
     return Report(judgement, traded(judgement.said, candles, cfg, ledger), drift(reference, live) if len(live) >= 96 else None)
 
 @patch
-def text(self: Report) -> str:
-    "Everything for a terminal."
+def text(self: Report, full: bool = True) -> str:
+    "Stub until the merge."
+    if not full: return "\n".join([f"WARNING. {self.judgement.warning}"]*bool(self.judgement.warning) + [f"{n:14} {v}" for n, v in self.verdicts.items()])
     j = self.judgement; table = trust_table(j.said)
     return "\n".join([f"WARNING. {j.warning}"]*bool(j.warning) + [j.scores.text()] + (["", "How sure is sure", *_trust_text(table)] if len(table) else []) + (["", FOLDS, _fold_table(j.folds).to_string()] if j.folds else [])
                      + (["", self.account.text()] if self.account else []) + (["", self.drift.sentence] if self.drift else []))
