@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['NatronError', 'ConfigError', 'OverrideError', 'Group', 'FeaturesConfig', 'LabelsConfig', 'DataConfig', 'ModelConfig',
-           'TrainConfig', 'PretrainConfig', 'EvaluateConfig', 'BacktestConfig', 'Config', 'setting_names', 'resource',
-           'config_file', 'parse_yaml', 'load_config', 'save_config', 'seed_everything', 'make_rng', 'pick_device',
-           'library_versions', 'atomic_write', 'write_json', 'hold', 'hold_beside']
+           'TrainConfig', 'PretrainConfig', 'EvaluateConfig', 'BacktestConfig', 'device_name', 'Config',
+           'setting_names', 'resource', 'config_file', 'parse_yaml', 'load_config', 'save_config', 'seed_everything',
+           'make_rng', 'pick_device', 'library_versions', 'atomic_write', 'write_json', 'hold', 'let_go', 'hold_beside']
 
 # %% ../nbs/00_core.ipynb #cb7caaa3
 import difflib, hashlib, json, os, platform, random
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from importlib import metadata
 from pathlib import Path
@@ -186,7 +186,8 @@ class BacktestConfig(Group):
         return self
 
 # %% ../nbs/00_core.ipynb #6306b6aa
-def _device(name):
+def device_name(name: str) -> str:
+    "The name, if it is one of a device; raises `ValueError`."
     if name.split(":")[0] not in ("auto", "cpu", "cuda", "mps", "xpu"):
         raise ValueError(f"expected auto, cpu, cuda, mps or xpu")
     return name
@@ -194,7 +195,7 @@ def _device(name):
 class Config(Group):
     "Every setting of a run. `load_config` reads it from YAML, `save_config` writes it back."
     seed: int = Field(0, ge=0, lt=2**63)
-    device: Annotated[str, AfterValidator(_device)] = "auto"
+    device: Annotated[str, AfterValidator(device_name)] = "auto"
     threads: int = Field(0, ge=0, le=1024)                             # CPU threads for torch; 0 leaves torch's choice
     features: FeaturesConfig = FeaturesConfig()
     labels: LabelsConfig = LabelsConfig()
@@ -328,7 +329,7 @@ def make_rng(seed: int,  # the run's seed
 def pick_device(name: str = "auto") -> "torch.device":
     "The device called `name`, or the best one here for `auto`; raises `ConfigError` if it is not there."
     import torch
-    try: _device(name)
+    try: device_name(name)
     except ValueError as e: raise ConfigError(f"device: {e}, got {name!r}") from e
     if name == "auto": name = "cuda" if torch.cuda.is_available() else "cpu"
     try: torch.empty(1, device=name); return torch.device(name)
@@ -376,6 +377,12 @@ def hold(path: str | Path # in a folder that exists
     file = _flock(path, fcntl.LOCK_EX)
     if file: fcntl.flock(file, fcntl.LOCK_SH)
     return file
+
+def let_go(held) -> None:
+    "Give a lock up that `hold` gave, and delete its file unless somebody holds it beside us."
+    with held:
+        if fcntl is None: return
+        with suppress(BlockingIOError): fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB); os.unlink(held.name)
 
 def hold_beside(path: str | Path):
     "Hold the lock beside the process that holds it already."
