@@ -272,12 +272,12 @@ def run_notebook(folder: Path,             # where everything lands
     "Run the training notebook with these parameters; its prints go to standard error as they come."
     import logging, papermill
     core = _mod("core"); logging.getLogger("papermill").setLevel(logging.ERROR)
-    folder.mkdir(parents=True, exist_ok=True)
-    core.save_config(cfg, folder/"config.yaml")
     if cfg.train.tracker == "mlflow":                                          # one database for all runs
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve().parent}/mlflow.db")
     params = dict(candles={n: str(Path(p).resolve()) for n, p in candles.items()}, tz=tz, resume=resume, lock=lock and str(lock.resolve()))
     with _tidy(folder), _sockets() as sockets:
+        folder.mkdir(parents=True, exist_ok=True)
+        core.save_config(cfg, folder/"config.yaml")
         try: papermill.execute_notebook(core.resource("nbs/runs/train.ipynb"), folder/"train.ipynb", params, kernel_name="python3",
                                         progress_bar=False, stdout_file=sys.stderr, stderr_file=sys.stderr, cwd=folder, config=sockets)
         except papermill.PapermillExecutionError as e:
@@ -611,7 +611,8 @@ def _failed(e):
     if isinstance(e, _Wrong):
         where = e.ctx.command_path if e.ctx else where
         said = f"{' '.join(e.format_message().split()).rstrip('.')}; `{where} --help` tells more"
-    elif not isinstance(e, (_mod("core").NatronError, OSError)): raise e
+    elif isinstance(e, OSError): said = ": ".join(filter(None, (str(e.filename or ""), e.strerror or said)))
+    elif not isinstance(e, _mod("core").NatronError): raise e
     _note(f"{where}: {said}")
     return 2
 
