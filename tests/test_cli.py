@@ -138,13 +138,13 @@ def test_a_market_never_seen_is_named_by_every_road(run):
     assert natron("info", "--model", "demo", cwd=cwd).stdout.count("\n  engine    onnx, ") == 1
 
 
-def test_output_that_nobody_reads_is_no_error():
+def test_output_that_nobody_reads_is_no_error(tmp_path):
     "A closed pipe ends the command as it ends any other, and a full disk is named."
-    natron_ = str(Path(sys.executable).parent/"natron")
-    p = subprocess.Popen([natron_, "info", "--config", "demo", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    simulate = [str(Path(sys.executable).parent/"natron"), "simulate", "--bars", "300", "-o"]
+    p = subprocess.Popen([*simulate, tmp_path/"a.csv"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     p.stdout.close(); assert (p.stderr.read(), p.wait()) == (b"", 141)
     if not Path("/dev/full").exists(): return
-    with open("/dev/full", "w") as full: r = subprocess.run([natron_, "info", "--config", "demo"], stdout=full, stderr=subprocess.PIPE, text=True)
+    with open("/dev/full", "w") as full: r = subprocess.run([*simulate, tmp_path/"b.csv"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert (r.returncode, r.stderr) == (2, "natron: No space left on device\n")
 
 
