@@ -30,18 +30,19 @@ def _quiet():
 
 app = typer.Typer(cls=_Commands, add_completion=False, pretty_exceptions_enable=False,
                   help="Natron learns from OHLCV candles and says what it knows, and how sure it is.\n\n"
-                       "Start with `natron demo`: it trains on the embedded year of EURUSD and reports, in a few minutes.\n\n"
+                       "Start with `natron demo`: it trains on a year of EURUSD and reports, in a few minutes.\n\n"
                        "Exit codes: 0 done, 1 something was found, 2 asked wrongly, 130 stopped.")
 
 def _mod(name): return import_module(f"natron.{name}")
 def _note(*a): print(*a, file=sys.stderr, flush=True)
+def _err(text): return _mod("core").NatronError(text)
 
 # %% ../nbs/09_cli.ipynb #62517dc7
 def _readable(path):
     "The path, if there is something to read; raises `NatronError`."
     try: os.stat(path)
-    except OSError as e: raise _mod("core").NatronError(f"cannot read {str(path)!r}: {e.strerror}") from e
-    if not os.access(path, os.R_OK): raise _mod("core").NatronError(f"cannot read {str(path)!r}: Permission denied")
+    except OSError as e: raise _err(f"cannot read {str(path)!r}: {e.strerror}") from e
+    if not os.access(path, os.R_OK): raise _err(f"cannot read {str(path)!r}: Permission denied")
     return path
 
 def _all_readable(paths: list[Path]): return [_readable(p) for p in paths]
@@ -54,7 +55,8 @@ def _device(name: str):
 # %% ../nbs/09_cli.ipynb #cf50c60d
 Candles = Annotated[list[Path], typer.Option("--candles", metavar="FILE...", callback=_all_readable,
                                              help="Candle files, one a series, in any format that read_candles knows.")]
-ConfigPath = Annotated[Path | None, typer.Option("--config", help="YAML configuration, or the name of one that comes with Natron; the defaults without it.")]
+ConfigPath = Annotated[Path | None, typer.Option("--config", 
+                                                   help="YAML file, or one that comes with Natron; the defaults without it.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; repeatable.")]
 Model = Annotated[Path | None, typer.Option("--model", help="Model file, or its run; the newest run's without it.")]
 Zone = Annotated[str, typer.Option("--tz", help="Time zone of times without an offset.")]
@@ -87,7 +89,7 @@ def _series(paths, tz):
 def newest_model(runs: str | Path = "runs") -> Path:
     "The model file of the newest finished run; raises `NatronError` if there is none."
     found = sorted(Path(runs).glob("*/natron_v2.pt"), key=lambda p: p.stat().st_mtime)
-    if not found: raise _mod("core").NatronError(f"no model under {runs}/; train one with `natron demo`, or name it with --model")
+    if not found: raise _err(f"no model under {runs}/; train one with `natron demo`, or name one with --model")
     return found[-1]
 
 def model_file(name: str | Path | None = None # a file, the folder of a run, or its name under runs/
@@ -96,7 +98,7 @@ def model_file(name: str | Path | None = None # a file, the folder of a run, or 
     if name is None: return newest_model()
     tried = [Path(name), Path(name)/"natron_v2.pt", Path("runs")/name/"natron_v2.pt"]
     found, runs = [p for p in tried if p.is_file()], sorted(p.parent.name for p in Path("runs").glob("*/natron_v2.pt"))
-    if not found: raise _mod("core").NatronError(f"no model file at {name}" + (f"; under runs/ there are {', '.join(runs)}" if runs else ""))
+    if not found: raise _err(f"no model file at {name}" + f"; under runs/ there are {', '.join(runs)}"*bool(runs))
     return found[0]
 
 def _answering(name):
@@ -112,7 +114,7 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
              seed: Annotated[int, typer.Option(help="The same seed gives the same candles.", min=0)] = 0,
              force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False):
     "Write simulated candles: regimes, clustered volatility, jumps."
-    if os.path.lexists(out) and not force: raise _mod("core").NatronError(f"{out} exists; choose another --out or add --force")
+    if os.path.lexists(out) and not force: raise _err(f"{out} exists; choose another --out or add --force")
     candles = _mod("candles")
     candles.write_candles(candles.simulate_candles(bars, seed=seed), out)
     print(f"{bars:,} candles written to {out}")
@@ -124,7 +126,7 @@ def join(candles: Candles, tz: Zone = "UTC", *,
     "Write candles beside columns of what all of these markets did."
     files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
     taken = next((p for p in files.values() if os.path.lexists(p)), None)
-    if taken: raise _mod("core").NatronError(f"{taken} exists; choose another --to")
+    if taken: raise _err(f"{taken} exists; choose another --to")
     joined = _mod("features").join_markets(_series(candles, tz))
     to.mkdir(parents=True, exist_ok=True)
     for n, c in joined.items():
@@ -141,27 +143,30 @@ def _sizes(configs, sets):
     for path, c in asked.items():
         F = len(features.FEATURES) + len(features.CONTEXT_FEATURES)*c.features.context
         size = model.model_size(c.model, F, labels.make_tasks(c.labels), c.data.window_length)
-        rows[path] = dict(backbone=c.model.backbone, bars=c.data.window_length) | {k: v*c.train.members for k, v in size.items()}
+        size = {k: v*c.train.members for k, v in size.items()}
+        rows[path] = dict(backbone=c.model.backbone, bars=c.data.window_length) | size
     return pd.DataFrame(rows).T
 
 # %% ../nbs/09_cli.ipynb #ce58050e
 def _told_of(b):
     "A model file in words that JSON can hold, with the engine that answers here."
     made, off = _mod("engine").pick_engine(b)
-    keys = ("sha256", "phases", "window_length", "feature_columns", "fit_span", "calibration", "model_config", "data_hash")
-    return dict(tasks=[t["name"] for t in b.tasks], engine=dict(name=made.name, difference=off)) | {k: getattr(b, k) for k in keys}
+    keys = "sha256 phases window_length feature_columns fit_span calibration model_config data_hash".split()
+    engine = dict(name=made.name, difference=off)
+    return dict(tasks=[t["name"] for t in b.tasks], engine=engine) | {k: getattr(b, k) for k in keys}
 
 @app.command()
 def info(model: Model = None,
-         config: Annotated[list[Path] | None, typer.Option("--config", help="Tell instead what the network of a configuration costs; once or more.")] = None,
+         config: Annotated[list[Path] | None, typer.Option(
+             "--config", help="Tell instead what the network of a configuration costs; once or more.")] = None,
          sets: Set = None, as_json: Json = False):
     "Describe a model file, or what a configuration's network costs."
-    err = _mod("core").NatronError
-    if model and config: raise err("--model describes a model file and --config a network that is not trained; ask for one of them")
-    if sets and not config: raise err("--set changes a configuration; name one with --config")
+    if model and config: raise _err("--model describes a model file and --config a network; ask for one of them")
+    if sets and not config: raise _err("--set changes a configuration; name one with --config")
     if config:
         table = _sizes(config, sets)
-        return print(json.dumps(table.T.to_dict(), indent=2) if as_json else table.to_string(formatters=dict.fromkeys(table.columns[2:], "{:,.1f}".format)))
+        shown = table.to_string(formatters=dict.fromkeys(table.columns[2:], "{:,.1f}".format))
+        return print(json.dumps(table.T.to_dict(), indent=2) if as_json else shown)
     path = model_file(model)
     b = _mod("bundle").load_bundle(path); told = _told_of(b); e = told["engine"]
     if as_json: return print(json.dumps(dict(file=str(path)) | told, indent=2))
@@ -181,7 +186,7 @@ def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", device: Dev
 def _of(name, f, *args):
     "What `f` returns; its complaint with the series' name."
     try: return f(*args)
-    except _mod("core").NatronError as e: raise _mod("core").NatronError(f"{name}: {e}") from e
+    except _mod("core").NatronError as e: raise _err(f"{name}: {e}") from e
 
 def _as_json(answers):
     "One series: its answer; several: the answers by name."
@@ -214,7 +219,8 @@ def run_folder(name: str,            # the run's name
     begun = _begun(folder)
     if "manifest.json" in held: raise err(f"{folder} holds a finished run; choose another --name")
     if resume and not begun: raise err(f"there is no unfinished run at {folder}; leave --resume out")
-    if begun and not resume: raise err(f"{folder} holds an unfinished run; add --resume to go on, or choose another --name")
+    if begun and not resume:
+        raise err(f"{folder} holds an unfinished run; add --resume to go on, or choose another --name")
     if not begun and held - {"config.yaml", "train.ipynb", "logs", "pretrain", "tracker.txt", "wandb"}:
         raise err(f"{folder} holds other files; choose another --name")
     return folder
@@ -226,7 +232,7 @@ def _alone(folder: Path):
     core, lock = _mod("core"), folder.parent/f".{folder.name}.lock"
     folder.parent.mkdir(parents=True, exist_ok=True)
     held = core.hold(lock)
-    if not held: raise core.NatronError(f"{folder} is being trained by another command; wait for its end, or choose another --name")
+    if not held: raise _err(f"{folder} is being trained by another command; wait, or choose another --name")
     try: yield lock
     finally:
         core.let_go(held)
@@ -246,18 +252,19 @@ def _sockets():
     "Settings by which kernel and command talk through files in a temporary folder, so that no port is opened."
     from traitlets.config import Config as Traits
     with tempfile.TemporaryDirectory(prefix="natron-") as d:
-        short = os.name == "posix" and len(d) < 80                             # a socket's path holds about a hundred letters
+        short = os.name == "posix" and len(d) < 80             # a socket's path holds about a hundred letters
         yield Traits({"KernelManager": dict(transport="ipc", connection_file=f"{d}/kernel.json")} if short else {})
 
 @contextlib.contextmanager
 def _tidy(folder):
     "Say how an interrupted run goes on, and remove one that has saved nothing."
-    err, on = _mod("core").NatronError, f"go on with --resume --name {folder.name}"
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)         # a polite end of the process is one of the run, too
     from nbclient.exceptions import DeadKernelError
+    on = f"what was trained is kept, go on with --resume --name {folder.name}"
+    kept = lambda: on if _begun(folder) else "nothing was saved yet"
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)         # as Ctrl-C
     try: yield
-    except KeyboardInterrupt: _note(f"stopped; {f'what was trained is kept, {on}' if _begun(folder) else 'nothing was saved yet'}"); raise
-    except DeadKernelError as e: raise err(f"the run's process was killed (out of memory?); {on if _begun(folder) else 'nothing was saved yet'}") from e
+    except KeyboardInterrupt: _note(f"stopped; {kept()}"); raise
+    except DeadKernelError as e: raise _err(f"the run's process was killed (out of memory?); {kept()}") from e
     finally:
         signal.signal(signal.SIGTERM, before)
         if not _begun(folder) and not (folder/"manifest.json").exists(): shutil.rmtree(folder, ignore_errors=True)
@@ -274,12 +281,14 @@ def run_notebook(folder: Path,             # where everything lands
     core = _mod("core"); logging.getLogger("papermill").setLevel(logging.ERROR)
     if cfg.train.tracker == "mlflow":                                          # one database for all runs
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve().parent}/mlflow.db")
-    params = dict(candles={n: str(Path(p).resolve()) for n, p in candles.items()}, tz=tz, resume=resume, lock=lock and str(lock.resolve()))
+    files = {n: str(Path(p).resolve()) for n, p in candles.items()}
+    params = dict(candles=files, tz=tz, resume=resume, lock=lock and str(lock.resolve()))
+    source, how = core.resource("nbs/runs/train.ipynb"), dict(kernel_name="python3", progress_bar=False, cwd=folder)
     with _tidy(folder), _sockets() as sockets:
         folder.mkdir(parents=True, exist_ok=True)
         core.save_config(cfg, folder/"config.yaml")
-        try: papermill.execute_notebook(core.resource("nbs/runs/train.ipynb"), folder/"train.ipynb", params, kernel_name="python3",
-                                        progress_bar=False, stdout_file=sys.stderr, stderr_file=sys.stderr, cwd=folder, config=sockets)
+        try: papermill.execute_notebook(source, folder/"train.ipynb", params, stdout_file=sys.stderr, stderr_file=sys.stderr,
+                                        config=sockets, **how)
         except papermill.PapermillExecutionError as e:
             if e.ename in _user_errors(): raise core.NatronError(e.evalue) from e
             raise
@@ -288,7 +297,8 @@ def run_notebook(folder: Path,             # where everything lands
 def _summary(folder):
     "What a finished run found, in a dozen lines."
     told = json.loads((folder/"metrics.json").read_text(encoding="utf-8"))
-    print("Judged on bars that nothing was fitted to:\n" + "\n".join(f"  {n:14} {v}" for n, v in told["scores"]["verdicts"].items()) + "\n")
+    verdicts = "\n".join(f"  {n:14} {v}" for n, v in told["scores"]["verdicts"].items())
+    print(f"Judged on bars that nothing was fitted to:\n{verdicts}\n")
     print("\n\n".join(answer_text(n, a) for n, a in told["prediction"].items()) + "\n")
     places = dict(report="report.html", scores="scores.txt", notebook="train.ipynb", model="natron_v2.pt")
     print("\n".join(f"{what:9} {folder/name}" for what, name in places.items()))
@@ -301,9 +311,10 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
     "Train on candle files; everything lands in runs/NAME."
     folder = run_folder(name, resume)
     cfg = _config(config or (folder/"config.yaml" if resume else None), sets)
-    learnt = lambda c: c.model_dump(exclude={"backtest", "evaluate", "device", "threads"})                # what the weights depend on
+    learnt = lambda c: c.model_dump(exclude={"backtest", "evaluate", "device", "threads"})  # what the weights depend on
     if resume and learnt(cfg) != learnt(_config(folder/"config.yaml", None)):
-        raise _mod("core").NatronError(f"the unfinished run at {folder} has other settings; leave --config and --set out, or choose another --name")
+        raise _err(f"the unfinished run at {folder} has other settings; "
+                   "leave --config and --set out, or choose another --name")
     with _alone(folder) as lock:
         run_folder(name, resume)                                               # as nobody else has changed it since
         _series(candles, tz)
@@ -313,8 +324,8 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
 # %% ../nbs/09_cli.ipynb #ccdc02c1
 @app.command()
 def demo(sets: Set = None,
-         app: Annotated[bool, typer.Option("--app", help="Then show its page; a finished demonstration is shown as it is, without training again.")] = False,
-         port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, the port of the page; 0 for any free one.")] = 8000):
+         app: Annotated[bool, typer.Option("--app", help="Then show its page; a finished run is not repeated.")] = False,
+         port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, its port; 0 for any.")] = 8000):
     "Train and judge a first model, on a year of EURUSD, in runs/demo."
     folder = Path("runs/demo")
     if app: _free("127.0.0.1", port)
@@ -335,7 +346,7 @@ def _demonstrate(folder, sets):
     _summary(folder)
 
 # %% ../nbs/09_cli.ipynb #57b8ac50
-Start = Annotated[str | None, typer.Option(help="First bar to judge, as 2021-03-01 or 2021-03-01T12:00, UTC; must lie after the fitted span.")]
+Start = Annotated[str | None, typer.Option(help="First bar to judge, as 2021-03-01 or 2021-03-01T12:00, UTC.")]
 End = Annotated[str | None, typer.Option(help="Last bar to judge, in the same form.")]
 Page = Annotated[Path | None, typer.Option("--report", help="Also write a page there, a new .html file.")]
 Full = Annotated[bool, typer.Option("--full", help="Print every table, and not the verdicts alone.")]
@@ -343,12 +354,13 @@ Full = Annotated[bool, typer.Option("--full", help="Print every table, and not t
 # %% ../nbs/09_cli.ipynb #6f9f8a5f
 def _new_page(path, option="--report", ending=".html"):
     if path and (path.suffix != ending or os.path.lexists(path) or not path.absolute().parent.is_dir()):
-        raise _mod("core").NatronError(f"{option} {path}: expected a new file that ends in {ending}, in a folder that exists")
+        raise _err(f"{option} {path}: expected a new file that ends in {ending}, in a folder that exists")
 
 def _open_model(name):
     "The bundle of a model file, with the threads of its training."
     bundle = _mod("bundle").load_bundle(name)
-    if bundle.config.threads: import_module("torch").set_num_threads(bundle.config.threads)   # as in the run, so that sums are added in the same order
+    threads = bundle.config.threads
+    if threads: import_module("torch").set_num_threads(threads)                # sums are added in the same order
     return bundle
 
 def _ledger(): return _mod("backtest").Ledger("runs/ledger.jsonl", wait=True)
@@ -356,7 +368,7 @@ def _ledger(): return _mod("backtest").Ledger("runs/ledger.jsonl", wait=True)
 def _one_of(**asked):
     "The single question that is asked, if any."
     given = [k for k, v in asked.items() if v]
-    if len(given) > 1: raise _mod("core").NatronError(f"--{given[0]} and --{given[1]} are two questions; ask one at a time")
+    if len(given) > 1: raise _err(f"--{given[0]} and --{given[1]} are two questions; ask one at a time")
     return given[0] if given else None
 
 # %% ../nbs/09_cli.ipynb #7df0eba3
@@ -365,15 +377,16 @@ def _called(path):
     return path.resolve().parent.name if path.name == "natron_v2.pt" else path.name
 
 def _beside(bundle, path, series, end=None):
-    "The model by name, and what is to be said of the candles beside those that it was fitted on; by the contract of an answer."
+    "The model by name, and what is to be said of the candles beside those that it was fitted on."
     prices = {n: c[:end][_mod("candles").OHLCV] for n, c in series.items()}
-    odd = [dict(series=n) | w for n, c in prices.items() if len(c) for w in bundle.warnings(n, c.index.as_unit("ns").asi8, c.to_numpy(), False)]
-    return dict(model=bundle.about(_called(path)), warnings=odd)
+    told = {n: bundle.warnings(n, c.index.as_unit("ns").asi8, c.to_numpy(), False) for n, c in prices.items() if len(c)}
+    return dict(model=bundle.about(_called(path)), warnings=[dict(series=n) | w for n, ws in told.items() for w in ws])
 
 def _head(m, warnings=()):
     "The same for people."
     of = ", ".join(m["instruments"]) or "instruments that it does not name"
-    return "\n".join([f"Model {m['name']} ({m['sha256']}), trained on {of} until {m['data_end'][:10]}", *(f"WARNING, {w['series']}: {w['message']}" for w in warnings)])
+    lines = [f"WARNING, {w['series']}: {w['message']}" for w in warnings]
+    return "\n".join([f"Model {m['name']} ({m['sha256']}), trained on {of} until {m['data_end'][:10]}", *lines])
 
 # %% ../nbs/09_cli.ipynb #3c6b387a
 def _question(walk_forward, rolling, compare, ablate, dates, force, model):
@@ -392,8 +405,9 @@ def _judged(asked, bundle, series, k, rolling, start, end, force, ledger):
     "The report that answers a question about one model."
     judge, report, cfg = _mod("judge"), _mod("report"), bundle.config
     if asked == "ablate": return report.Report(judge.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
-    if asked == "walk_forward": return report.make_report(judge.judge_forward(series, cfg, k, rolling, tell=_note), series, cfg, None, ledger)
-    return report.make_report(judge.judge_bundle(bundle, series, start, end, force), series, cfg, bundle.features_then(), ledger)
+    if asked == "walk_forward": judged, then = judge.judge_forward(series, cfg, k, rolling, tell=_note), None
+    else: judged, then = judge.judge_bundle(bundle, series, start, end, force), bundle.features_then()
+    return report.make_report(judged, series, cfg, then, ledger)
 
 def _compared(paths, series, start, end):
     "The report on two models, and who they are."
@@ -405,11 +419,13 @@ def _compared(paths, series, start, end):
 @app.command()
 def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None,
              walk_forward: Annotated[int | None, typer.Option(
-                 metavar="K", min=2, max=100, help="Train K models with this model's settings, each on what came before its span, and judge those.")] = None,
-             rolling: Annotated[bool, typer.Option("--rolling", help="With --walk-forward: always train on equally many bars.")] = False,
-             compare: Annotated[tuple[str, str] | None, typer.Option(metavar="RUN_A RUN_B", help="Judge two runs or model files beside each other.")] = None,
-             ablate: Annotated[str | None, typer.Option(metavar="groups", help="Train again without each group of features; judged on the validation part.")] = None,
-             force: Annotated[bool, typer.Option("--force", help="Judge bars that were fitted, too; the report says so in red.")] = False,
+                 metavar="K", min=2, max=100, help="Judge K models instead, each trained on what came before its span.")] = None,
+             rolling: Annotated[bool, typer.Option("--rolling", help="With --walk-forward: always on equally many bars.")] = False,
+             compare: Annotated[tuple[str, str] | None, typer.Option(
+                 metavar="RUN_A RUN_B", help="Judge two runs or model files beside each other.")] = None,
+             ablate: Annotated[str | None, typer.Option(
+                 metavar="groups", help="Train without each group of features; judged on validation.")] = None,
+             force: Annotated[bool, typer.Option("--force", help="Judge fitted bars, too, with a warning.")] = False,
              full: Full = False, report: Page = None, as_json: Json = False):
     "Score a model on bars it has never seen, beside its baselines."
     asked = _question(walk_forward, rolling, compare, ablate, start or end, force, model)
@@ -421,15 +437,18 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Sta
         bundle = _open_model(paths[model]); heads = [_beside(bundle, paths[model], series, end)]
         told = _judged(asked, bundle, series, walk_forward, rolling, start, end, force, ledger)
     who = dict(models=heads) if compare else heads[0]
-    print(json.dumps(who | told.to_dict(), indent=2) if as_json else "\n".join([*(_head(h["model"], h["warnings"]) for h in heads), "", told.text(full)]))
-    if report: told.write(report, f"Natron: {' and '.join(h['model']['name'] for h in heads)} on {', '.join(series)}"); _note(f"report written to {report}")
+    text = [_head(h["model"], h["warnings"]) for h in heads]
+    print(json.dumps(who | told.to_dict(), indent=2) if as_json else "\n".join([*text, "", told.text(full)]))
+    if report:
+        told.write(report, f"Natron: {' and '.join(h['model']['name'] for h in heads)} on {', '.join(series)}")
+        _note(f"report written to {report}")
     ledger.write()
 
 # %% ../nbs/09_cli.ipynb #59734f59
 def _changes(sets):
     "What `--set` changes of a trained model: how it is traded and judged, and nothing else."
     odd = [s for s in sets or [] if not s.startswith(("backtest.", "evaluate."))]
-    if odd: raise _mod("core").ConfigError(f"--set {odd[0]}: a trained model is what it is; backtest.* and evaluate.* can be changed")
+    if odd: raise _err(f"--set {odd[0]}: a trained model is what it is; backtest.* and evaluate.* can be changed")
     return _config(None, sets).model_dump(exclude_unset=True)
 
 def _changed(cfg, sets):
@@ -439,15 +458,19 @@ def _changed(cfg, sets):
 
 # %% ../nbs/09_cli.ipynb #7abc5bfb
 @app.command()
-def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None, sets: Set = None, report: Page = None,
-             trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Also write every trade there, a new file.")] = None, as_json: Json = False):
+def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None,
+             trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Write every trade to a new file.")] = None, sets: Set = None,
+             report: Page = None, as_json: Json = False):
     "Trade a model's signals on bars it has never seen, with costs."
     _new_page(report); _new_page(trades, "--trades", ".csv"); _changes(sets)
     path, series, ledger = _answering(model), _series(candles, tz), _ledger()
     bundle, judge = _open_model(path), _mod("judge")
     said = judge.said_of(judge.prepare_for(bundle, series, start, end), bundle.model(), bundle.calibrations(), True)
-    account, who = _mod("report").traded(said, series, _changed(bundle.config, sets), ledger), _beside(bundle, path, series, end)
-    if account is None: raise _mod("core").NatronError(f"this model answers {', '.join(s.task.name for s in said)}; trading takes the task direction, or buy and sell, and bars of one length")
+    account = _mod("report").traded(said, series, _changed(bundle.config, sets), ledger)
+    if account is None:
+        raise _err(f"this model answers {', '.join(s.task.name for s in said)}; "
+                   "trading takes the task direction, or buy and sell, and bars of one length")
+    who = _beside(bundle, path, series, end)
     told = account.to_dict() | dict(model=who["model"], warnings=who["warnings"] + account.to_dict()["warnings"])
     print(json.dumps(told, indent=2) if as_json else f"{_head(who['model'], who['warnings'])}\n{account.text()}")
     if report: _page(report, "backtest", who, _mod("report").account_page(account))
@@ -464,18 +487,19 @@ def _page(path, what, who, body):
 # %% ../nbs/09_cli.ipynb #d6b8e8d6
 @app.command()
 def drift(candles: Candles, model: Model = None, tz: Zone = "UTC",
-          start: Annotated[str | None, typer.Option(help="First bar to look at; the first after the fitted span without it.")] = None,
+          start: Annotated[str | None, typer.Option(help="First bar to look at; else the first not fitted.")] = None,
           report: Page = None, as_json: Json = False):
     "Tell whether later bars still look like those of the training."
     _new_page(report)
     path, series = _answering(model), _series(candles, tz)
     d, bundle = _mod("drift"), _open_model(path); reference, who = bundle.features_then(), _beside(bundle, path, series)
-    if reference is None: raise _mod("core").NatronError("this model file does not keep what its training features looked like; train it again")
+    if reference is None: raise _err("this model file does not keep what its training looked like; train it again")
     found = {n: _of(n, d.drift, reference, _live_cells(bundle, c, start)) for n, c in series.items()}
     own = lambda n: dict(model=who["model"], warnings=[w for w in who["warnings"] if w["series"] == n])
     if as_json: print(_as_json({n: own(n) | o.to_dict() for n, o in found.items()}))
     else: print("\n\n".join([_head(who["model"], who["warnings"]), *(f"{n}: {o.text()}" for n, o in found.items())]))
-    if report: _page(report, "drift", who, "".join(f"<h1>{n}</h1>" + d.drift_section(o, i == 0) for i, (n, o) in enumerate(found.items())))
+    sections = (f"<h1>{n}</h1>" + d.drift_section(o, i == 0) for i, (n, o) in enumerate(found.items()))
+    if report: _page(report, "drift", who, "".join(sections))
     if any(o.unlike for o in found.values()): raise typer.Exit(1)
 
 def _live_cells(bundle, candles, start):
@@ -513,16 +537,17 @@ def audit(target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help=
 
 # %% ../nbs/09_cli.ipynb #ed88b1f2
 def _engine(name: str):
-    if name not in (names := ("auto", "int8", "onnx", "torch")): raise typer.BadParameter(f"expected {', '.join(names)}, got {name!r}")
+    names = ("auto", "int8", "onnx", "torch")
+    if name not in names: raise typer.BadParameter(f"expected {', '.join(names)}, got {name!r}")
     return name
 
 Host = Annotated[str, typer.Option(help="Address to listen on; one that other machines reach needs NATRON_TOKEN.")]
 Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 for any free one.")]
 Engine = Annotated[str, typer.Option(callback=_engine, help="auto, int8, onnx, torch: what runs the network.")]
 Rate = Annotated[str, typer.Option(help="Calls that one address may make.")]
-Record = Annotated[Path | None, typer.Option(metavar="FILE", help="Write down what is asked and answered, for `natron replay`.")]
-Cert = Annotated[Path | None, typer.Option("--tls-cert", callback=_one_readable, metavar="FILE", help="PEM certificate, for TLS.")]
-Key = Annotated[Path | None, typer.Option("--tls-key", callback=_one_readable, metavar="FILE", help="Its key, where it is not in the same file.")]
+Record = Annotated[Path | None, typer.Option(metavar="FILE", help="Write down questions and answers, for `natron replay`.")]
+Cert = Annotated[Path | None, typer.Option("--tls-cert", callback=_one_readable, metavar="FILE", help="PEM certificate.")]
+Key = Annotated[Path | None, typer.Option("--tls-key", callback=_one_readable, metavar="FILE", help="Its key, if not in it.")]
 Clients = Annotated[int, typer.Option(min=1, help="Connections that the bridge takes.")]
 
 # %% ../nbs/09_cli.ipynb #74a1b54c
@@ -530,15 +555,14 @@ def _free(host, *ports):
     "Ask whether these ports can be listened on; raises `NatronError`."
     for port in ports:
         try: socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-        except (OSError, OverflowError) as e:
-            raise _mod("core").NatronError(f"cannot listen on {host}:{port}: {getattr(e, 'strerror', None) or e}") from e
+        except OSError as e: raise _err(f"cannot listen on {host}:{port}: {e.strerror or e}") from e
 
 # %% ../nbs/09_cli.ipynb #38ef6736
 def _serve(model, device, engine, rate, record, *makers):
     "Run the servers that the makers make of a service and a gate."
     import torch
     path, m = model_file(model), _mod("service")
-    m.log_json(); torch.set_num_threads(1)                                  # one request at a time is fastest on one core, and leaves the others to the servers
+    m.log_json(); torch.set_num_threads(1)                 # fastest for one request, and the servers have the other cores
     predictor = _mod("predictor").load_predictor(path, device, engine)
     service, gate = m.Service(predictor), m.Gate(os.environ.get("NATRON_TOKEN"), rate)
     servers = [make(service, gate) for make in makers]
@@ -550,23 +574,25 @@ def _serve(model, device, engine, rate, record, *makers):
 # %% ../nbs/09_cli.ipynb #8f4e5895
 @app.command()
 def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
-          bridge_port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Also run the socket bridge, on this port.")] = None,
+          bridge_port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Run the bridge, too, on this port.")] = None,
           device: Device = "auto", engine: Engine = "auto", rate: Rate = "200/second",
           record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000,
-          app: Annotated[bool, typer.Option("--app/--no-app", help="Show the page at /; without it the server starts sooner and is smaller.")] = True):
+          app: Annotated[bool, typer.Option("--app/--no-app", help="Show the page at /; less memory without it.")] = True):
     "Answer over REST and on a page, and over the bridge if asked."
     _free(host, *(p for p in (port, bridge_port) if p is not None))
-    rest = lambda service, gate: _mod("serve").RestServer(service, gate, host, port, tls_cert, tls_key, _mod("app").mount if app else None)
-    socket = lambda service, gate: _mod("bridge").BridgeServer(service, gate, host, bridge_port, tls_cert, tls_key, max_clients)
-    _serve(model, device, engine, rate, record, rest, *([] if bridge_port is None else [socket]))
+    def rest(*gated): return _mod("serve").RestServer(*gated, host, port, tls_cert, tls_key, _mod("app").mount if app else None)
+    def lines(*gated): return _mod("bridge").BridgeServer(*gated, host, bridge_port, tls_cert, tls_key, max_clients)
+    _serve(model, device, engine, rate, record, rest, *([] if bridge_port is None else [lines]))
 
 # %% ../nbs/09_cli.ipynb #b0e1564a
 @app.command()
-def bridge(model: Model = None, host: Host = "127.0.0.1", port: Port = 9000, device: Device = "auto", engine: Engine = "auto",
-           rate: Rate = "200/second", record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000):
+def bridge(model: Model = None, host: Host = "127.0.0.1", port: Port = 9000,
+           device: Device = "auto", engine: Engine = "auto", rate: Rate = "200/second",
+           record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000):
     "Answer over the socket bridge alone."
     _free(host, port)
-    _serve(model, device, engine, rate, record, lambda service, gate: _mod("bridge").BridgeServer(service, gate, host, port, tls_cert, tls_key, max_clients))
+    def lines(*gated): return _mod("bridge").BridgeServer(*gated, host, port, tls_cert, tls_key, max_clients)
+    _serve(model, device, engine, rate, record, lines)
 
 # %% ../nbs/09_cli.ipynb #2961f8de
 @app.command()
@@ -586,7 +612,7 @@ def replay(recording: Annotated[Path, typer.Argument(callback=_one_readable, met
 def export(to: Annotated[Path, typer.Option("--to", metavar="FILE", help="A new file that ends in .onnx or .safetensors.")],
            model: Model = None):
     "Write a model's network for other programs, with its metadata."
-    if os.path.lexists(to): raise _mod("core").NatronError(f"{to} exists; choose another --to")
+    if os.path.lexists(to): raise _err(f"{to} exists; choose another --to")
     path = _answering(model)
     _mod("engine").export_model(_mod("bundle").load_bundle(path), to)
     print(f"{path} written as {to}")
