@@ -55,8 +55,8 @@ def _device(name: str):
 # %% ../nbs/09_cli.ipynb #cf50c60d
 Candles = Annotated[list[Path], typer.Option("--candles", metavar="FILE...", callback=_all_readable,
                                              help="Candle files, one a series, in any format that read_candles knows.")]
-ConfigPath = Annotated[Path | None, typer.Option("--config", 
-                                                   help="YAML file, or one that comes with Natron; the defaults without it.")]
+ConfigPath = Annotated[Path | None, typer.Option(
+    "--config", help="YAML file, or one that comes with Natron; the defaults without it.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; repeatable.")]
 Model = Annotated[Path | None, typer.Option("--model", help="Model file, or its run; the newest run's without it.")]
 Zone = Annotated[str, typer.Option("--tz", help="Time zone of times without an offset.")]
@@ -283,12 +283,12 @@ def run_notebook(folder: Path,             # where everything lands
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve().parent}/mlflow.db")
     files = {n: str(Path(p).resolve()) for n, p in candles.items()}
     params = dict(candles=files, tz=tz, resume=resume, lock=lock and str(lock.resolve()))
-    source, how = core.resource("nbs/runs/train.ipynb"), dict(kernel_name="python3", progress_bar=False, cwd=folder)
+    source = core.resource("nbs/runs/train.ipynb")
+    how = dict(kernel_name="python3", progress_bar=False, cwd=folder, stdout_file=sys.stderr, stderr_file=sys.stderr)
     with _tidy(folder), _sockets() as sockets:
         folder.mkdir(parents=True, exist_ok=True)
         core.save_config(cfg, folder/"config.yaml")
-        try: papermill.execute_notebook(source, folder/"train.ipynb", params, stdout_file=sys.stderr, stderr_file=sys.stderr,
-                                        config=sockets, **how)
+        try: papermill.execute_notebook(source, folder/"train.ipynb", params, config=sockets, **how)
         except papermill.PapermillExecutionError as e:
             if e.ename in _user_errors(): raise core.NatronError(e.evalue) from e
             raise
@@ -324,7 +324,7 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
 # %% ../nbs/09_cli.ipynb #ccdc02c1
 @app.command()
 def demo(sets: Set = None,
-         app: Annotated[bool, typer.Option("--app", help="Then show its page; a finished run is not repeated.")] = False,
+         app: Annotated[bool, typer.Option("--app", help="Then show its page; a finished run stays.")] = False,
          port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, its port; 0 for any.")] = 8000):
     "Train and judge a first model, on a year of EURUSD, in runs/demo."
     folder = Path("runs/demo")
@@ -396,7 +396,7 @@ def _question(walk_forward, rolling, compare, ablate, dates, force, model):
     if asked and force: raise err(f"--{asked.replace('_', '-')} takes no --force")
     if asked not in (None, "compare") and dates: raise err(f"--{asked.replace('_', '-')} takes no --start or --end")
     if rolling and not walk_forward: raise err("--rolling goes with --walk-forward")
-    if compare and compare[0] == compare[1]: raise err(f"--compare {compare[0]} {compare[1]}: name two different models")
+    if compare and compare[0] == compare[1]: raise err(f"--compare {compare[0]} {compare[1]}: name two models")
     if compare and model: raise err("--compare names both models; leave --model out")
     return asked
 
@@ -419,8 +419,9 @@ def _compared(paths, series, start, end):
 @app.command()
 def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None,
              walk_forward: Annotated[int | None, typer.Option(
-                 metavar="K", min=2, max=100, help="Judge K models instead, each trained on what came before its span.")] = None,
-             rolling: Annotated[bool, typer.Option("--rolling", help="With --walk-forward: always on equally many bars.")] = False,
+                 metavar="K", min=2, max=100, help="Judge K models, each trained on what came before its span.")] = None,
+             rolling: Annotated[bool, typer.Option(
+                 "--rolling", help="With --walk-forward: always on equally many bars.")] = False,
              compare: Annotated[tuple[str, str] | None, typer.Option(
                  metavar="RUN_A RUN_B", help="Judge two runs or model files beside each other.")] = None,
              ablate: Annotated[str | None, typer.Option(
@@ -459,8 +460,8 @@ def _changed(cfg, sets):
 # %% ../nbs/09_cli.ipynb #7abc5bfb
 @app.command()
 def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", start: Start = None, end: End = None,
-             trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Write every trade to a new file.")] = None, sets: Set = None,
-             report: Page = None, as_json: Json = False):
+             trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Write every trade to a new file.")] = None,
+             sets: Set = None, report: Page = None, as_json: Json = False):
     "Trade a model's signals on bars it has never seen, with costs."
     _new_page(report); _new_page(trades, "--trades", ".csv"); _changes(sets)
     path, series, ledger = _answering(model), _series(candles, tz), _ledger()
@@ -506,7 +507,8 @@ def _live_cells(bundle, candles, start):
     "The scaled features of the bars after the fitted span, NaN where unknown."
     import numpy as np, pandas as pd
     bundle.check_timeframe(candles); scaled, known = bundle.scaler().transform(bundle.rows(candles))
-    first = _mod("finetune").utc(start) if start else pd.Timestamp(bundle.fit_span["validation"][1]) + pd.Timedelta(1, "s")
+    after = pd.Timestamp(bundle.fit_span["validation"][1]) + pd.Timedelta(1, "s")
+    first = _mod("finetune").utc(start) if start else after
     return pd.DataFrame(np.where(known, scaled, np.nan), candles.index, bundle.feature_columns)[first:]
 
 # %% ../nbs/09_cli.ipynb #66eb4e3a
@@ -545,9 +547,9 @@ Host = Annotated[str, typer.Option(help="Address to listen on; one that other ma
 Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 for any free one.")]
 Engine = Annotated[str, typer.Option(callback=_engine, help="auto, int8, onnx, torch: what runs the network.")]
 Rate = Annotated[str, typer.Option(help="Calls that one address may make.")]
-Record = Annotated[Path | None, typer.Option(metavar="FILE", help="Write down questions and answers, for `natron replay`.")]
-Cert = Annotated[Path | None, typer.Option("--tls-cert", callback=_one_readable, metavar="FILE", help="PEM certificate.")]
-Key = Annotated[Path | None, typer.Option("--tls-key", callback=_one_readable, metavar="FILE", help="Its key, if not in it.")]
+Record = Annotated[Path | None, typer.Option(metavar="FILE", help="Write down what is said, for `natron replay`.")]
+Cert = Annotated[Path | None, typer.Option("--tls-cert", callback=_one_readable, metavar="FILE", help="PEM, for TLS.")]
+Key = Annotated[Path | None, typer.Option("--tls-key", callback=_one_readable, metavar="FILE", help="Its key.")]
 Clients = Annotated[int, typer.Option(min=1, help="Connections that the bridge takes.")]
 
 # %% ../nbs/09_cli.ipynb #74a1b54c
@@ -562,7 +564,7 @@ def _serve(model, device, engine, rate, record, *makers):
     "Run the servers that the makers make of a service and a gate."
     import torch
     path, m = model_file(model), _mod("service")
-    m.log_json(); torch.set_num_threads(1)                 # fastest for one request, and the servers have the other cores
+    m.log_json(); torch.set_num_threads(1)                 # fastest for one request; the servers have the rest
     predictor = _mod("predictor").load_predictor(path, device, engine)
     service, gate = m.Service(predictor), m.Gate(os.environ.get("NATRON_TOKEN"), rate)
     servers = [make(service, gate) for make in makers]
@@ -574,13 +576,15 @@ def _serve(model, device, engine, rate, record, *makers):
 # %% ../nbs/09_cli.ipynb #8f4e5895
 @app.command()
 def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
-          bridge_port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Run the bridge, too, on this port.")] = None,
+          bridge_port: Annotated[int | None, typer.Option(
+              min=0, max=65_535, help="Also run the socket bridge, on this port.")] = None,
           device: Device = "auto", engine: Engine = "auto", rate: Rate = "200/second",
           record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000,
-          app: Annotated[bool, typer.Option("--app/--no-app", help="Show the page at /; less memory without it.")] = True):
+          app: Annotated[bool, typer.Option("--app/--no-app", help="With or without the page at /.")] = True):
     "Answer over REST and on a page, and over the bridge if asked."
     _free(host, *(p for p in (port, bridge_port) if p is not None))
-    def rest(*gated): return _mod("serve").RestServer(*gated, host, port, tls_cert, tls_key, _mod("app").mount if app else None)
+    def rest(*gated):
+        return _mod("serve").RestServer(*gated, host, port, tls_cert, tls_key, _mod("app").mount if app else None)
     def lines(*gated): return _mod("bridge").BridgeServer(*gated, host, bridge_port, tls_cert, tls_key, max_clients)
     _serve(model, device, engine, rate, record, rest, *([] if bridge_port is None else [lines]))
 
@@ -596,9 +600,10 @@ def bridge(model: Model = None, host: Host = "127.0.0.1", port: Port = 9000,
 
 # %% ../nbs/09_cli.ipynb #2961f8de
 @app.command()
-def replay(recording: Annotated[Path, typer.Argument(callback=_one_readable, metavar="FILE", help="What `--record` wrote.")],
+def replay(recording: Annotated[Path, typer.Argument(callback=_one_readable, metavar="FILE", help="From `--record`.")],
            model: Model = None, device: Device = "auto", engine: Engine = "auto",
-           tolerance: Annotated[float, typer.Option(min=0, help="Numbers may differ by so much.")] = 1e-5, as_json: Json = False):
+           tolerance: Annotated[float, typer.Option(min=0, help="Numbers may differ by so much.")] = 1e-5,
+           as_json: Json = False):
     "Recompute what a server answered and name every difference."
     path = _answering(model)
     found = list(_mod("service").replay(recording, _mod("predictor").load_predictor(path, device, engine), tolerance))
