@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np, orjson, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_float_dtype, is_integer_dtype, is_numeric_dtype
 from pyarrow import feather
-from scipy.signal import lfilter
 
 from .core import NatronError, atomic_write, make_rng, resource
 
@@ -1138,6 +1137,7 @@ _HOURS = np.array([.84, .81, .67, .56, .49, .67, 1.09, 1.36, 1.33, 1.17, 1.07, 1
 def _ar1(shocks, phi):
     "Autoregression of unit variance from standard normal shocks."
     shocks = np.concatenate([shocks[:1], np.sqrt(1-phi**2)*shocks[1:]])
+    from scipy.signal import lfilter                        # seconds to load, and whoever reads a file needs it not
     return lfilter([1], [1, -phi], shocks)
 
 def _log_volatility(n, seed):

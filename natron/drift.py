@@ -17,9 +17,7 @@ from typing import Sequence
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
 from scipy.ndimage import minimum_filter1d
-from scipy.special import rel_entr
-from scipy.stats import t as student
-from sklearn.covariance import ledoit_wolf
+from scipy.special import rel_entr, stdtrit
 from .core import NatronError
 from .candles import OHLCV, bar_length, check_candles, has_volume, length_text, second_length
 from .charts import PALETTE, plot_bars, plot_lines
@@ -36,6 +34,7 @@ def _vectors(x, width=None):
 
 def _whitening(x):
     "The mean (D,), and a matrix (D,K) for the K columns that move: the length of `(x-mean) @ it` is the distance over root K."
+    from sklearn.covariance import ledoit_wolf                                        # seconds to load; an answer needs no fit
     mean, sd = x.mean(0), x.std(0)
     moves = sd > 1e-9*np.abs(mean)                                                    # rounding is no spread
     if not moves.any(): raise NatronError("no column moves, so there is no distance; bring vectors that differ")
@@ -120,7 +119,7 @@ MATTERS = dict(psi=0.1, shift=0.2)        # below these nobody would call it a s
 
 def _predicted(n, mean, sd, share):
     "What one more of `n` exceeds with this probability, by Student's t."
-    return mean + student.ppf(1-share, n-1)*np.sqrt(1+1/n)*sd
+    return mean + stdtrit(n-1, 1-share)*np.sqrt(1+1/n)*sd
 
 def _size_limit(x):
     "For sizes (n,...), which are more nearly log-normal."

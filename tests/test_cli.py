@@ -1,5 +1,5 @@
 "The `natron` command on real files: the demonstration from end to end, and everything that can be given wrongly."
-import contextlib, io, json, os, re, shutil, subprocess, sys, time
+import contextlib, io, json, os, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -8,6 +8,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 from natron.candles import read_candles, write_candles
 from natron.cli import app, main
+from natron.core import hold, let_go
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
@@ -16,7 +17,7 @@ quick = ["--set", "train.epochs=2", "--set", "evaluate.lightgbm=false", "--set",
 
 def natron(*args, cwd, ok=True, process=False):
     "The command in this process, which has PyTorch loaded already, or in one of its own."
-    if process: r = subprocess.run([str(Path(sys.executable).parent/"natron"), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=540)
+    if process: r = subprocess.run([str(Path(sys.executable).parent/"natron"), *map(str, args)], cwd=cwd, capture_output=True, text=True)
     else:
         out, err, code = io.StringIO(), io.StringIO(), 0
         with contextlib.chdir(cwd), patch.object(sys, "argv", ["natron", *map(str, args)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -28,9 +29,10 @@ def natron(*args, cwd, ok=True, process=False):
 
 
 def refused(r, *says, began=False):
-    "One clear line (after the progress, where work had begun), exit code 2, nothing on standard output."
+    "One clear line (after the model's name, and the progress where work had begun), exit code 2, nothing on standard output."
+    lines = [l for l in r.stderr.strip().splitlines() if not l.startswith("model: ")]
     assert r.returncode == 2, (r.returncode, r.stderr)
-    assert r.stdout == "" and "Traceback" not in r.stderr and (began or len(r.stderr.strip().splitlines()) == 1), r.stderr
+    assert r.stdout == "" and "Traceback" not in r.stderr and (began or len(lines) == 1), r.stderr
     for s in says: assert s in r.stderr, r.stderr
 
 
@@ -90,10 +92,15 @@ def test_demo_leaves_a_whole_run(run):
     folder = cwd/"runs/demo"
     for f in ("train.ipynb", "config.yaml", "metrics.json", "manifest.json", "report.html", "natron_v2.pt", "scores.txt"): assert (folder/f).stat().st_size
     m = json.loads((folder/"manifest.json").read_text())
-    assert {"versions", "seed", "data_hash", "fit_span"} <= set(m)
-    for word in ("volatility", "direction", "majority", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in told, word
-    prediction = json.loads(told[told.index("\n{"):])
-    assert prediction == json.loads(natron("predict", "--json", "--model", folder/"natron_v2.pt", "--candles", sample, cwd=cwd, process=True).stdout)
+    assert {"versions", "seed", "data_hash", "fit_span", "weights"} <= set(m) and set(m["covers"]) == {"model", "weights", "data_hash", "machine"}
+    for word in ("volatility", "direction", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in told, word
+    assert len(told.splitlines()) < 40 and "majority  " not in told and "majority  " in (folder/"scores.txt").read_text()
+    assert "<h1>Natron: demo on EURUSD</h1>" in (folder/"report.html").read_text()
+    assert len((cwd/"runs/ledger.jsonl").read_text().splitlines()) == 1
+    said = [json.loads((folder/"metrics.json").read_text())["prediction"]["EURUSD"],
+            json.loads(natron("predict", "--json", "--model", folder/"natron_v2.pt", "--candles", sample, cwd=cwd, process=True).stdout)]
+    for o in said: o.pop("model", None)                              # a folder is called by its name from outside, too
+    assert said[0] == said[1]
 
 
 @pytest.mark.slow
@@ -112,13 +119,14 @@ def test_killed_run_resumes_to_the_same_model(run, tmp_path):
     train = ["train", "--candles", "EURUSD.csv.gz", "--name", "killed"]
     p = subprocess.Popen([str(Path(sys.executable).parent/"natron"), *train, "--config", str(root/"configs/demo.yaml"), *quick], cwd=tmp_path,
                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path/"runs/killed/checkpoint.pt"
-    for _ in range(2400):
-        if checkpoint.exists() or p.poll() is not None: break
-        time.sleep(.05)
+    checkpoint, lock = tmp_path/"runs/killed/checkpoint.pt", tmp_path/"runs/.killed.lock"
+    while not checkpoint.exists() and p.poll() is None: time.sleep(.05)
+    refused(natron(*train, "--resume", cwd=tmp_path, ok=False), "is being trained by another command")
     p.kill(); p.wait()
     assert checkpoint.exists() and not (tmp_path/"runs/killed/natron_v2.pt").exists()
-    time.sleep(3)                                                   # the notebook's own process notices and leaves
+    while not (held := hold(lock)): time.sleep(.05)                 # the notebook's own process notices and leaves
+    let_go(held)
+    assert not (tmp_path/"runs/ledger.jsonl").exists()              # nobody has seen a backtest
     refused(natron(*train, cwd=tmp_path, ok=False), "--resume")
     refused(natron(*train, "--resume", "--set", "seed=5", cwd=tmp_path, ok=False), "other settings")
     (tmp_path/"other").mkdir(); other = pd.read_csv(sample); other.iloc[:, -1] = other.iloc[::-1, -1].to_numpy()
@@ -126,6 +134,43 @@ def test_killed_run_resumes_to_the_same_model(run, tmp_path):
     refused(natron("train", "--candles", "other/EURUSD.csv", "--name", "killed", "--resume", cwd=tmp_path, ok=False), "belongs to another run", began=True)
     natron(*train, "--resume", cwd=tmp_path, process=True)
     assert json.loads((tmp_path/"runs/killed/manifest.json").read_text())["model"] == json.loads((run[0]/"runs/demo/manifest.json").read_text())["model"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_run_that_saved_nothing_leaves_nothing(tmp_path, sign):
+    "Ctrl-C, or the polite end of the process, before the first epoch: exit code 130, one line, an empty folder."
+    p = subprocess.Popen([str(Path(sys.executable).parent/"natron"), "train", "--candles", str(sample), "--name", "x", "--config", "demo"], cwd=tmp_path,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path/"runs/x/config.yaml").exists() and p.poll() is None: time.sleep(.05)
+    p.send_signal(sign); out, err = p.communicate()
+    assert p.returncode == 130 and out == "" and "Traceback" not in err and "stopped; nothing was saved yet" in err, err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_market_never_seen_is_named_by_every_road(run):
+    "The model's name, its instruments and the warning: in JSON, in the text, on the page."
+    cwd, _ = run
+    shutil.copy(sample, cwd/"GBPJPY.csv.gz")
+    for command in ("evaluate", "backtest", "drift"):
+        told = json.loads(natron(command, "--candles", "GBPJPY.csv.gz", "--json", "--model", "demo", *(["--force"] if command == "evaluate" else []), cwd=cwd, ok=False).stdout)
+        assert told["model"]["name"] == "demo" and told["model"]["instruments"] == ["EURUSD"], command
+        assert "unknown_instrument" in [w["code"] for w in told["warnings"]], command
+    r = natron("backtest", "--candles", "GBPJPY.csv.gz", "--report", "foreign.html", "--model", "demo", cwd=cwd)
+    assert r.stderr.startswith("model: runs/demo/natron_v2.pt\n") and "learned from EURUSD, data up to 2017-11-06" in r.stdout and "WARNING, GBPJPY: " in r.stdout
+    assert "<p>WARNING, GBPJPY: " in (cwd/"foreign.html").read_text()
+    assert natron("info", "--model", "demo", cwd=cwd).stdout.count("\n  engine    onnx, ") == 1
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path):
+    "A closed pipe ends the command as it ends any other, and a full disk is named."
+    simulate = [str(Path(sys.executable).parent/"natron"), "simulate", "--bars", "300", "-o"]
+    p = subprocess.Popen([*simulate, tmp_path/"a.csv"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p.stdout.close(); assert (p.stderr.read(), p.wait()) == (b"", 141)
+    if not Path("/dev/full").exists(): return
+    with open("/dev/full", "w") as full: r = subprocess.run([*simulate, tmp_path/"b.csv"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (r.returncode, r.stderr) == (2, "natron: No space left on device\n")
 
 
 def flat(o, at=""):
@@ -139,11 +184,12 @@ def test_evaluate_judges_only_later_bars(run):
     cwd, _ = run
     scores = json.loads(natron("evaluate", "--json", "--candles", sample, cwd=cwd, process=True).stdout)
     told = json.loads((cwd/"runs/demo/metrics.json").read_text())["scores"]
+    assert scores["model"]["name"] == "demo" and scores.pop("warnings") == []
     for s in (scores, told): s["verdicts"].pop("account"); del s["account"], s["instruments"]      # it depends on how often these bars were tried before; and the file has another name
     assert flat(scores) == flat(told)                                # the file alone repeats the run's own report, to the last digit
     refused(natron("evaluate", "--candles", sample, "--start", "2017-02-01", cwd=cwd, ok=False), "flattery")
     r = natron("evaluate", "--candles", sample, "--start", "2017-02-01", "--end", "2017-04-30", "--force", "--report", "red.html", cwd=cwd)
-    assert r.stdout.startswith("WARNING. This score is flattery") and "<p class=warning>This score is flattery" in (cwd/"red.html").read_text() and "edge over" not in r.stdout
+    assert "WARNING. This score is flattery" in r.stdout and "<p class=warning>This score is flattery" in (cwd/"red.html").read_text() and "edge over" not in r.stdout
     candles = pd.read_csv(sample); candles.loc[2000, "volume"] += 1; (cwd/"revised").mkdir(exist_ok=True); candles.to_csv(cwd/"revised/EURUSD.csv", index=False)
     refused(natron("evaluate", "--candles", cwd/"revised/EURUSD.csv", cwd=cwd, ok=False), "EURUSD: the candles of 2017-0")
     later = read_candles(sample)[:5000]; later.index += pd.Timedelta("1100D"); write_candles(later, cwd/"revised/FRESH.csv")
@@ -206,7 +252,9 @@ def test_bad_input_is_refused_and_nothing_is_lost(run, tmp_path):
     refused(natron("train", "--name", "demo", "--candles", sample, cwd=cwd, ok=False), "finished run")
     refused(natron("train", "--name", "new", "--candles", cwd/"high.csv", cwd=cwd, ok=False), "777")
     refused(natron("train", "--name", "new", "--candles", sample, "--set", "train.epoch=1", cwd=cwd, ok=False), "train.epochs")
+    runs = sorted(os.listdir(cwd/"runs"))
     refused(natron("demo", "--set", "data.window_length=3000", cwd=cwd, ok=False), "too few bars", began=True)
+    assert sorted(os.listdir(cwd/"runs")) == runs and not list(cwd.rglob("kernel-*"))      # a run that fails at once leaves nothing
     report = cwd/"report.html"; report.write_text("mine")
     for path in (report, cwd/"none/report.html", model): refused(natron("evaluate", "--candles", sample, "--report", path, cwd=cwd, ok=False), "--report")
     hours = candles.set_index(pd.to_datetime(candles.iloc[:, 0])).iloc[:, 1:]; days = hours.resample("D").last().dropna().rename_axis("time").reset_index()

@@ -81,3 +81,22 @@ def test_wheel_carries_what_the_commands_need(tmp_path):
     for n in ("natron/data/eurusd_h1_2017.csv.gz", "natron/configs/demo.yaml", "natron/nbs/runs/train.ipynb", "natron/cli.py"): assert n in names
     meta = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).read(next(n for n in names if n.endswith("METADATA"))).decode()
     assert re.search(r"Requires-Python: (>=3\.11,<3\.14|<3\.14,>=3\.11)", meta)
+    python = installed(next(tmp_path.glob("natron-*.whl")), tmp_path/"venv")
+    away = tmp_path/"away"; away.mkdir()
+    def natron(*args): return subprocess.run([python.parent/"natron", *map(str, args)], cwd=away, capture_output=True, text=True)
+    where = subprocess.run([python, "-c", "import natron; print(natron.__file__)"], cwd=away, capture_output=True, text=True).stdout
+    assert where.startswith(str(tmp_path/"venv")), where
+    costs = json.loads(natron("info", "--config", "configs/demo.yaml", "--json").stdout)
+    assert costs["configs/demo.yaml"]["backbone"] == "transformer"
+    r = natron("train", "--name", "x", "--config", "configs/dmo.yaml", "--candles", root/"data/eurusd_h1_2017.csv.gz")
+    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; Natron brings cpu, demo, full, hybrid, natron, temporal\n")
+
+
+def installed(wheel, folder):
+    "The Python of a new environment with this wheel; the libraries come from the present one."
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "-q", "--python", folder/"bin/python", "install", "--no-deps", "--no-index", wheel], check=True)
+    here, there = (Path(subprocess.run([p, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True).stdout.strip())
+                   for p in (sys.executable, folder/"bin/python"))
+    (there/"libraries.pth").write_text(f"{here}\n")
+    return folder/"bin/python"
