@@ -222,7 +222,7 @@ class Drift:
     def text(self) -> str: # for a terminal
         return "\n".join([self.sentence, self.limits, *(f"warning: {w['message']}" for w in self.market or ()), "", _shown(self).to_string()])
     def to_dict(self): # of plain values, for a file
-        return dict(sentence=self.sentence, limits=self.limits, unlike=self.unlike, market=list(self.market or ()), **self.whole, features=self.table.reset_index().to_dict("records"), distances=self.distances.tolist())
+        return dict(sentence=self.sentence, limits=self.limits, unlike=self.unlike, warnings=list(self.market or ()), **self.whole, features=self.table.reset_index().to_dict("records"), distances=self.distances.tolist())
     def __repr__(self): return self.text()
     def _repr_html_(self): return f"<p>{html.escape(self.sentence)} {html.escape(self.limits)}</p>{_shown(self).to_html(border=0)}"
 
