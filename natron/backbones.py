@@ -31,8 +31,9 @@ def positions(n: int, # positions
               d: int  # columns, even
              ) -> torch.Tensor: # (n,d)
     "Sines and cosines whose wavelengths grow from 2 pi to 20,000 pi positions (Vaswani et al. 2017)."
-    angle = torch.arange(n)[:, None] * torch.exp(torch.arange(0, d, 2) * (-math.log(10_000) / d)) # (n,d/2)
-    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)                        # (n,d)
+    with torch.device("cpu"):                                                            # numbers, wherever the network is made
+        angle = torch.arange(n)[:, None] * torch.exp(torch.arange(0, d, 2) * (-math.log(10_000) / d)) # (n,d/2)
+        return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)                        # (n,d)
 
 # %% ../nbs/03b_backbones.ipynb #1de5c7c0
 class Block(nn.Module):

@@ -241,12 +241,12 @@ class Trees:
         self.how = TREES | dict(num_threads=prep.config.threads)
         train, self.seen, self.asked = (_history(prep, d) for d in data)
         self.train = lgb.Dataset(train, np.zeros(len(train)), params=self.how).construct()
-        self.valid = lgb.Dataset(self.seen, np.zeros(len(self.seen)), reference=self.train).construct()
+        self.valid = lgb.Dataset(self.seen, np.zeros(len(self.seen)), reference=self.train, params=self.how).construct()
 
 # %% ../nbs/05a_baselines.ipynb #8318b050
 def _some(data, y):
     "The binned rows whose answer is known."
-    return data.set_label(np.nan_to_num(y)).subset(np.flatnonzero(~np.isnan(y)))
+    return data.set_label(np.nan_to_num(y)).subset(np.flatnonzero(~np.isnan(y))).construct()
 
 def _objective(C): return dict(objective="multiclass", num_class=C) if C > 2 else dict(objective="binary" if C else "regression")
 

@@ -467,19 +467,6 @@ def __repr__(self: Bundle):
                 network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, {size:,} parameters", phases=", ".join(self.phases), checked=CHECKED, word=WORD)
     return "\n".join([f"Natron model {self.sha256[:12] or '(not saved)'}", *(f"  {k:9} {v}" for k, v in rows.items())])
 
-# %% ../nbs/04b_bundle.ipynb #3ce5f461
-@patch
-def about(self: Bundle, name: str # what the model is called
-         ) -> dict: # JSON-able
-    "The model as an answer names it."
-    return dict(name=name, sha256=self.sha256[:12], instruments=list(self.model_config["instruments"]), data_end=self.fit_span["validation"][1])
-
-@patch
-def warnings(self: Bundle, symbol, ns, x, window=True) -> list[dict]:
-    "Stub until the merge."
-    strange = symbol is not None and not any(symbol.lower().startswith(n.lower()) for n in self.model_config["instruments"])
-    return [dict(code="unknown_instrument", message=f"{symbol!r} is no instrument that this model was trained on")]*strange
-
 # %% ../nbs/04b_bundle.ipynb #6e62c38c
 @patch
 def about(self: Bundle, name: str # what the model is called

@@ -51,6 +51,7 @@ class Heads(nn.Module):
 def init_weights(model: nn.Module # as `build_model` makes it
                 ) -> None:
     "Draw every parameter from torch's generator: seed it first."
+    if next(model.parameters()).is_meta: return                                          # shapes alone
     for m in model.modules():
         if isinstance(m, (nn.LayerNorm, nn.BatchNorm1d)): m.reset_parameters()
         if isinstance(m, nn.Embedding): nn.init.normal_(m.weight, std=0.1)

@@ -135,7 +135,7 @@ def test_what_cannot_be_served_is_said_in_one_line(model, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]; damaged = tmp_path/"damaged.pt"; b = bytearray(model.read_bytes()); b[5000] ^= 1; damaged.write_bytes(b)
         tries = {"NATRON_TOKEN": ["serve", "--model", model, "--host", "0.0.0.0", "--port", 0], "Address already in use": ["bridge", "--model", model, "--port", port],
-                 "damaged": ["serve", "--model", damaged], "expected auto": ["bridge", "--model", model, "--engine", "fast"], "200/second": ["serve", "--model", model, "--port", 0, "--rate", "fast"],
+                 "damaged": ["serve", "--model", damaged, "--port", 0], "expected auto": ["bridge", "--model", model, "--port", 0, "--engine", "fast"], "200/second": ["serve", "--model", model, "--port", 0, "--rate", "fast"],
                  "--tls-cert": ["serve", "--model", model, "--port", 0, "--tls-cert", model]}
         for says, args in tries.items():
             r = subprocess.run([natron, *map(str, args)], capture_output=True, text=True, timeout=60, env={k: v for k, v in os.environ.items() if k != "NATRON_TOKEN"})
