@@ -27,7 +27,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastcore.basics import patch
 from .core import Config, EvaluateConfig, LabelsConfig, NatronError
-from .candles import CandleError, Reading, bar_length, read_source, sample_candles
+from .candles import CandleError, Reading, bar_length, check_bar_length, read_source, sample_candles
 from .charts import PALETTE, plot_candles, plot_lines, price_format, time_ticks
 from .dataset import Series, WindowDataset
 from .labels import Task
@@ -303,7 +303,7 @@ class View:
         "Why being right at a bar would prove nothing; empty for one after everything that was fitted."
         if bar >= self.free: return ""
         if self.candles.index[bar] < pd.Timestamp(self.predictor.bundle.fit_span["train"][0]): return "This bar is older than the candles that the model learnt from: what came after it is in its weights."
-        if self.symbol in self.predictor.bundle.model_config["instruments"]:
+        if self.predictor.bundle.series_of(self.symbol):
             return "The model was fitted on this bar: being right here is in-sample and proves nothing."
         return "The model was fitted on candles of these days, if not on these. Being right here proves little."
 
@@ -556,8 +556,9 @@ class Desk:
         bundle = self.service.predictor.bundle
         with self.lock:
             if self.copy is None or self.copy.bundle is not bundle:
-                self.copy = Predictor(bundle, "cpu", self.service.predictor.engine.name)
-                self.network = bundle.model(); self.copy.name = self.service.predictor.name
+                ours = self.service.predictor
+                self.copy = Predictor(bundle, "cpu", ours.engine.name, ours.name)
+                self.network = bundle.model()
                 self.views = collections.OrderedDict((k, self._view(v.name, v.candles, v.symbol, v.notes)) for k, v in self.views.items() if not k.startswith("live "))
             return self.copy
 
@@ -566,10 +567,10 @@ class Desk:
     def put(self, name: str, candles: pd.DataFrame, key: str | None = None,
             notes: Sequence[str] = ()) -> str: # what was said when they were read; gives the key by which `view` finds them
         "Keep candles; raises `NatronError` if the model does not take them."
-        self.forget()
-        known, stem = self.predictor.bundle.model_config["instruments"], name.split(".")[0]
+        self.forget(); check_bar_length(candles)
+        symbol = None if name == "pasted candles" else name.split(".")[0]
         with self.lock:
-            key = key or secrets.token_urlsafe(12); self.views[key] = self._view(name, candles, stem if stem in known else None, notes)
+            key = key or secrets.token_urlsafe(12); self.views[key] = self._view(name, candles, symbol, notes)
             while len(self.views) > VIEWS: self.views.pop(next(k for k in self.views if k != "sample"))
         return key
 

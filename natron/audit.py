@@ -932,7 +932,7 @@ def _memories(case):
     "Names of what the subject has kept from earlier calls."
     def refilled(name):
         try: return fresh(_refills, case, name)[0]
-        except AuditError: return False                                  # it cannot do without: a setting
+        except NatronError: return False                                 # it cannot do without: a setting
     return [n for n in _keepers(case.subject.function) if refilled(n)] if _START == "fork" else []
 
 # %% ../nbs/01a_audit.ipynb #4e06c3e9

@@ -406,15 +406,19 @@ class Ledger:
 
     def add(self, trial: Trial) -> None:
         "Append one line, now or when `write` is called."
-        self.waiting.append(trial)
-        if not self.wait: self.write()
+        if self.wait: self.waiting.append(trial)
+        else: self._append([trial])
 
     def write(self) -> None:
-        "Append what waits, each line in one write."
+        "Append what waits."
+        self._append(self.waiting); self.waiting = []
+
+    def _append(self, trials):
+        "Each line in one write, so that several writers do not mix theirs."
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self._open(os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            while self.waiting: os.write(file, (self.waiting[0].model_dump_json()+"\n").encode()); self.waiting.pop(0)
+            for t in trials: os.write(file, (t.model_dump_json()+"\n").encode())
         finally: os.close(file)
 
 # %% ../nbs/06c_backtest.ipynb #b31f4162

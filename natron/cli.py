@@ -89,8 +89,9 @@ def _readings(paths, tz, no_volume=False, check=True):
     return {n: read(p, tz, check, no_volume) for n, p in zip(names, paths)}
 
 def _series(paths, tz, no_volume=False):
-    "The candles of each file."
-    return {n: r.candles for n, r in _readings(paths, tz, no_volume).items()}
+    "The candles of each file, which must be of one bar length."
+    one = _mod("candles").check_bar_length
+    return {n: _of(n, one, r.candles) for n, r in _readings(paths, tz, no_volume).items()}
 
 # %% ../nbs/09_cli.ipynb #b2ba234c
 def newest_model(runs: str | Path = "runs") -> Path:

@@ -27,6 +27,7 @@ from pythonjsonlogger.json import JsonFormatter
 from typing_extensions import TypedDict
 import natron
 from .core import NatronError
+from .candles import check_bar_length
 from .predictor import MAX_MARKETS, Market, Predictor, load_predictor
 from .wire import Wire, WireError
 
@@ -325,7 +326,7 @@ def _prepare(self: Service, job):
 @patch
 def _prepare_predict(self: Service, job):
     symbol, candles = job.args
-    self.predictor.bundle.check_timeframe(candles)
+    self.predictor.bundle.check_timeframe(check_bar_length(candles))
     return self.predictor.window(candles, symbol)
 
 @patch

@@ -120,8 +120,9 @@ def test_it_opens_with_an_answer(browser, served):
 def test_another_bar_by_click_and_by_keyboard(browser, served):
     with Visit(browser, served.urls[0]) as v:
         v.ready(); v.page.locator("#market").scroll_into_view_if_needed(); v.page.wait_for_timeout(500)
-        box = v.page.locator("#market .nsewdrag").first.bounding_box(); times = []
+        times = []
         for part in (.3, .6, .45):
+            box = v.page.locator("#market .nsewdrag").first.bounding_box()   # a warning above moves it
             was = bar(v); v.page.mouse.move(box["x"]+part*box["width"]-3, box["y"]+40); v.page.mouse.move(box["x"]+part*box["width"], box["y"]+40); v.page.wait_for_timeout(150)
             start = time.monotonic(); v.page.mouse.down(); v.page.mouse.up(); v.until(lambda: bar(v) != was); times.append(time.monotonic()-start)
         print("seconds from click to verdict:", [f"{t:.2f}" for t in times]); assert min(times) < 3
@@ -196,6 +197,7 @@ def test_a_reload_changes_nothing(browser, model):
         assert "on EURUSD" in v.text("#verdict h1")
         v.page.evaluate("sessionStorage.setItem('natron', '{')")
         v.page.reload(); v.until(lambda: "on EURUSD" in v.text("#verdict h1") and not v.text("#notice"))
+        v.faults[:] = [f for f in v.faults if not re.search("aborted|Connection errored out", f)]   # a page that is left drops its stream
 
 
 def test_tabs_heads_and_sliders(browser, served):

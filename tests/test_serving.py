@@ -53,7 +53,7 @@ def test_one_core_many_doors(model, tmp_path):
     with Served("serve", "--model", model, "--port", 0, "--bridge-port", 0, "--record", record, servers=2) as s:
         rest, (host, port) = s.urls[0], address(s.urls[1])
         assert httpx.post(f"{rest}/predict", json=dict(candles=rows), timeout=60).json() == want
-        assert httpx.post(f"{rest}/predict_batch", json=dict(series=dict(a=rows, b=rows))).json() == dict(predictions=dict(a=want, b=want))
+        assert httpx.post(f"{rest}/predict_batch", json=dict(series=dict(EURUSD=rows))).json() == dict(predictions=dict(EURUSD=want))
         assert httpx.post(f"{rest}/predict_csv", content=recent.to_csv().encode()).json() == want
         with BridgeClient(host, port, symbol="EURUSD", timeframe="H1") as bridge:
             assert bridge.predict(recent) == want
