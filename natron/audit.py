@@ -725,7 +725,7 @@ def first_call(case: Case):
         if (got := case.short(case.candles[:cut])) is None: continue
         got, start = got.to_numpy(), max(0, cut-case.context)
         d.add(_past(case, got, base)[start:], start)
-        gap = np.nan_to_num(base[cut-1] - got[-1])
+        with np.errstate(invalid="ignore"): gap = np.nan_to_num(base[cut-1] - got[-1])
         rows.append(cut-1); digits.append(np.where((np.abs(gap) <= slack) & (case.ahead == 0), gap, 0))
     yield from case.findings("first-call", d)
     digits = np.array(digits); related = dict(_in_last_digits(case, rows, digits)); names = case.base.columns
