@@ -196,6 +196,7 @@ def _records(x):
     if not isinstance(x, dict) or not x: return None
     if {"columns", "data"} <= set(x): return pd.DataFrame(x["data"], x.get("index"), x["columns"])
     inner = next((t for t in (list, dict) if all(isinstance(v, t) for k, v in x.items() if k != "s")), None)
+    if inner and _has_prices(x) and len(x) > _MOST: return None
     if inner is list and _has_prices(x): return pd.DataFrame({k: v for k, v in x.items() if k != "s"})
     if inner is dict and _has_prices(x): return _by_time(pd.DataFrame(x))
     if inner is dict and all(_has_prices(v) for v in x.values()) and _narrow(x.values()):
