@@ -15,7 +15,7 @@ from natron.calibrate import log_loss
 from natron.candles import read_candles
 from natron.core import atomic_write, load_config
 from natron.dataset import Splits, identity, make_series, prepare, split_series, window_data
-from natron.evaluate import score_table
+from natron.metrics import score_table
 from natron.features import feature_frame, join_markets
 from natron.finetune import finetune, predict_windows
 from natron.model import new_model

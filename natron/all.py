@@ -19,7 +19,7 @@ from .pretrain import pretrain
 from .finetune import finetune, make_bundle
 from .calibrate import calibrate
 from .backtest import backtest
-from .judge import judge
+from .evaluate import judge
 from .bundle import load_bundle, save_bundle
 from .predictor import Predictor, load_predictor
 from .watch import predictions_of, train_monitor
