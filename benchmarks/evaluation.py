@@ -14,7 +14,7 @@ from natron.bundle import load_bundle
 from natron.calibrate import calibrate, corrected, log_loss
 from natron.candles import read_candles
 from natron.confidence import confidence_sources, source_table
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import prepare, window_data
 from natron.metrics import class_scores, class_sums
 from natron.finetune import finetune, predict_windows

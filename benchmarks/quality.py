@@ -13,7 +13,8 @@ import numpy as np, torch, yaml
 from natron.baselines import Trees, baseline_forecasts, parts_of
 from natron.calibrate import log_loss
 from natron.candles import read_candles
-from natron.core import atomic_write, load_config
+from natron.core import atomic_write
+from natron.config import load_config
 from natron.dataset import Splits, identity, make_series, prepare, split_series, window_data
 from natron.metrics import score_table
 from natron.features import feature_frame, join_markets

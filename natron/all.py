@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../nbs/10_all.ipynb #c8553e75
-from .core import Config, NatronError, load_config
+from .core import NatronError
+from .config import Config, load_config
 from .candles import check_candles, clean_candles, read_candles, sample_candles, simulate_candles
 from .charts import plot_candles
 from .features import FEATURES, compute_context, compute_features

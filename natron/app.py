@@ -26,7 +26,8 @@ import gradio as gr, numpy as np, orjson, pandas as pd, plotly, plotly.graph_obj
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastcore.basics import patch
-from .core import Config, EvaluateConfig, LabelsConfig, NatronError
+from .core import NatronError
+from .config import Config, EvaluateConfig, LabelsConfig
 from .candles import CandleError, Reading, bar_length, check_bar_length, read_source, sample_candles
 from .charts import PALETTE, plot_candles, plot_lines, price_format, time_ticks
 from .dataset import Series, WindowDataset

@@ -10,7 +10,7 @@ import math
 
 import torch, torch.nn as nn, torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
-from .core import ModelConfig
+from .config import ModelConfig
 from .attention import ALL, Attention
 
 # %% ../nbs/04a_backbones.ipynb #05944955

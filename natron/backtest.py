@@ -20,7 +20,8 @@ from fastcore.basics import patch
 from plotly.subplots import make_subplots
 from pydantic import AwareDatetime, Field, ValidationError
 from scipy.stats import norm
-from .core import BacktestConfig, Config, Group, NatronError, make_rng
+from .core import NatronError, make_rng
+from .config import BacktestConfig, Config, Group
 from .candles import OHLCV, bar_length, check_candles, data_hash
 from .charts import PALETTE, plot_candles, time_ticks
 from .rolling import kernel

@@ -16,7 +16,8 @@ from typing import Sequence
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
-from .core import Config, ConfigError, ModelConfig, NatronError, atomic_write, make_rng
+from .core import ConfigError, NatronError, atomic_write, make_rng
+from .config import Config, ModelConfig
 from .dataset import Scaler, place
 from .drift import BINS, Reference, joint_reference, market_warnings, reference_from, same_instrument
 from .candles import OHLCV, bar_length, sample_candles

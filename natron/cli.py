@@ -67,14 +67,14 @@ Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda, ..
 # %% ../nbs/09b_cli.ipynb #ed386347
 def _config(path, sets):
     "The configuration of a file with what `--set` changes."
-    core, pairs = _mod("core"), {}
+    config, pairs = _mod("config"), {}
     for s in sets or []:
         k, eq, v = s.partition("=")
-        if not eq: raise core.ConfigError(f"--set {s}: write it as name=value, such as train.epochs=3")
-        pairs[k.strip()] = core.parse_yaml(v, f"--set {s}: {v!r}")
-    if "path" in pairs: raise core.ConfigError("--set path: there is no such setting; a file is named with --config")
-    try: return core.load_config(path, **pairs)
-    except core.OverrideError as e: raise core.ConfigError(f"--set {e}") from e
+        if not eq: raise config.ConfigError(f"--set {s}: write it as name=value, such as train.epochs=3")
+        pairs[k.strip()] = config.parse_yaml(v, f"--set {s}: {v!r}")
+    if "path" in pairs: raise config.ConfigError("--set path: there is no such setting; a file is named with --config")
+    try: return config.load_config(path, **pairs)
+    except config.OverrideError as e: raise config.ConfigError(f"--set {e}") from e
 
 # %% ../nbs/09b_cli.ipynb #0c9ffec2
 def _name(path): return re.sub(r"(\.(csv|txt|tsv|parquet|feather|json|gz))+$", "", path.name, flags=re.I)
@@ -298,7 +298,7 @@ def run_notebook(folder: Path,             # where everything lands
     how = dict(kernel_name="python3", progress_bar=False, cwd=folder, stdout_file=sys.stderr, stderr_file=sys.stderr)
     with _tidy(folder), _sockets() as sockets:
         folder.mkdir(parents=True, exist_ok=True)
-        core.save_config(cfg, folder/"config.yaml")
+        _mod("config").save_config(cfg, folder/"config.yaml")
         try: papermill.execute_notebook(source, folder/"train.ipynb", params, config=sockets, **how)
         except papermill.PapermillExecutionError as e:
             if e.ename in _user_errors(): raise core.NatronError(e.evalue) from e

@@ -14,7 +14,8 @@ from typing import Sequence
 
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from .core import Config, DataConfig, NatronError, make_rng
+from .core import NatronError, make_rng
+from .config import Config, DataConfig
 from .candles import bar_length, check_bar_length, check_candles, has_volume
 from .features import compute_context, context_bars, feature_frame, lookbacks, reads_volume
 from .labels import LabelGenerator

@@ -12,7 +12,8 @@ from typing import Callable, Sequence
 
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from .core import Config, EvaluateConfig, NatronError
+from .core import NatronError
+from .config import Config, EvaluateConfig
 from .labels import LabelGenerator, Task
 from .dataset import Prepared, prepare, walk_forward, window_data
 from .model import Calibration, Ensemble

@@ -22,7 +22,8 @@ import numpy as np, pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
-from .core import ConfigError, FeaturesConfig, NatronError
+from .core import ConfigError, NatronError
+from .config import FeaturesConfig
 from .candles import OHLCV, bar_length, plain_name
 from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max,
                             rolling_mean, rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank,

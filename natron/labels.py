@@ -19,7 +19,8 @@ from fastcore.basics import patch
 from numba import njit
 from plotly.subplots import make_subplots
 
-from .core import ConfigError, LabelsConfig, NatronError
+from .core import ConfigError, NatronError
+from .config import LabelsConfig
 from .candles import OHLCV, check_candles
 from .charts import PALETTE, PATTERNS, plot_candles
 from .rolling import gk_var, rolling_max, rolling_mean, rolling_min, rolling_quantile, rolling_std, rolling_sum

@@ -14,7 +14,8 @@ import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
 from scipy import sparse
 from scipy.stats import t as student
-from .core import EvaluateConfig, NatronError, make_rng
+from .core import NatronError, make_rng
+from .config import EvaluateConfig
 from .charts import PALETTE
 from .labels import Task
 

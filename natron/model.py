@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Sequence
 
 import torch, torch.nn as nn, torch.nn.functional as F
-from .core import ConfigError, ModelConfig, NatronError, seed_everything
+from .core import ConfigError, NatronError, seed_everything
+from .config import ModelConfig
 from .dataset import Prepared
 from .attention import ALL
 from .backbones import BACKBONES

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
-from .core import Config, EvaluateConfig, atomic_write, make_rng
+from .core import atomic_write, make_rng
+from .config import Config, EvaluateConfig
 from .candles import bar_length
 from .dataset import Prepared
 from .drift import Drift, Reference, drift, drift_section

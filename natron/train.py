@@ -18,7 +18,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tqdm import tqdm
 from fastcore.basics import patch
-from .core import ConfigError, NatronError, TrainConfig, atomic_write, make_rng, pick_device
+from .core import ConfigError, NatronError, atomic_write, make_rng, pick_device
+from .config import TrainConfig
 
 # %% ../nbs/04d_train.ipynb #cf5af29c
 def epoch_batches(n: int,         # windows

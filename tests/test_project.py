@@ -60,7 +60,7 @@ def test_site_lists_files_that_exist():
 
 
 def test_configurations_load():
-    from natron.core import load_config
+    from natron.config import load_config
     for p in (root/"configs").glob("*.yaml"): load_config(p)
 
 
