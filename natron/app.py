@@ -31,8 +31,10 @@ from .config import Config, EvaluateConfig, LabelsConfig
 from .candles import CandleError, Reading, bar_length, check_bar_length, read_source, sample_candles
 from .charts import PALETTE, plot_candles, plot_lines, price_format, time_ticks
 from .dataset import Series, WindowDataset
-from .labels import Task
-from .drift import SHORTEST, candle_report, drift, plot_distances, plot_drift
+from .tasks import Task
+from .drift import drift, plot_distances, plot_drift
+from .reference import SHORTEST
+from .quality import candle_report
 from .metrics import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, pip_size, plot_equity, signal_of
 from .explain import agreement, attention_line, attention_maps, attention_note, attributions, embeddings, look_alikes, plot_attention, plot_attributions, top_features

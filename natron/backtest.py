@@ -25,7 +25,7 @@ from .config import BacktestConfig, Config, Group
 from .candles import OHLCV, bar_length, check_candles, data_hash
 from .charts import PALETTE, plot_candles, time_ticks
 from .rolling import kernel
-from .labels import Task
+from .tasks import Task
 from .metrics import FEW_BLOCKS, block_resamples, interval, resample_sums
 
 # %% ../nbs/06e_backtest.ipynb #3be85839

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .core import NatronError
 from .rolling import kernel
 from .indicators import ADX, ATR, CCI, RSI, WaveTrend
-from .labels import Task
+from .tasks import Task
 from .dataset import HAR, Prepared, WindowDataset
 
 # %% ../nbs/06a_baselines.ipynb #1b34f791

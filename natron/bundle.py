@@ -19,10 +19,11 @@ from pydantic import TypeAdapter, ValidationError
 from .core import ConfigError, NatronError, atomic_write, make_rng
 from .config import Config, ModelConfig
 from .dataset import Scaler, place
-from .drift import BINS, Reference, joint_reference, market_warnings, reference_from, same_instrument
+from .reference import BINS, Reference, joint_reference, market_warnings, reference_from, same_instrument
 from .candles import OHLCV, bar_length, sample_candles
 from .features import CONTEXT, WARMUP, feature_array, feature_frame, lookbacks
-from .labels import LabelGenerator, Task
+from .labels import LabelGenerator
+from .tasks import Task
 from .model import Calibration, Ensemble, Natron, build_model
 
 # %% ../nbs/04e_bundle.ipynb #c842a16e

@@ -525,7 +525,7 @@ def _live_bars(bundle, candles, start):
     import pandas as pd
     end = pd.Timestamp(bundle.fit_span["validation"][1])
     live = candles[_mod("finetune").utc(start):] if start else candles[end + pd.Timedelta(1, "s"):]
-    if len(live) >= (least := _mod("drift").SHORTEST): return live
+    if len(live) >= (least := _mod("reference").SHORTEST): return live
     after = f"--start {start}" if start else f"the model's data, which end on {end:%Y-%m-%d %H:%M}"
     raise _err(f"{len(live)} of its {len(candles):,} candles come after {after}, and drift needs {least}: they end on "
                f"{candles.index[-1]:%Y-%m-%d %H:%M}; bring later ones" + ", or name the first bar to look at with --start"*(not start))
@@ -554,7 +554,7 @@ def _taken(reading):
 @app.command()
 def check(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, as_json: Json = False):
     "Tell what candle files were taken for, and what is odd about them: outliers, standstills, copies, gaps, a second bar length, bars ahead of the clock."
-    read, report = _readings(candles, tz, no_volume), _mod("drift").candle_report
+    read, report = _readings(candles, tz, no_volume), _mod("quality").candle_report
     found = {n: report(r.candles) for n, r in read.items()}
     if as_json: return print(_as_json({n: o.to_dict() | dict(reading=_taken(read[n])) for n, o in found.items()}))
     print("\n\n".join("\n".join([f"{n}: {read[n].sentence}", *read[n].notes, o.text()]) for n, o in found.items()))

@@ -14,8 +14,10 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from .core import NatronError
 from .config import Config, EvaluateConfig
-from .labels import LabelGenerator, Task
-from .dataset import Prepared, prepare, walk_forward, window_data
+from .labels import LabelGenerator
+from .tasks import Task
+from .dataset import Prepared, prepare, window_data
+from .splits import walk_forward
 from .model import Calibration, Ensemble
 from .bundle import Bundle
 from .engine import engine_model

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from .core import NatronError, make_rng
 from .config import EvaluateConfig
 from .charts import PALETTE
-from .labels import Task
+from .tasks import Task
 
 # %% ../nbs/06b_metrics.ipynb #cb54928f
 BINS, AUC_BINS, GREY = 10, 100, "#888888"

@@ -18,7 +18,8 @@ from .core import atomic_write, make_rng
 from .config import Config, EvaluateConfig
 from .candles import bar_length
 from .dataset import Prepared
-from .drift import Drift, Reference, drift, drift_section
+from .drift import Drift, drift, drift_section
+from .reference import Reference
 from .metrics import BINS, GREY, Scores, block_resamples, headline, interval, plot_reliability, plot_scores, rank_bins, reliability, resample_sums, stretch
 from .calibrate import COVERAGES
 from .backtest import Backtest, Ledger, backtest, plot_equity, signal_of

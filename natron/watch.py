@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .core import NatronError
 from .candles import check_candles
 from .charts import plot_candles, plot_lines
-from .labels import Task
+from .tasks import Task
 from .train import read_history
 from .predictor import Prediction, Predictor
 

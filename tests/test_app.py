@@ -7,7 +7,7 @@ from natron.bundle import save_bundle
 from natron.candles import sample_candles
 from natron.config import load_config
 from natron.dataset import prepare
-from natron.drift import fit_reference
+from natron.reference import fit_reference
 from natron.finetune import finetune, make_bundle
 from natron.report import known_cells
 
