@@ -13,6 +13,10 @@ __all__ = ['MOST_NAMES', 'UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDG
            'kinds_of', 'pip_sentence', 'received', 'choices', 'kept_text', 'recalled', 'fits', 'page', 'on_page',
            'PageMiddleware', 'bound_queue', 'mount']
 
+# %% ../nbs/08f_app.ipynb #5e7a1d12
+from .core import need
+need("app", "captum", "gradio", "plotly")
+
 # %% ../nbs/08f_app.ipynb #805e03f9
 import os
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")   # Gradio looks at these when it is imported

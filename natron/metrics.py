@@ -7,6 +7,10 @@ __all__ = ['BINS', 'AUC_BINS', 'GREY', 'LEAST', 'MOST', 'FEW_BLOCKS', 'rank_bins
            'value_scores', 'block_length', 'block_resamples', 'resample_sums', 'interval', 'task_sums', 'task_scores',
            'score_table', 'headline', 'verdict', 'Scores', 'plot_scores', 'reliability', 'plot_reliability']
 
+# %% ../nbs/06b_metrics.ipynb #5e7a1d05
+from .core import need
+need("train", "plotly")
+
 # %% ../nbs/06b_metrics.ipynb #00cf0d7c
 from dataclasses import dataclass
 

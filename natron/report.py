@@ -7,6 +7,10 @@ __all__ = ['FOLDS', 'CONFIDENCE', 'STYLE', 'METRICS', 'TRADES', 'selective_accur
            'class_table', 'plot_selective_accuracy', 'plot_coverage', 'signals_of', 'traded', 'known_cells', 'Report',
            'make_report', 'write_page', 'account_page']
 
+# %% ../nbs/06i_report.ipynb #5e7a1d09
+from .core import need
+need("train", "plotly")
+
 # %% ../nbs/06i_report.ipynb #13ae44a6
 import html, math
 from dataclasses import dataclass
