@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis, hypothesis.strategies as st, numpy as np, orjson, psutil, torch
 from natron.bundle import BundleError, load_bundle, save_bundle
 from natron.candles import sample_candles
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import prepare
 from natron.finetune import finetune, make_bundle
 from natron.predictor import load_predictor

@@ -9,7 +9,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"): os
 import numba, numpy as np, pandas as pd
 from natron.backtest import account_scores, account_sums, backtest, simulate_trades
 from natron.candles import simulate_candles
-from natron.core import BacktestConfig, Config
+from natron.config import BacktestConfig, Config
 from common import table
 
 SIZES = (10_000, 100_000, 1_000_000)

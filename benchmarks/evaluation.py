@@ -14,11 +14,11 @@ from natron.bundle import load_bundle
 from natron.calibrate import calibrate, corrected, log_loss
 from natron.candles import read_candles
 from natron.confidence import confidence_sources, source_table
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import prepare, window_data
-from natron.evaluate import class_scores, class_sums
+from natron.metrics import class_scores, class_sums
 from natron.finetune import finetune, predict_windows
-from natron.judge import Said, said_of
+from natron.evaluate import Said, said_of
 from natron.model import Ensemble
 from natron.report import class_table, sureness_error, trust_table
 from common import table

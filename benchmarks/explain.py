@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch
 from natron.bundle import load_bundle
 from natron.candles import read_candles
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import window_data
 from natron.explain import agreement, attention_line, attention_maps, attributions, deletion_areas, deletion_curves, embeddings, group_importance, look_alikes, nearest, window_at
 from natron.finetune import prepare_for

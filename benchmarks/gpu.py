@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np, torch
 from natron.candles import simulate_candles
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import prepare, window_data
 from natron.engine import TorchEngine
 from natron.finetune import multitask_loss

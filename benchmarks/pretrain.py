@@ -14,7 +14,7 @@ import numpy as np, torch, yaml
 from natron.baselines import baseline_forecasts, parts_of
 from natron.calibrate import log_loss
 from natron.candles import read_candles
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import prepare, window_data
 from natron.finetune import multitask_loss, predict_windows
 from natron.model import new_model

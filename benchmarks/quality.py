@@ -13,10 +13,13 @@ import numpy as np, torch, yaml
 from natron.baselines import Trees, baseline_forecasts, parts_of
 from natron.calibrate import log_loss
 from natron.candles import read_candles
-from natron.core import atomic_write, load_config
-from natron.dataset import Splits, identity, make_series, prepare, split_series, window_data
-from natron.evaluate import score_table
-from natron.features import feature_frame, join_markets
+from natron.core import atomic_write
+from natron.config import load_config
+from natron.dataset import identity, make_series, prepare, window_data
+from natron.splits import Splits, split_series
+from natron.metrics import score_table
+from natron.features import feature_frame
+from natron.markets import join_markets
 from natron.finetune import finetune, predict_windows
 from natron.model import new_model
 from natron.pretrain import pretrain

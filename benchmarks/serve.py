@@ -14,7 +14,7 @@ import numpy as np, onnxruntime, psutil, torch
 from natron.bridge import BridgeClient
 from natron.bundle import load_bundle, save_bundle
 from natron.candles import simulate_candles
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import prepare
 from natron.finetune import make_bundle
 from natron.model import count_parameters, new_model

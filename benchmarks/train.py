@@ -12,7 +12,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, pandas as pd, torch
 from natron.candles import simulate_candles
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import Series, WindowDataset, prepare, window_data
 from natron.finetune import multitask_loss
 from natron.model import model_size, new_model

@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../nbs/10_all.ipynb #c8553e75
-from .core import Config, NatronError, load_config
+from .core import NatronError
+from .config import Config, load_config
 from .candles import check_candles, clean_candles, read_candles, sample_candles, simulate_candles
 from .charts import plot_candles
 from .features import FEATURES, compute_context, compute_features
@@ -19,7 +20,7 @@ from .pretrain import pretrain
 from .finetune import finetune, make_bundle
 from .calibrate import calibrate
 from .backtest import backtest
-from .judge import judge
+from .evaluate import judge
 from .bundle import load_bundle, save_bundle
 from .predictor import Predictor, load_predictor
 from .watch import predictions_of, train_monitor

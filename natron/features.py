@@ -10,7 +10,7 @@ __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'STILL', 'MEMORY', 
            'hammer_bars', 'price_pattern', 'returns', 'directional', 'bars_since_high', 'trend_strength', 'statistical',
            'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
            'market_profile', 'compute_features', 'volatility_terciles', 'seasonal_mean', 'compute_context',
-           'feature_array', 'feature_frame', 'join_markets', 'lookbacks', 'reads_volume', 'context_bars']
+           'feature_array', 'feature_frame', 'lookbacks', 'reads_volume', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
 import difflib, math
@@ -22,8 +22,9 @@ import numpy as np, pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
-from .core import ConfigError, FeaturesConfig, NatronError
-from .candles import OHLCV, bar_length, plain_name
+from .core import ConfigError, NatronError
+from .config import FeaturesConfig
+from .candles import OHLCV
 from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max,
                             rolling_mean, rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank,
                             rolling_std, rolling_sum, swing_highs)
@@ -824,24 +825,6 @@ def feature_frame(candles: pd.DataFrame,                 # open, high, low, clos
     "All the columns that a model sees, float32: the features, the context, the user's own."
     names, x = feature_array(candles, cfg)
     return pd.DataFrame(x, candles.index, list(names), copy=False)
-
-# %% ../nbs/01_features.ipynb #207e3b54
-def join_markets(candles: dict[str, pd.DataFrame] # checked candles of one timeframe by name, two series or more
-                ) -> dict[str, pd.DataFrame]:     # the same candles with 5 columns for each of the series
-    "Candles with what all of these markets did up to the same bar, empty until a market has 240 bars."
-    if len(candles) < 2: raise NatronError(f"joining needs two series or more, got {list(candles)}")
-    twice = next((k for c in candles.values() for k in c if k.endswith(("_vol_1", "_move_1"))), None)
-    if twice: raise NatronError(f"these candles are joined already: they have a column {twice}; bring the ones from before")
-    lengths = {n: bar_length(c) for n, c in candles.items()}
-    if len(set(lengths.values())) > 1: raise NatronError(f"joining needs one timeframe, got {', '.join(f'{n} {v}' for n, v in lengths.items())}; bring candles of one")
-    names, parts = {n: plain_name(n) for n in candles}, []
-    if len(set(names.values())) < len(names): raise NatronError(f"joining needs names that differ in more than signs and case, got {list(candles)}")
-    for n, c in candles.items():
-        x, close = compute_context(c).astype(float), np.log(c.close)
-        vol = {f"{names[n]}_vol_{k}": x[f"log_gk_{k}"] - x.log_gk_240 for k in (1, 6, 24)}
-        parts.append(pd.DataFrame(vol | {f"{names[n]}_move_{k}": close.diff(k)/np.exp(x.log_gk_240) for k in (1, 6)}))
-    every = pd.concat(parts, axis=1)
-    return {name: c.join(every.reindex(c.index)) for name, c in candles.items()}
 
 # %% ../nbs/01_features.ipynb #2e03a6c5
 def lookbacks(columns: list[str] # names of columns of a feature frame

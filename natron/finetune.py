@@ -16,10 +16,10 @@ from typing import Sequence
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from .core import NatronError, pick_device
 from .candles import bar_length, data_hash
-from .labels import Task
-from .drift import Reference, market_reference
-from .dataset import (Prepared, Splits, WindowDataset, fingerprints, fitted_rows, identity, jittered, make_series,
-                            purge_gap, time_of_row, window_data)
+from .tasks import Task
+from .reference import Reference, market_reference
+from .dataset import Prepared, WindowDataset, identity, jittered, make_series, window_data
+from .splits import Splits, fingerprints, fitted_rows, purge_gap, time_of_row
 from .model import Calibration, Ensemble, new_model, to_probs
 from .train import fit
 from .bundle import Bundle

@@ -11,7 +11,8 @@ import math
 from pathlib import Path
 
 import pandas as pd, torch, torch.nn as nn, torch.nn.functional as F
-from .core import NatronError, PretrainConfig, pick_device
+from .core import NatronError, pick_device
+from .config import PretrainConfig
 from .dataset import Prepared, WindowDataset, identity, window_data
 from .model import Natron, new_model, pool
 from .train import fit

@@ -5,9 +5,9 @@ import httpx, pytest
 from natron.bridge import BridgeClient
 from natron.bundle import save_bundle
 from natron.candles import sample_candles
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import prepare
-from natron.drift import fit_reference
+from natron.reference import fit_reference
 from natron.finetune import finetune, make_bundle
 from natron.report import known_cells
 

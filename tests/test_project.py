@@ -29,7 +29,7 @@ def test_imports_point_downwards():
 
 def test_serving_loads_no_indicators():
     "A server starts with what it needs; the GPU indicators are for whoever scans or trains."
-    assert subprocess.run([sys.executable, "-c", "import sys, natron.serve; sys.exit('natron.indicators' in sys.modules)"], cwd=root).returncode == 0
+    assert subprocess.run([sys.executable, "-c", "import sys, natron.rest; sys.exit('natron.indicators' in sys.modules)"], cwd=root).returncode == 0
 
 
 def test_every_module_has_its_notebook():
@@ -60,7 +60,7 @@ def test_site_lists_files_that_exist():
 
 
 def test_configurations_load():
-    from natron.core import load_config
+    from natron.config import load_config
     for p in (root/"configs").glob("*.yaml"): load_config(p)
 
 

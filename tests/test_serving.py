@@ -5,7 +5,7 @@ import httpx, pytest
 from natron.bridge import BridgeClient, BridgeError
 from natron.bundle import save_bundle
 from natron.candles import sample_candles
-from natron.core import load_config
+from natron.config import load_config
 from natron.dataset import prepare
 from natron.finetune import finetune, make_bundle
 from natron.predictor import load_predictor

@@ -1,6 +1,6 @@
 """Run notebooks in place with their figures as small PNG images, then strip metadata: `python tools/notebooks.py [NAME ...]`.
 
-Needs a Chromium for the images (BROWSER_PATH names it). Names are as under nbs/, such as 01a_audit or tutorials/audit_public_packages; without
+Needs a Chromium for the images (BROWSER_PATH names it). Names are as under nbs/, such as 01c_audit or tutorials/audit_public_packages; without
 them every notebook is run, but those under runs/, which `natron train` fills.
 """
 import base64, io, os, sys, time
