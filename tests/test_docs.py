@@ -8,14 +8,12 @@ The fenced blocks of a document are run in their order, in a folder with the dem
 - `...` in an output stands for anything. The run here is a short one, so a figure (decimal fraction, percentage), a content hash, a class, a
   baseline and the kind of "no edge" stand for any other; everything else must be equal.
 """
-import contextlib, functools, io, json, os, re, shlex, shutil, subprocess, sys, urllib.request
+import ast, contextlib, functools, io, json, os, re, shlex, shutil, subprocess, sys, urllib.request
 from pathlib import Path
 from typing import NamedTuple
-import nbformat, pytest, yaml
-from natron import _modidx
+import pytest, yaml
 from natron.cli import app
-from natron.core import LabelsConfig, load_config, setting_names
-from natron.labels import make_tasks
+from natron.config import load_config, setting_names
 from test_cli import natron, run, sample
 
 root = Path(__file__).resolve().parent.parent
@@ -33,6 +31,7 @@ class Block(NamedTuple):
     why: str | None
 
 
+pairs = "AUDUSD", "EURJPY", "GBPUSD"
 fence = re.compile(r"(?:^<!-- parsed only: (?P<why>.+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$"
                    r"(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.M | re.S)
 
@@ -50,7 +49,8 @@ def steps(block):
 
 def picked(metrics):
     "A pattern for the names that depend on the training: classes and baselines."
-    classes = {c for t in make_tasks(LabelsConfig()) for c in t.classes}
+    answers = [*metrics["prediction"].values()]
+    classes = {c for a in answers for k, probs in a.items() if k.endswith("_probs") for c in probs}
     baselines = {b for scores in metrics["scores"]["scores"].values() for b in scores} - {"model"} | {"lightgbm"}
     return rf"\b({'|'.join(sorted(classes | baselines, key=len, reverse=True))})\b"
 
@@ -87,11 +87,19 @@ def place(run, tmp_path_factory):
     here = tmp_path_factory.mktemp("project")
     shutil.copytree(run[0]/"runs/demo", here/"runs/demo")
     for name in ("data", "configs", "nbs", "benchmarks"): (here/name).symlink_to(root/name)
+    for seed, pair in enumerate(pairs):
+        natron("simulate", "--bars", 600, "--seed", seed, "--out", f"{pair}.csv.gz", cwd=here)
+    return here
+
+
+@pytest.fixture(scope="module")
+def names_only(tmp_path_factory):
+    "A folder for commands that are only parsed: empty files by the names that the documents use."
+    here = tmp_path_factory.mktemp("names")
+    for name in ("data", "configs", "nbs"): (here/name).symlink_to(root/name)
     (here/"joined").mkdir()
-    for seed, name in enumerate(("AUDUSD", "EURJPY", "GBPUSD")):
-        natron("simulate", "--bars", 600, "--seed", seed, "--out", f"{name}.csv.gz", cwd=here)
-        (here/"joined"/f"{name}.csv.gz").touch()
-    for name in ("cert.pem", "key.pem", "live.jsonl"): (here/name).touch()
+    files = [f"{folder}{pair}.csv.gz" for folder in ("", "joined/") for pair in pairs]
+    for name in (*files, "cert.pem", "key.pem", "live.jsonl"): (here/name).touch()
     return here
 
 
@@ -134,15 +142,15 @@ def noted():
 
 
 def parse(line, here):
-    "The options and settings of a `natron` command are there, and the target of `make`."
+    "The options and settings of a `natron` command exist, and the target of `make`."
     args = words(line)
     while "=" in args[0]: args = args[1:]                      # of the environment
     if args[0] == "make": assert subprocess.run(["make", "--dry-run", *args[1:]], cwd=root, capture_output=True).returncode == 0, line
     if args[0] != "natron": return
     with noted() as asked: natron(*args[1:], cwd=here)
     for options in asked:
-        pairs = (s.split("=", 1) for s in options.get("sets") or [])
-        load_config(options.get("config"), **{k: yaml.safe_load(v) for k, v in pairs})
+        changes = (s.split("=", 1) for s in options.get("sets") or [])
+        load_config(options.get("config"), **{k: yaml.safe_load(v) for k, v in changes})
 
 
 def execute(line, here, request):
@@ -171,7 +179,7 @@ def run_python(block, space, here, request):
 
 @pytest.mark.slow
 @each
-def test_blocks_do_what_they_show(path, place, request):
+def test_blocks_do_what_they_show(path, place, names_only, request):
     names, space = picked(json.loads((place/"runs/demo/metrics.json").read_text())), {}
     for block in blocks(texts[path]):
         if block.language == "python":
@@ -179,7 +187,7 @@ def test_blocks_do_what_they_show(path, place, request):
             assert matches(block.printed or "", said, names), f"{block.text}\nprints\n{said}"
         if block.language not in ("sh", "console"): continue
         for command, shown in steps(block):
-            if block.why: parse(command, place); continue
+            if block.why: parse(command, names_only); continue
             said = execute(command, place, request)
             assert shown is None or matches(shown, said, names), f"$ {command}\n{said}"
 
@@ -259,20 +267,26 @@ def test_run_folder_and_metrics_are_as_listed(place):
 
 @pytest.mark.slow
 def test_rest_errors_are_as_listed(server):
-    listed = set(re.findall(r"\b[45]\d\d\b", "".join(re.findall(r"^\| (\d.*?) \|", section("REST errors"), re.M))))
+    listed = set(re.findall(r"\b[45]\d\d\b", " ".join(re.findall(r"^\| (\d.*?) \|", section("REST errors"), re.M))))
     with urllib.request.urlopen(server.at("http://localhost:8000/openapi.json")) as r: routes = json.load(r)["paths"]
     answered = {code for route in routes.values() for way in route.values() for code in way["responses"] if code != "200"}
     assert answered <= listed, answered - listed
 
 
+def public(module):
+    "The names that a module exports."
+    tree = ast.parse((root/f"natron/{module}.py").read_text(encoding="utf-8"))
+    return set(ast.literal_eval([n.value for n in tree.body if ast.unparse(n).startswith("__all__ =")][-1]))
+
+
 def test_map_of_notebooks():
-    "Every notebook that is exported has a row with its module and three to five names that the module has."
-    rows = re.findall(r"^\| \[(\w+)\]\(\.\./nbs/\1\.ipynb\) \| `natron\.(\w+)` \| (.*?) \| (.*?) \|$", texts[root/"docs/reference.md"], re.M)
-    exported = {p.stem: m[1] for p in sorted((root/"nbs").glob("[0-9]*.ipynb")) if (m := re.search(r"default_exp (\w+)", p.read_text(encoding="utf-8")))}
-    assert [name for name, *_ in rows] == list(exported)
+    "Every notebook that is exported has a row, in order, with its module and three to five of its names."
+    row = r"^\| \[(\w+)\]\(\.\./nbs/\1\.ipynb\) \| `natron\.(\w+)` \| (.+?) \| (.+?) \|$"
+    rows = re.findall(row, texts[root/"docs/reference.md"], re.M)
+    sources = {p.stem: p.read_text(encoding="utf-8") for p in sorted((root/"nbs").glob("[0-9]*.ipynb"))}
+    modules = {name: m[1] for name, text in sources.items() if (m := re.search(r"default_exp (\w+)", text))}
+    assert [(name, module) for name, module, *_ in rows] == list(modules.items())
     for name, module, _, listed in rows:
-        assert module == exported[name]
-        there = {m[1] for s in _modidx.d["syms"][f"natron.{module}"] if (m := re.fullmatch(rf"natron\.{module}\.(\w+)", s))}
-        given = re.findall(r"`(\w+)`", listed)
-        assert 3 <= len(given) <= 5 or not there, name
-        assert set(given) <= there | set(vars(__import__(f"natron.{module}", fromlist=["x"]))), (name, set(given) - there)
+        given, there = re.findall(r"`(\w+)`", listed), public(module)
+        assert set(given) <= there, f"{name}: {set(given) - there}"
+        assert min(3, sum(not n.isupper() for n in there)) <= len(given) <= 5, name
