@@ -18,12 +18,12 @@ from natron.config import load_config
 from natron.dataset import prepare, window_data
 from natron.metrics import class_scores, class_sums
 from natron.finetune import finetune, predict_windows
-from natron.evaluate import Said, said_of
+from natron.evaluate import TaskForecasts, task_forecasts
 from natron.model import Ensemble
-from natron.report import class_table, sureness_error, trust_table
+from natron.report import class_table, confidence_error, confidence_table
 from common import table
 
-ASKED = dict(ece="0.03 on average, 0.05 at most", held_90="88 to 92 %", surest_fifth="10 points above all", sureness_error="0.05")
+ASKED = dict(ece="0.03 on average, 0.05 at most", held_90="88 to 92 %", surest_fifth="10 points above all", confidence_error="0.05")
 
 
 def eces(prep, model, how):
@@ -53,7 +53,7 @@ def priced(prep, model, prices):
         for k, t in enumerate(prep.labels.tasks):
             if not t.classes: continue
             y = data.y[data.ends, k].numpy(); known = ~np.isnan(y); said = [np.mean([m[t.name] for m in members], 0)[known], *(m[t.name][known] for m in members)]
-            off = [sureness_error(Said(t, y[known], {"model": p}, data.times[known], None, None, pd.DataFrame(dict(sure=p.max(1))))) for p in said]; cost = [log_loss(p, y[known]) for p in said]
+            off = [confidence_error(TaskForecasts(t, y[known], {"model": p}, data.times[known], None, None, pd.DataFrame(dict(sure=p.max(1))))) for p in said]; cost = [log_loss(p, y[known]) for p in said]
             yield f"{price:g}", t.name, *(f"{o[0]:.4f} ({', '.join(f'{v:.4f}' for v in sorted(o[1:]))})" for o in (cost, off))
 
 
@@ -63,13 +63,13 @@ if __name__ == "__main__":
     cfg = load_bundle(a.model).config if a.model else load_config(Path(__file__).parent.parent/"configs/cpu.yaml", **{"train.tracker": "none", "device": "cpu"})
     prep = prepare(series, cfg); model = load_bundle(a.model).model() if a.model else finetune(prep)[0]
     start = time.process_time(); how = calibrate(prep, model); took = time.process_time()-start
-    heads = eces(prep, model, how); said = said_of(prep, model, how, True); trust = trust_table(said, cfg.evaluate, cfg.seed); classes = class_table(said)
+    heads = eces(prep, model, how); said = task_forecasts(prep, model, how, True); trust = confidence_table(said, cfg.evaluate, cfg.seed); classes = class_table(said)
     span = f"{said[0].times.min():%Y-%m-%d} to {said[0].times.max():%Y-%m-%d}, {len(said[0].y):,} windows of {len(series)} series"
     text = [f"Test part: {span}; calibration took {took:.0f} s of one core.",
             table(["head", "correction", "ECE, raw", "corrected", "Brier, raw", "corrected", "log-loss, raw", "corrected"], heads),
             f"ECE of the corrected heads: {np.mean([float(h[3]) for h in heads]):.4f} on average, {max(float(h[3]) for h in heads):.4f} at most (asked {ASKED['ece']}).",
-            table(["task", "accuracy", f"surest fifth (asked {ASKED['surest_fifth']})", f"sureness off by (asked {ASKED['sureness_error']})", "80 % sets hold", "adaptive", f"90 % sets hold (asked {ASKED['held_90']})", "adaptive", "classes in a 90 % set"],
-                  [(n, f"{r.accuracy:.3f}", f"{r.surest_fifth:.3f}", f"{r.sureness_error:.4f}", *(f"{r[k]:.3f}" for k in ("held_80", "held_80_adaptive", "held_90", "held_90_adaptive")), f"{r.size_90:.2f}") for n, r in trust.iterrows()])]
+            table(["task", "accuracy", f"surest fifth (asked {ASKED['surest_fifth']})", f"sureness off by (asked {ASKED['confidence_error']})", "80 % sets hold", "adaptive", f"90 % sets hold (asked {ASKED['held_90']})", "adaptive", "classes in a 90 % set"],
+                  [(n, f"{r.accuracy:.3f}", f"{r.surest_fifth:.3f}", f"{r.confidence_error:.4f}", *(f"{r[k]:.3f}" for k in ("held_80", "held_80_adaptive", "held_90", "held_90_adaptive")), f"{r.size_90:.2f}") for n, r in trust.iterrows()])]
     text.append(table(["task", "class", "share", "recall", "90 % sets hold it", "adaptive", "class-conditional"],
                       [(*n, *(f"{r[k]:.3f}" for k in ("share", "recall", "held_90", "held_90_adaptive", "held_90_by_class"))) for n, r in classes.iterrows()]))
     text.append(table(["task", "90 % sets, class-conditional, hold", "classes in one", "classes in one for all cases"],

@@ -14,7 +14,7 @@ from natron.bundle import load_bundle
 from natron.candles import read_candles
 from natron.config import load_config
 from natron.dataset import window_data
-from natron.explain import agreement, attention_line, attention_maps, attributions, deletion_areas, deletion_curves, embeddings, group_importance, look_alikes, nearest, window_at
+from natron.explain import agreement, attention_line, attention_maps, attributions, deletion_areas, deletion_curves, embeddings, group_importance, nearest_windows, nearest, window_at
 from natron.finetune import prepare_for
 from natron.model import build_model
 from common import table
@@ -85,7 +85,7 @@ def speeds(model, prep, data, task):
     yield "rollout", *(seconds(lambda: attention_line(m, w), 20) for m in (model, big))
     for steps in (16, 32, 64): yield f"attributions, {steps} points", *(seconds(lambda: attributions(m, w, task, steps=steps), 5) for m in (model, big))
     yield "deletion curves by bar, a window", seconds(lambda: deletion_curves(model, data, task, "bar", 1), 5), ""
-    yield f"look-alikes among {len(before):,} windows", seconds(lambda: look_alikes(model, w, data.times[len(data)//2], before), 3), ""
+    yield f"look-alikes among {len(before):,} windows", seconds(lambda: nearest_windows(model, w, data.times[len(data)//2], before), 3), ""
     yield f"group importance, {len(groups):,} windows", seconds(lambda: group_importance(prep, model, task, stride=96), 1), ""
 
 

@@ -20,7 +20,7 @@ from .pretrain import pretrain
 from .finetune import finetune, make_bundle
 from .calibrate import calibrate
 from .backtest import backtest
-from .evaluate import judge
+from .evaluate import evaluate
 from .bundle import load_bundle, save_bundle
 from .predictor import Predictor, load_predictor
 from .watch import predictions_of, train_monitor
@@ -28,5 +28,5 @@ from .watch import predictions_of, train_monitor
 # %% ../nbs/10_all.ipynb #27cb6463
 __all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles", "simulate_candles",
            "plot_candles", "FEATURES", "compute_context", "compute_features", "explore", "plot_features", "FeatureStream", "audit",
-           "LabelGenerator", "prepare", "pretrain", "finetune", "make_bundle", "calibrate", "judge", "backtest", "load_bundle", "save_bundle", "Predictor", "load_predictor",
+           "LabelGenerator", "prepare", "pretrain", "finetune", "make_bundle", "calibrate", "evaluate", "backtest", "load_bundle", "save_bundle", "Predictor", "load_predictor",
            "predictions_of", "train_monitor"]

@@ -7,11 +7,11 @@ __all__ = ['MOST_NAMES', 'UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDG
            'DRAW', 'BOX', 'MARKET', 'STYLE', 'SEND', 'FORM', 'KEEP', 'RECALL', 'TABS', 'EVERY', 'BODIES', 'READ',
            'BELOW', 'POLICY', 'HEADERS', 'ENTRY', 'VISITOR', 'sure_word', 'chances', 'when', 'verdict_rows',
            'model_html', 'warnings_of', 'warning_html', 'confidence_html', 'verdict_html', 'meaning', 'remedy_here',
-           'read_upload', 'View', 'Tries', 'onsets', 'atr_of', 'plot_market', 'picked', 'plot_weights', 'features_html',
-           'paths_of', 'plot_paths', 'said_of_bars', 'plot_history', 'judgement_html', 'measured_html', 'stale',
-           'cautions', 'unknowns', 'Desk', 'figure', 'marked', 'figure_box', 'kindly', 'stretch_of', 'kinds_of',
-           'pip_sentence', 'received', 'choices', 'kept_text', 'recalled', 'fits', 'page', 'on_page', 'Door',
-           'bound_queue', 'mount']
+           'read_upload', 'CandleView', 'SessionTrials', 'onsets', 'atr_of', 'plot_market', 'picked', 'plot_weights',
+           'features_html', 'paths_of', 'plot_paths', 'said_of_bars', 'plot_history', 'judgement_html', 'measured_html',
+           'stale', 'cautions', 'unknowns', 'PageState', 'figure', 'marked', 'figure_box', 'kindly', 'stretch_of',
+           'kinds_of', 'pip_sentence', 'received', 'choices', 'kept_text', 'recalled', 'fits', 'page', 'on_page',
+           'PageMiddleware', 'bound_queue', 'mount']
 
 # %% ../nbs/08f_app.ipynb #805e03f9
 import os
@@ -37,10 +37,10 @@ from .reference import SHORTEST
 from .quality import candle_report
 from .metrics import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, pip_size, plot_equity, signal_of
-from .explain import agreement, attention_line, attention_maps, attention_note, attributions, embeddings, look_alikes, plot_attention, plot_attributions, top_features
+from .explain import agreement, attention_line, attention_maps, attention_note, attributions, embeddings, nearest_windows, plot_attention, plot_attributions, top_features
 from .predictor import MAX_CANDLES, Predictor, Window
-from .service import DeadlineError, Gate, Service, TokenError
-from .rest import Guard, create_app
+from .service import DeadlineError, AccessPolicy, Service, TokenError
+from .rest import RestMiddleware, create_app
 
 # %% ../nbs/08f_app.ipynb #34fa4e63
 def sure_word(p: float,   # calibrated probability of the likeliest class
@@ -256,7 +256,7 @@ def read_upload(name: str,      # of the file, which the messages use
     return dataclasses.replace(reading, candles=reading.candles.iloc[-MAX_CANDLES:])
 
 # %% ../nbs/08f_app.ipynb #79fac815
-class View:
+class CandleView:
     "Candles on the page, and what a model says of them. Raises `BundleError` for candles that the model does not take."
     def __init__(self, name: str, candles: pd.DataFrame, predictor: Predictor,
                  symbol: str | None = None,   # as the model knows it
@@ -311,8 +311,8 @@ class View:
         return "The model was fitted on candles of these days, if not on these. Being right here proves little."
 
 # %% ../nbs/08f_app.ipynb #4f28cf37
-class Tries:
-    "The settings that a visitor has tried, counted as a `Ledger` counts them, and forgotten when he leaves."
+class SessionTrials:
+    "The settings that a visitor has tried, counted as a `TrialLog` counts them, and forgotten when he leaves."
     def __init__(self): self.made = {}
     def add(self, trial): self.made[trial.data, trial.settings] = trial
     def trials(self): return list(self.made.values())
@@ -431,7 +431,7 @@ def plot_history(times: pd.DatetimeIndex, p: np.ndarray, y: np.ndarray, task: Ta
 
 # %% ../nbs/08f_app.ipynb #956f9fd4
 @patch
-def judged(self: View, task: Task) -> tuple[np.ndarray, np.ndarray, pd.DatetimeIndex]: # (n,C), (n,), (n,)
+def judged(self: CandleView, task: Task) -> tuple[np.ndarray, np.ndarray, pd.DatetimeIndex]: # (n,C), (n,), (n,)
     "Probabilities and truth of the last bars that were not fitted on and whose truth is known; empty where there is none."
     y = self.came[task.name].to_numpy(); start = max(self.first, self.free, len(y)-JUDGED)
     if start >= len(y): return np.zeros((0, len(task.classes))), np.zeros(0), self.candles.index[:0]
@@ -439,7 +439,7 @@ def judged(self: View, task: Task) -> tuple[np.ndarray, np.ndarray, pd.DatetimeI
     return p[known], y[known], self.candles.index[start:][known]
 
 @patch
-def expected(self: View, task: Task, times: pd.DatetimeIndex # of judged bars
+def expected(self: CandleView, task: Task, times: pd.DatetimeIndex # of judged bars
             ) -> float:
     "Share of these answers that should be right, by what they said of themselves."
     at = self.candles.index.get_indexer(times)
@@ -447,7 +447,7 @@ def expected(self: View, task: Task, times: pd.DatetimeIndex # of judged bars
     return float(np.mean(claims)) if claims else np.nan
 
 @patch
-def unjudged(self: View, task: Task) -> str:
+def unjudged(self: CandleView, task: Task) -> str:
     "Why no bar can be judged, where none can."
     if not self.came[task.name].notna().any(): return f"to know what came of {task.name} takes more candles than these {len(self.candles):,}, before and after a bar"
     if self.free >= len(self.candles): return "all of them are of the time that the model was fitted on, or older; bring later candles"
@@ -458,10 +458,10 @@ def _score_cell(r, k):
     span = f" <small>[{r[f'{k}_low']:.3f}, {r[f'{k}_high']:.3f}]</small>" if np.isfinite(r[f"{k}_low"]) else ""
     return f"<td>{r[k]:.3f}{span}</td>"
 
-def judgement_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, # as `View.judged` gives them
+def judgement_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, # as `CandleView.judged` gives them
                    task: Task, prior: list[float], # class shares in training
                    why: str = "",           # there are none to judge
-                   expected: float = np.nan # share that should be right, from `View.expected`
+                   expected: float = np.nan # share that should be right, from `CandleView.expected`
                   ) -> str:
     "Accuracy and log-loss on out-of-sample bars, beside the expected accuracy and the class priors of training."
     if len(y) < 2: return f"<p class=warn>⚠ No bar here can be judged: {html.escape(why)}.</p>"
@@ -478,7 +478,7 @@ def judgement_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, # as `
 
 # %% ../nbs/08f_app.ipynb #29ab73ea
 @patch
-def measured(self: View) -> pd.DataFrame: # a row a forecast with classes: accuracy, prior, bars, first, last
+def measured(self: CandleView) -> pd.DataFrame: # a row a forecast with classes: accuracy, prior, bars, first, last
     "Accuracy of the forecasts on out-of-sample bars, beside the class prior's; no row where too few can be counted."
     rows = {}
     for t in (t for t in self.predictor.tasks if t.classes and t.kind == "forecast"):
@@ -488,7 +488,7 @@ def measured(self: View) -> pd.DataFrame: # a row a forecast with classes: accur
         rows[t.name] = dict(accuracy=(p.argmax(1) == y).mean(), prior=(y == common).mean(), bars=len(y), first=times[0], last=times[-1])
     return pd.DataFrame(rows).T.rename_axis("task")
 
-def measured_html(table: pd.DataFrame # from `View.measured`
+def measured_html(table: pd.DataFrame # from `CandleView.measured`
                  ) -> str:            # empty where nothing was measured
     "The measured accuracy in one sentence."
     if not len(table): return ""
@@ -500,8 +500,8 @@ def measured_html(table: pd.DataFrame # from `View.measured`
 
 # %% ../nbs/08f_app.ipynb #26fb2af3
 @patch
-def traded(self: View, spread: float, slippage: float, commission: float, threshold: float, # pips, pips, share of the value, from 0 to 1
-           tries: Tries # to which this is added
+def traded(self: CandleView, spread: float, slippage: float, commission: float, threshold: float, # pips, pips, share of the value, from 0 to 1
+           tries: SessionTrials # to which this is added
           ) -> Backtest:
     "The account of the signals on the judged bars; raises `NatronError` where there is nothing to trade."
     start = max(self.first, self.free, len(self.candles)-JUDGED, 15); end = len(self.candles)
@@ -514,7 +514,7 @@ def traded(self: View, spread: float, slippage: float, commission: float, thresh
 
 # %% ../nbs/08f_app.ipynb #5cb80a35
 @patch
-def drifted(self: View):
+def drifted(self: CandleView):
     "How the features of the last bars differ from those of training; raises `NatronError` for a model or candles that do not tell."
     reference = self.predictor.bundle.features_then()
     if reference is None: raise NatronError("this model file does not keep what its training features looked like; train it again")
@@ -527,12 +527,12 @@ def stale(last: pd.Timestamp, bar: pd.Timedelta, # a market's last candle, and h
     late = now - last - bar; ago = f"{late.days:,} days" if late.days > 2 else f"{late/pd.Timedelta('1h'):.1f} hours"
     return f"The last candle closed {ago} ago: the market is closed, or nothing comes any more."*(late > 2*bar)
 
-def cautions(view: View, bar: int) -> list[dict]: # code and message
+def cautions(view: CandleView, bar: int) -> list[dict]: # code and message
     "What the page itself knows against an answer: that the bar was fitted on."
     told = view.fitted(bar)
     return [dict(code="fitted_bars", message=told)] if told else []
 
-def unknowns(view: View, bar: int, warnings: Sequence[dict] = () # of the answer for this bar
+def unknowns(view: CandleView, bar: int, warnings: Sequence[dict] = () # of the answer for this bar
             ) -> list[str]:
     "What the model does not know, or knows too well, at a bar: one sentence each."
     hidden, learnt = float(1 - view.mask[bar].mean()), [o[:10] for o in view.predictor.bundle.fit_span["train"]]
@@ -548,7 +548,7 @@ def unknowns(view: View, bar: int, warnings: Sequence[dict] = () # of the answer
 VIEWS, OWN = 32, 8   # kept in memory; of one visitor
 KEPT = 3600.         # seconds that candles are kept after somebody has looked at them
 
-class Desk:
+class PageState:
     "What the visitors of a page share."
     def __init__(self, service: Service):
         self.service, self.lock, self.heavy, self.views, self.followed, self.copy = service, threading.RLock(), threading.Lock(), collections.OrderedDict(), {}, None
@@ -565,7 +565,7 @@ class Desk:
                 self.views = collections.OrderedDict((k, self._view(v.name, v.candles, v.symbol, v.notes)) for k, v in self.views.items() if not k.startswith("live "))
             return self.copy
 
-    def _view(self, *args): return View(*args[:2], self.predictor, *args[2:])
+    def _view(self, *args): return CandleView(*args[:2], self.predictor, *args[2:])
 
     def put(self, name: str, candles: pd.DataFrame, key: str | None = None,
             notes: Sequence[str] = ()) -> str: # what was said when they were read; gives the key by which `view` finds them
@@ -577,7 +577,7 @@ class Desk:
             while len(self.views) > VIEWS: self.views.pop(next(k for k in self.views if k != "sample"))
         return key
 
-    def view(self, key: str) -> View:
+    def view(self, key: str) -> CandleView:
         "The candles of a key: `sample`, `live SYMBOL`, or one from `put`; raises `NatronError` if they are gone."
         self.predictor
         self.forget()
@@ -604,7 +604,7 @@ class Desk:
 
 # %% ../nbs/08f_app.ipynb #9ff19200
 @patch
-def greeting(self: Desk) -> tuple[str, str | None, int, int]: # HTML, a `figure`, first and last bar
+def greeting(self: PageState) -> tuple[str, str | None, int, int]: # HTML, a `figure`, first and last bar
     "What the page shows before anything is asked: the embedded candles, if they fit the model, and their last bar."
     try: view = self.view("sample")
     except NatronError as e: return kindly(e, "The embedded candles do not fit this model; choose a live market, or send your own"), None, 0, 1
@@ -613,14 +613,14 @@ def greeting(self: Desk) -> tuple[str, str | None, int, int]: # HTML, a `figure`
     return self.verdict(view, n-1, said), marked(view.market(start, end), n-1-start), view.first, n-1
 
 @patch
-def answer(self: Desk, view: View, bar: int) -> dict:
+def answer(self: PageState, view: CandleView, bar: int) -> dict:
     "The service's answer for a bar, the same that REST gives for the candles up to it."
     job = self.service.submit(("predict", view.symbol, view.candles[max(0, bar+1-view.predictor.context):bar+1]))[0]
     try: return job.result(self.service.deadline)
     except TimeoutError as e: raise DeadlineError(f"no answer within {self.service.deadline:g} seconds") from e
 
 @patch
-def verdict(self: Desk, view: View, bar: int, answer: dict) -> str: # HTML
+def verdict(self: PageState, view: CandleView, bar: int, answer: dict) -> str: # HTML
     "An answer, after whatever must be said before it."
     p, live, last = view.predictor, self.views.get(f"live {view.name}") is view, view.candles.index[-1]
     late = stale(last, bar_length(view.candles), pd.Timestamp.now("UTC")) if live else ""
@@ -704,7 +704,7 @@ def kinds_of(tasks: list[Task]) -> str: # the model's
     return "; ".join(f"{k}: {names}" for k, names in by.items() if names) or "candles"
 
 @patch
-def market(self: View, start: int, end: int # bars
+def market(self: CandleView, start: int, end: int # bars
           ) -> str:                         # a `figure`
     "The candles of a stretch with all that is said of them."
     if (start, end) in self.drawn: return self.drawn[start, end]
@@ -718,7 +718,7 @@ MARKET = ("Click a candle, or move the slider, to ask about another bar. Hollow 
           "direction. Confidence is the expected share of such forecasts that are right, not the chance that one of them is.")
 
 @patch
-def overview(self: Desk, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure`
+def overview(self: PageState, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure`
     "The verdict on a bar, and the candles around it."
     with self.lock:
         view = self.view(key); n = len(view.candles); bar = int(min(max(bar, view.first), n-1)); start, end = stretch_of(n, bar)
@@ -732,7 +732,7 @@ def _looked(net, window):
 
 # %% ../nbs/08f_app.ipynb #fff0ef55
 @patch
-def reasons(self: Desk, key: str, bar: int, task_name: str, layer: int, head: int # counted from 1; 0: the mean over all
+def reasons(self: PageState, key: str, bar: int, task_name: str, layer: int, head: int # counted from 1; 0: the mean over all
            ) -> tuple[str, str, str, str]: # HTML, three `figure`s
     "What the network looked at, and what moved its answer."
     view = self.view(key); window, bundle, net = view.window(bar), view.predictor.bundle, self.network; candles = view.candles[bar-view.first:bar+1]
@@ -750,10 +750,10 @@ def reasons(self: Desk, key: str, bar: int, task_name: str, layer: int, head: in
 
 # %% ../nbs/08f_app.ipynb #35855bb9
 @patch
-def before(self: Desk, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure`
+def before(self: PageState, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure`
     "When it looked like this before, and what came then."
     view = self.view(key); p, times = view.predictor, view.candles.index; tasks = [t for t in p.tasks if t.classes]; tasks = [t for t in tasks if t.kind == "forecast"] or tasks
-    with self.heavy: found = look_alikes(self.network, view.window(bar), times[bar], view.past, before=view.seen)
+    with self.heavy: found = nearest_windows(self.network, view.window(bar), times[bar], view.past, before=view.seen)
     ends = view.past.rows[found.window]; names = times[ends].strftime("%Y-%m-%d %H:%M")
     came = {t.name: found[t.name] for t in tasks if found[t.name].ne("").all()}          # a market without volume has no answer to some
     table = pd.DataFrame({"ended, UTC": names, "distance": found.distance.round(2)} | came | {"in-sample": np.where(ends < view.free, "yes", "no")}).to_html(index=False, border=0)
@@ -764,7 +764,7 @@ def before(self: Desk, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure
 
 # %% ../nbs/08f_app.ipynb #5e9ad42d
 @patch
-def measured(self: Desk, key: str) -> str: # HTML
+def measured(self: PageState, key: str) -> str: # HTML
     "The measured accuracy on the candles of a key, counted once; few bars at a time, so that nobody's verdict waits."
     view = self.view(key); n = len(view.candles)
     if view.counted is None:
@@ -774,7 +774,7 @@ def measured(self: Desk, key: str) -> str: # HTML
     return view.counted
 
 @patch
-def record(self: Desk, key: str, task_name: str) -> tuple[str, str, str]: # HTML, two `figure`s
+def record(self: PageState, key: str, task_name: str) -> tuple[str, str, str]: # HTML, two `figure`s
     "How the answers to one task went."
     view = self.view(key); task = next(t for t in view.predictor.tasks if t.name == task_name); n = len(view.candles); start = max(view.first, n-SHOWN)
     with self.lock: p, y, times = view.judged(task); should = view.expected(task, times); shown = said_of_bars(view.answers(start, n), task)
@@ -783,7 +783,7 @@ def record(self: Desk, key: str, task_name: str) -> tuple[str, str, str]: # HTML
     return (judgement_html(p, y, times, task, view.predictor.bundle.label_state["prior"][task_name], view.unjudged(task), should), figure(past, when(task), "A filled square is what was said, a ring what came; a ring around a square is a hit."),
             figure(curve, when(task), f"{len(y)} bars that were not fitted on{f', and no curve is drawn of fewer than {FEW}' if len(y) < FEW else ''}. Above the dotted line it is too modest, below it too sure."))
 
-def pip_sentence(view: View) -> str:
+def pip_sentence(view: CandleView) -> str:
     "What the account takes for a pip, and why."
     name, cfg = view.symbol or "these candles", view.predictor.bundle.config.backtest
     pip = np.format_float_positional(pip_size(name, view.candles, cfg), trim="-")
@@ -793,7 +793,7 @@ def pip_sentence(view: View) -> str:
             f"the first close, {first}. If it is not, the costs are off by a factor of ten or more.")
 
 @patch
-def account(self: Desk, key: str, tries: Tries, *costs: float # as for `View.traded`
+def account(self: PageState, key: str, tries: SessionTrials, *costs: float # as for `CandleView.traded`
            ) -> tuple[str, str]: # HTML, a `figure`
     "What trading the signals would have left."
     view = self.view(key)
@@ -803,14 +803,14 @@ def account(self: Desk, key: str, tries: Tries, *costs: float # as for `View.tra
 
 # %% ../nbs/08f_app.ipynb #a561e330
 @patch
-def likeness(self: Desk, key: str) -> tuple[str, str, str]: # HTML, two `figure`s
+def likeness(self: PageState, key: str) -> tuple[str, str, str]: # HTML, two `figure`s
     "Whether the last bars look like training."
     with self.lock: d = self.view(key).drifted()
     far = plot_distances(d); far.layout.title.text = "Distance of each bar from training"
     return f"<p><strong>{html.escape(d.sentence)}</strong></p>", figure(plot_drift(d), "describes the inputs", "Above the dotted line, a feature differs by more than stretches of training differed from one another."), figure(far, "describes the inputs", "Beyond the dotted line lies 1 % of training.")
 
 @patch
-def limits(self: Desk, key: str, bar: int) -> str: # HTML
+def limits(self: PageState, key: str, bar: int) -> str: # HTML
     "What the model does not know."
     view = self.view(key)
     told = unknowns(view, bar, self.answer(view, bar)["warnings"])
@@ -854,7 +854,7 @@ def _opened(view, sent):
     c, read = view.candles, " ".join(s[:1].upper() + s[1:].removesuffix(".") + "." for s in view.notes)
     return (f"<p role=status>✓ {html.escape(sent)}: {len(c):,} candles from {c.index[0]:%Y-%m-%d %H:%M} to {c.index[-1]:%Y-%m-%d %H:%M} UTC. {html.escape(read)}</p>")
 
-def received(desk: Desk, sent: dict # name, size, tz, no_volume, and data in base64
+def received(desk: PageState, sent: dict # name, size, tz, no_volume, and data in base64
             ) -> str:               # its key
     "Put what a visitor sent on the desk; raises `NatronError`."
     if not isinstance(sent, dict) or not isinstance(sent.get("size", 0), int): raise CandleError("this did not arrive whole; send it again")
@@ -865,7 +865,7 @@ def received(desk: Desk, sent: dict # name, size, tz, no_volume, and data in bas
     reading = read_upload(name, data, str(sent.get("tz") or "UTC")[:64], sent.get("no_volume") is True)
     return desk.put(name, reading.candles, notes=reading.notes)
 
-def choices(desk: Desk, mine: Sequence[str] = () # keys of what he has sent
+def choices(desk: PageState, mine: Sequence[str] = () # keys of what he has sent
            ) -> list[tuple[str, str]]:           # names and keys
     "The candles that a visitor can choose: embedded, live, and his own."
     live = [(f"{s}, live", f"live {s}") for s in sorted(desk.service.predictor.live)]
@@ -906,7 +906,7 @@ class _Page:
     def top(self):
         "Verdict, candles, and the choice of both."
         verdict, market, first, last = self.desk.greeting()
-        self.at, self.tab, self.tries, self.symbols, self.mine = gr.State(None), gr.State("why"), gr.State(Tries()), gr.State([]), gr.State([])   # each visitor's own
+        self.at, self.tab, self.tries, self.symbols, self.mine = gr.State(None), gr.State("why"), gr.State(SessionTrials()), gr.State([]), gr.State([])   # each visitor's own
         self.memory = gr.HTML("", html_template="<i hidden></i>", js_on_load=KEEP, elem_id="memory", container=False)
         self.verdict = gr.HTML(verdict, elem_id="verdict", container=False)
         self.counted = gr.HTML("", elem_id="measured", container=False)
@@ -1065,7 +1065,7 @@ def wire(self: _Page):
     gr.on([self.at.change, *(c.input for c in self.controls)], self.fill, [self.tab, *asked], parts, **one("fill"))
     for name, tab in self.tabs.items(): tab.select(functools.partial(self.fill, name), asked, parts, **one("fill"))
 
-def page(desk: Desk) -> gr.Blocks:
+def page(desk: PageState) -> gr.Blocks:
     "The page, without a server."
     p = _Page(desk)
     with gr.Blocks(title="Natron", analytics_enabled=False) as p.blocks:
@@ -1097,10 +1097,10 @@ ENTRY = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport 
 def _entry(says, status, **headers): return HTMLResponse(ENTRY.replace("SAYS", says), status, headers)
 
 # %% ../nbs/08f_app.ipynb #4cb68452
-class Door(Guard):
+class PageMiddleware(RestMiddleware):
     "In front of page and REST server: sends each request to one of them, and to the page only from whoever may see it."
     server = "page"
-    def __init__(self, rest, page, service: Service, gate: Gate):
+    def __init__(self, rest, page, service: Service, gate: AccessPolicy):
         super().__init__(page, service, gate, BODIES.get)
         self.rest = rest
         # a name of its own: all ports share their cookies
@@ -1170,15 +1170,15 @@ def bound_queue(blocks: gr.Blocks) -> None:
 def _plotly(): return gzip.compress((Path(plotly.__file__).parent/"package_data/plotly.min.js").read_bytes(), 6)
 
 def mount(rest, # the REST server's application
-          service: Service, gate: Gate) -> Door:
+          service: Service, gate: AccessPolicy) -> PageMiddleware:
     "The page before the REST server; give it to `RestServer` as `page`."
-    blocks = page(Desk(service)); bound_queue(blocks)
+    blocks = page(PageState(service)); bound_queue(blocks)
     @contextlib.asynccontextmanager
     async def lifespan(app):
         yield
         blocks._queue.close(); await asyncio.sleep(.05)                      # its two loops see that and end
     outer, theme = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan), gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    door = Door(rest, outer, service, gate)
+    door = PageMiddleware(rest, outer, service, gate)
     outer.post("/enter")(door.enter)
     outer.get("/plotly.js")(lambda: Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", "Cache-Control": "max-age=86400"}))
     gr.mount_gradio_app(outer, blocks, path="/", theme=theme, css=STYLE, head='<script src="/plotly.js" defer></script>', footer_links=[], run_history=False, allowed_paths=[], show_error=False,

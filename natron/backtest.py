@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BORDER', 'BAR', 'TRADE', 'REASONS', 'SIDES', 'SIGNAL', 'TIME', 'STOP', 'TARGET', 'END', 'MARGIN', 'RULES', 'LIMITS',
            'PATHS', 'SHUFFLES', 'FLAT', 'SHOWN', 'signal_of', 'Pip', 'pip_of', 'pip_size', 'swap_nights', 'Account',
-           'simulate_trades', 'account_sums', 'account_scores', 'drawdowns', 'probabilistic_sharpe', 'best_of_luck',
-           'Trial', 'Ledger', 'Backtest', 'backtest', 'plot_equity', 'plot_trades']
+           'simulate_trades', 'account_sums', 'account_scores', 'drawdowns', 'probabilistic_sharpe',
+           'expected_max_sharpe', 'Trial', 'TrialLog', 'Backtest', 'backtest', 'plot_equity', 'plot_trades']
 
 # %% ../nbs/06e_backtest.ipynb #fe3398a5
 import hashlib, html, json, os, stat
@@ -365,7 +365,7 @@ def probabilistic_sharpe(sharpe: float,        # per bar
     "Probability that the true Sharpe ratio is above the benchmark (Bailey and Lopez de Prado, 2012)."
     return float(norm.cdf((sharpe-benchmark)*np.sqrt(bars-1)/np.sqrt(1 - skew*sharpe + (kurtosis-1)/4*sharpe**2)))
 
-def best_of_luck(trials: int, spread: float # standard deviation of the trials' Sharpe ratios
+def expected_max_sharpe(trials: int, spread: float # standard deviation of the trials' Sharpe ratios
                 ) -> float:
     "Sharpe ratio that the best of so many trials without skill is expected to show (Bailey and Lopez de Prado, 2014)."
     if trials < 2: return 0.
@@ -390,7 +390,7 @@ class Trial(Group):
         "Whether the two have seen the same candles, under whatever name, or an instrument at the same time."
         return self.data == other.data or (bool(set(self.instruments) & set(other.instruments)) and self.first <= other.last and other.first <= self.last)
 
-class Ledger:
+class TrialLog:
     "The trials of a project, a JSON line each, in a file of one's own."
     def __init__(self, path: str | Path = "runs/ledger.jsonl",
                  wait: bool = False): # keep what is added until `write`, when somebody has really seen it
@@ -424,12 +424,12 @@ class Ledger:
 
 # %% ../nbs/06e_backtest.ipynb #b31f4162
 @patch
-def _lines(self: Ledger):
+def _lines(self: TrialLog):
     if not os.path.lexists(self.path): return []
     with open(self._open(os.O_RDONLY), encoding="utf-8") as f: return f.read().splitlines()
 
 @patch
-def trials(self: Ledger) -> list[Trial]:
+def trials(self: TrialLog) -> list[Trial]:
     "Every trial once, the last time it was made; raises `NatronError` for a line that is none."
     found = {}
     for k, line in enumerate(self._lines(), 1):
@@ -485,7 +485,7 @@ def _deflated(trial, account, ledger):
     if ledger: ledger.add(trial); rivals = [t for t in ledger.trials() if t.met(trial)]
     spread = np.std([t.sharpe*(t.per_year/trial.per_year)**.5 for t in rivals], ddof=1) if len(rivals) > 1 else 0.
     r = account_sums(account)[:, 1]; z = (r-r.mean())/(r.std() or 1.)
-    said = [probabilistic_sharpe(trial.sharpe, len(r), (z**3).mean(), (z**4).mean(), b) for b in (0., best_of_luck(len(rivals), spread))]
+    said = [probabilistic_sharpe(trial.sharpe, len(r), (z**3).mean(), (z**4).mean(), b) for b in (0., expected_max_sharpe(len(rivals), spread))]
     return dict(trials=len(rivals), psr=said[0], dsr=said[1])
 
 # %% ../nbs/06e_backtest.ipynb #9b601e30
@@ -493,7 +493,7 @@ def backtest(candles: dict[str, pd.DataFrame],                # by instrument, w
              signals: dict[str, pd.Series],                   # as for `simulate_trades`
              cfg: Config = Config(),                          # its groups backtest and evaluate, and its seed
              confidence: dict[str, pd.Series] | None = None,  # from 0 to 1
-             ledger: Ledger | None = None                     # counts this trial, and deflates by all on the same bars
+             ledger: TrialLog | None = None                     # counts this trial, and deflates by all on the same bars
             ) -> Backtest:
     "Trade the signals and judge the account beside buy and hold, flat and shuffled signals."
     b, e = cfg.backtest, cfg.evaluate

@@ -18,8 +18,8 @@ from fastcore.basics import patch
 from pydantic import Field, TypeAdapter
 from .core import NatronError
 from .predictor import MAX_MARKETS
-from .schema import NoVolume, Symbol, WireError, check_offset, read
-from .service import DRAIN, BusyError, Gate, ModelError, Service, TokenError
+from .schema import NoVolume, Symbol, RequestError, check_offset, read
+from .service import DRAIN, BusyError, AccessPolicy, ModelError, Service, TokenError
 from .service import check_bind, history_gaps, listen, tls_context
 
 log = logging.getLogger("natron")
@@ -175,12 +175,12 @@ def understand(self: Connection, line: bytes) -> tuple: # kind, message, id, fra
     form = self.bridge.forms.get(kind) if isinstance(kind, str) else None
     if not form: return None, ("bad_type", f"type: expected one of {', '.join(self.bridge.forms)}"), id, None
     try: return kind, read(form, m), id, self.candles_of(m)
-    except WireError as e: return kind, _of_one(e) if kind == "append" and e.field else e, id, None
+    except RequestError as e: return kind, _of_one(e) if kind == "append" and e.field else e, id, None
     except Exception: return kind, _unforeseen(), id, None
 
 def _of_one(e):
     "An error in a message with but one candle."
-    return WireError(e.message.replace("no candle has one", "it has none"), e.field.replace(".0.", "."))
+    return RequestError(e.message.replace("no candle has one", "it has none"), e.field.replace(".0.", "."))
 
 def _unforeseen():
     "Tell the log of an error that nobody thought of; the client gets to know that there was one."
@@ -215,13 +215,13 @@ def act(self: Connection, kind, m, id, frame):
     if kind is None: self.bridge.count("none", m[0]); return self.error(*m, id)
     if isinstance(m, NatronError): return self.fault(kind, m, id)
     try: getattr(self, f"on_{kind}")(m, id, *([] if frame is None else [frame]))
-    except WireError as e: self.fault(kind, e, id)
+    except RequestError as e: self.fault(kind, e, id)
     except Exception: self.fault(kind, _unforeseen(), id)
 
 @patch
 def fault(self: Connection, kind, e, id):
     "Tell what went wrong with a message."
-    if isinstance(e, WireError): code, more = "invalid", dict(field=e.field, row=e.row)
+    if isinstance(e, RequestError): code, more = "invalid", dict(field=e.field, row=e.row)
     elif isinstance(e, BusyError): code, more = "busy", dict(retry=e.retry)
     elif isinstance(e, ModelError): code, more = "internal", {}
     elif kind == "append": code, more = "invalid", dict(field="candle", row=None)
@@ -234,7 +234,7 @@ def fault(self: Connection, kind, e, id):
 def on_ping(self: Connection, m, id):
     "Say that we are there."
     try: self.send(dict(type="pong", id=id) | ({"data": m["data"]} if "data" in m else {}))
-    except orjson.JSONEncodeError as e: raise WireError(f"cannot be sent back: {e}", "data") from e
+    except orjson.JSONEncodeError as e: raise RequestError(f"cannot be sent back: {e}", "data") from e
 
 @patch
 def on_pong(self: Connection, m, id): "The client has answered our ping."
@@ -252,12 +252,12 @@ def on_hello(self: Connection, m, id):
 
 @patch
 def check_frame(self: Connection, frame: str | None):
-    "Raises `WireError` for a timeframe that there is not, or that the model was not trained on."
+    "Raises `RequestError` for a timeframe that there is not, or that the model was not trained on."
     if frame is None: return
-    if frame not in TIMEFRAMES: raise WireError(f"expected one of {', '.join(TIMEFRAMES)}", "timeframe")
+    if frame not in TIMEFRAMES: raise RequestError(f"expected one of {', '.join(TIMEFRAMES)}", "timeframe")
     if not (bars := self.bridge.service.bars()) or TIMEFRAMES[frame] in bars: return
     minutes = " and ".join(f"{b/60:g}" for b in bars)
-    raise WireError(f"the model was trained on bars of {minutes} minutes, {frame} has {TIMEFRAMES[frame]/60:g}",
+    raise RequestError(f"the model was trained on bars of {minutes} minutes, {frame} has {TIMEFRAMES[frame]/60:g}",
                     "timeframe")
 
 @patch
@@ -273,7 +273,7 @@ def turn_away(self: Connection, e: TokenError, id):
 @patch
 def named(self: Connection, m) -> str:
     "The symbol that a message is about."
-    if not (symbol := m.get("symbol", self.symbol)): raise WireError("name it here or in hello", "symbol")
+    if not (symbol := m.get("symbol", self.symbol)): raise RequestError("name it here or in hello", "symbol")
     return symbol
 
 @patch
@@ -296,11 +296,11 @@ def check_closed(self: Connection,
                  frame: pd.DataFrame, # candles by UTC time
                  field: str           # of the last one, for the message
                 ) -> None:
-    "Raises `WireError` if the last candle is still open."
+    "Raises `RequestError` if the last candle is still open."
     bar = self.bar or min(self.bridge.service.bars(), default=0); left = frame.index[-1].timestamp() + bar - time.time()
     if left <= min(CLOCKS, bar/2): return
     closes = f"this candle closes in {left/60:,.0f} minutes by the server's clock"
-    raise WireError(f"{closes}; send closed candles only, or mend gmt_offset", f"{field}.time")
+    raise RequestError(f"{closes}; send closed candles only, or mend gmt_offset", f"{field}.time")
 
 # %% ../nbs/08d_bridge.ipynb #6a9c3ad7
 @patch
@@ -350,10 +350,10 @@ MAX_CLIENTS = 4_000
 
 class BridgeServer:
     "The socket bridge; give it to `run_servers` or `in_background`."
-    def __init__(self, service: Service, gate: Gate | None = None, host: str = "127.0.0.1", port: int = 9000, # 0 for any free port
+    def __init__(self, service: Service, gate: AccessPolicy | None = None, host: str = "127.0.0.1", port: int = 9000, # 0 for any free port
                  cert: str | Path | None = None, key: str | Path | None = None, # PEM files for TLS
                  max_clients: int = MAX_CLIENTS):
-        self.service, self.gate, self.max_clients = service, gate or Gate(), max_clients
+        self.service, self.gate, self.max_clients = service, gate or AccessPolicy(), max_clients
         check_bind(host, self.gate.token, cert)
         self.tls, self.socket, self.forms = tls_context(cert, key), listen(host, port), message_forms(service.wire)
         self.address = self.socket.getsockname()[:2]
@@ -377,7 +377,7 @@ class BridgeServer:
 
     def subscribe(self, client, symbol):
         if sum(client in c for c in self.followers.values()) >= MAX_MARKETS:
-            raise WireError(f"{MAX_MARKETS} are followed already, which is the limit", "symbol")
+            raise RequestError(f"{MAX_MARKETS} are followed already, which is the limit", "symbol")
         self.followers.setdefault(symbol, set()).add(client)
 
     def unsubscribe(self, client, symbol):

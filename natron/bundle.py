@@ -27,7 +27,7 @@ from .tasks import Task
 from .model import Calibration, Ensemble, Natron, build_model
 
 # %% ../nbs/04e_bundle.ipynb #c842a16e
-FORMAT = 5                 # changes when a reader of the old layout could not read the new one
+FORMAT = 6                 # changes when a reader of the old layout could not read the new one
 MAX_BYTES = 512 * 1024**2  # a larger file is refused before it is read
 
 class BundleError(NatronError):

@@ -378,7 +378,7 @@ def _open_model(name):
     if threads: import_module("torch").set_num_threads(threads)                # sums are added in the same order
     return bundle
 
-def _ledger(): return _mod("backtest").Ledger("runs/ledger.jsonl", wait=True)
+def _ledger(): return _mod("backtest").TrialLog("runs/ledger.jsonl", wait=True)
 
 def _one_of(**asked):
     "The single question that is asked, if any."
@@ -415,10 +415,10 @@ def _question(walk_forward, rolling, compare, ablate, dates, force, engine, mode
 # %% ../nbs/09b_cli.ipynb #20bc0349
 def _judged(asked, bundle, about, series, k, rolling, start, end, force, engine, ledger):
     "The report that answers a question about one model."
-    judge, report, cfg = _mod("evaluate"), _mod("report"), bundle.config
-    if asked == "ablate": return report.Report(judge.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
-    if asked: return report.make_report(judge.judge_forward(series, cfg, k, rolling, tell=_note), series, cfg, None, ledger)
-    judged = judge.judge_bundle(bundle, series, start, end, force, engine)
+    evaluate, report, cfg = _mod("evaluate"), _mod("report"), bundle.config
+    if asked == "ablate": return report.Report(evaluate.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
+    if asked: return report.make_report(evaluate.walk_forward(series, cfg, k, rolling, tell=_note), series, cfg, None, ledger)
+    judged = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
     return report.make_report(judged, series, cfg, bundle.features_then(), ledger, about)
 
 def _compared(paths, series, start, end):
@@ -481,8 +481,8 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
     "Trade a model's signals on bars it has never seen, with costs."
     _new_page(report); _new_page(trades, "--trades", ".csv"); _changes(sets)
     path, series, ledger = _answering(model), _series(candles, tz, no_volume), _ledger()
-    bundle, judge = _open_model(path), _mod("evaluate")
-    said = judge.said_of(judge.prepare_for(bundle, series, start, end), bundle.model(), bundle.calibrations(), True)
+    bundle, evaluate = _open_model(path), _mod("evaluate")
+    said = evaluate.task_forecasts(evaluate.prepare_for(bundle, series, start, end), bundle.model(), bundle.calibrations(), True)
     account = _mod("report").traded(said, series, _changed(bundle.config, sets), ledger)
     if account is None:
         raise _err(f"this model answers {', '.join(s.task.name for s in said)}; "
@@ -625,7 +625,7 @@ def _serve(model, device, engine, rate, record, *makers):
     path, m = model_file(model), _mod("service")
     m.log_json(); torch.set_num_threads(1)                 # fastest for one request; the servers have the rest
     predictor = _mod("predictor").load_predictor(path, device, engine)
-    service, gate = m.Service(predictor), m.Gate(os.environ.get("NATRON_TOKEN"), rate)
+    service, gate = m.Service(predictor), m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate)
     servers = [make(service, gate) for make in makers]
     if record: service.recorder = m.Recorder(record, predictor)
     service.start().watch(path, device, engine)

@@ -6,7 +6,7 @@
 __all__ = ['AGREES', 'SHARES', 'window_at', 'attention_maps', 'plot_attention', 'rollout', 'attention_line', 'attributions',
            'top_features', 'plot_attributions', 'agreement', 'attention_note', 'deletion', 'deletion_curves',
            'deletion_areas', 'plot_deletion', 'feature_gates', 'column_groups', 'group_importance', 'embeddings',
-           'nearest', 'look_alikes']
+           'nearest', 'nearest_windows']
 
 # %% ../nbs/06g_explain.ipynb #f772c780
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from .charts import PALETTE, plot_lines, time_ticks
 from .features import CONTEXT_FEATURES, FEATURES
 from .dataset import Prepared, WindowDataset, window_data
 from .model import Ensemble, Natron, to_probs
-from .metrics import block_resamples, headline, interval, resample_sums, stretch, task_scores, task_sums
+from .metrics import block_resamples, headline, interval, resample_sums, block_length, task_scores, task_sums
 
 # %% ../nbs/06g_explain.ipynb #321fd63b
 def window_at(data: WindowDataset, i: int) -> SimpleNamespace: # x (T,F) float32, mask (T,F) bool, instrument, timeframe
@@ -244,7 +244,7 @@ def group_importance(prep: Prepared, model: Natron | Ensemble, task_name: str,
                     ) -> pd.DataFrame:         # by group, largest first: `more`, `low`, `high`, in the task's headline metric
     "What the loss gains when a group's columns come from other windows (permutation importance; Breiman 2001), with block-bootstrap intervals."
     task = _task(model, task_name); data, rows, y = _asked(prep, model, task, part, stride); cfg, metric = prep.config.evaluate, headline(task)
-    other, block = make_rng(seed, "permutation").permutation(rows), max(1, stretch(task, cfg, round(max(prep.timeframes)/min(prep.timeframes)))//stride)
+    other, block = make_rng(seed, "permutation").permutation(rows), max(1, block_length(task, cfg, round(max(prep.timeframes)/min(prep.timeframes)))//stride)
     unit, starts = block_resamples(data.times[rows], block, cfg.resamples, make_rng(seed, f"bootstrap {task_name}"))
     def scores(names):
         "The metric, and that of every resample, with the columns `names` garbled."
@@ -291,7 +291,7 @@ def _answered(y): # (n,K) labels, NaN where unknown
     known = ~np.isnan(y)
     return known[:, known.any(0)].all(1)
 
-def look_alikes(model: Natron | Ensemble,
+def nearest_windows(model: Natron | Ensemble,
                 window,              # what is asked about, as for `attention_maps`
                 when: pd.Timestamp,  # the time of its last bar, with a zone
                 data: WindowDataset, # windows to compare with, one answer each, such as `window_data(prep, "train")`

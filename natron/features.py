@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'TINY', 'STILL', 'MEMORY', 'WARMUP', 'CONTEXT', 'PIECE', 'BEFORE',
            'VOL_HORIZON', 'Feature', 'Catalogue', 'feature_group', 'settled', 'ratio', 'side', 'past', 'put',
-           'fading_mean', 'ema', 'wilder', 'Bars', 'make_bars', 'bars_since_change', 'sides', 'moving_average', 'rsi',
-           'cci', 'ultimate', 'stochastic', 'momentum', 'volatility', 'chaikin', 'total_z', 'volume', 'engulfing',
-           'hammer_bars', 'price_pattern', 'returns', 'directional', 'bars_since_high', 'trend_strength', 'statistical',
-           'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
+           'exponential_mean', 'ema', 'wilder', 'Bars', 'make_bars', 'bars_since_change', 'sides', 'moving_average',
+           'rsi', 'cci', 'ultimate', 'stochastic', 'momentum', 'volatility', 'chaikin', 'total_z', 'volume',
+           'engulfing', 'hammer_bars', 'price_pattern', 'returns', 'directional', 'bars_since_high', 'trend_strength',
+           'statistical', 'support_resistance', 'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money',
            'market_profile', 'compute_features', 'volatility_terciles', 'seasonal_mean', 'compute_context',
            'feature_array', 'feature_frame', 'lookbacks', 'reads_volume', 'context_bars']
 
@@ -103,7 +103,7 @@ def put(out: np.ndarray, # (F,rows)
 
 # %% ../nbs/01_features.ipynb #4b18d9a7
 @kernel
-def fading_mean(x: np.ndarray, # (N,)
+def exponential_mean(x: np.ndarray, # (N,)
                 n: int,        # values in the plain mean that it starts with
                 weight: float, # of the newest value
                 start: int     # its first value
@@ -118,10 +118,10 @@ def fading_mean(x: np.ndarray, # (N,)
     return out
 
 @kernel
-def ema(x, n, start=0): return fading_mean(x, n, 2/(n+1), start)
+def ema(x, n, start=0): return exponential_mean(x, n, 2/(n+1), start)
 
 @kernel
-def wilder(x, n): return fading_mean(x, n, 1/n, 1)
+def wilder(x, n): return exponential_mean(x, n, 1/n, 1)
 
 # %% ../nbs/01_features.ipynb #b6bd62f5
 class Bars(NamedTuple):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RECORDED', 'task_loss', 'class_weights', 'confidence_loss', 'multitask_loss', 'finetune', 'predict_windows',
-           'month_hashes', 'fit_spans', 'make_bundle', 'member_spread', 'OverlapError', 'held_out', 'utc',
+           'month_hashes', 'fit_spans', 'make_bundle', 'ensemble_disagreement', 'OverlapError', 'held_out', 'utc',
            'prepare_for']
 
 # %% ../nbs/06_finetune.ipynb #21fb7d66
@@ -181,7 +181,7 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                   reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {}, **tensors)
 
 # %% ../nbs/06_finetune.ipynb #da2d757b
-def member_spread(tasks: Sequence[Task],
+def ensemble_disagreement(tasks: Sequence[Task],
                   said: Sequence[dict[str, np.ndarray]] # what each member says, from `predict_windows`
                  ) -> dict[str, np.ndarray]: # (n,) by task that has classes
     "Standard deviation over the members of the probability of the class that they find likeliest together (deep ensembles; Lakshminarayanan et al. 2017)."

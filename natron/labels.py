@@ -163,14 +163,14 @@ def _fit_entry(name, side, series, cfg):
 
 _entry_task = partial(task, classes=("NO", "YES"), head="entry", horizon=lambda cfg: cfg.barrier_horizon if cfg.entry == "triple_barrier" else 0)
 
-@_entry_task("buy", fit=partial(_fit_entry, "buy", 1))
+@_entry_task("buy", role="entry_long", fit=partial(_fit_entry, "buy", 1))
 def _buy(bars, cfg, fitted): return _entry(bars, cfg, fitted, 1)
 
-@_entry_task("sell", fit=partial(_fit_entry, "sell", -1))
+@_entry_task("sell", role="entry_short", fit=partial(_fit_entry, "sell", -1))
 def _sell(bars, cfg, fitted): return _entry(bars, cfg, fitted, -1)
 
 # %% ../nbs/02a_labels.ipynb #4c9fa751
-@task("direction", ("DOWN", "UP", "NEUTRAL"), horizon=lambda cfg: cfg.direction_horizon, weight=1.5)
+@task("direction", ("DOWN", "UP", "NEUTRAL"), horizon=lambda cfg: cfg.direction_horizon, weight=1.5, role="side")
 def _direction(bars, cfg, fitted):
     h = cfg.direction_horizon
     hist_vol = rolling_std(np.log(bars.close/_lag(bars.close)), 20)
@@ -193,7 +193,7 @@ def _regime_now(bars, fitted):
     return np.where(np.isnan(size+limit+bars.adx), np.nan, now)
 
 @task("regime", ("BULL_STRONG", "BULL_WEAK", "RANGE", "BEAR_WEAK", "BEAR_STRONG", "VOLATILE"), weight=1.2, fit=_sizes,
-      horizon=lambda cfg: cfg.regime_horizon if cfg.regime_when == "ahead" else 0)
+      horizon=lambda cfg: cfg.regime_horizon if cfg.regime_when == "ahead" else 0, role="regime")
 def _regime(bars, cfg, fitted):
     now = _regime_now(bars, fitted)
     return _ahead(now, cfg.regime_horizon) if cfg.regime_when == "ahead" else now
@@ -215,13 +215,13 @@ def plot_classes(candles: pd.DataFrame,
     return fig.update_yaxes(range=[len(task.classes)-.5, -.5], tickvals=list(range(len(task.classes))), ticktext=task.classes, row=2, col=1)
 
 # %% ../nbs/02a_labels.ipynb #0338ac6b
-@task("volatility", ("LOW", "MEDIUM", "HIGH"), horizon=VOL_HORIZON)
+@task("volatility", ("LOW", "MEDIUM", "HIGH"), horizon=VOL_HORIZON, role="volatility")
 def _volatility(bars, cfg, fitted):
     v, low, high = volatility_terciles(bars.candles)
     v = _ahead(v, VOL_HORIZON)
     return np.where(np.isnan(v+low+high), np.nan, np.select([_above(low, v), _above(v, high)], [0, 2], 1))
 
-@task("log_volatility", horizon=VOL_HORIZON, head="volatility")
+@task("log_volatility", horizon=VOL_HORIZON, head="volatility", role="volatility")
 def _log_volatility(bars, cfg, fitted):
     v = _ahead(volatility_terciles(bars.candles)[0], VOL_HORIZON)
     return np.log(np.where(v > EPS, v, np.nan))

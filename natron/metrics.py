@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'AUC_BINS', 'GREY', 'LEAST', 'MOST', 'FEW_BLOCKS', 'rank_bins', 'class_sums', 'class_scores', 'value_sums',
-           'value_scores', 'stretch', 'block_resamples', 'resample_sums', 'interval', 'task_sums', 'task_scores',
+           'value_scores', 'block_length', 'block_resamples', 'resample_sums', 'interval', 'task_sums', 'task_scores',
            'score_table', 'headline', 'verdict', 'Scores', 'plot_scores', 'reliability', 'plot_reliability']
 
 # %% ../nbs/06b_metrics.ipynb #00cf0d7c
@@ -85,7 +85,7 @@ def value_scores(s: np.ndarray) -> dict[str, np.ndarray]: # sums (...,4)
     return dict(r2=1 - s[..., 1]/s[..., 3], mae=s[..., 2]/s[..., 0], rmse=np.sqrt(s[..., 1]/s[..., 0]))
 
 # %% ../nbs/06b_metrics.ipynb #b8d11770
-def stretch(task: Task, cfg: EvaluateConfig, slow: int = 1 # bars of the fastest series in one of the slowest
+def block_length(task: Task, cfg: EvaluateConfig, slow: int = 1 # bars of the fastest series in one of the slowest
            ) -> int:
     "Times in a stretch: so many bars, and at least ten horizons, of the slowest series."
     return slow*max(cfg.block, 10*task.horizon)
@@ -149,12 +149,12 @@ def score_table(task: Task,
                 times: pd.DatetimeIndex,           # (n,)
                 cfg: EvaluateConfig, seed: int,
                 mean: float | np.ndarray = 0.,     # training mean, for the R2 of a regression; one or (n,)
-                slow: int = 1                      # as for `stretch`
+                slow: int = 1                      # as for `block_length`
                ) -> pd.DataFrame: # one row a forecast: metrics, their _low and _high, and diff, diff_low, diff_high to the best baseline
     "Scores with block-bootstrap intervals, all forecasts on the same rows and the same resamples."
     known = ~np.isnan(y)
     if not known.any(): raise NatronError(f"task {task.name}: no test row has a known answer")
-    block, mean = stretch(task, cfg, slow), np.broadcast_to(mean, len(y))[known]
+    block, mean = block_length(task, cfg, slow), np.broadcast_to(mean, len(y))[known]
     unit, starts = block_resamples(times[known], block, cfg.resamples, make_rng(seed, f"bootstrap {task.name}"))
     rows, draws, blocks = {}, {}, starts.shape[1]
     for name, p in forecasts.items():

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'Prob', 'Model', 'Warned', 'Info', 'Health', 'DROP', 'OPEN', 'LOCAL', 'BYTES', 'MAX_SERIES', 'ARRIVE',
-           'HEADERS', 'AHEAD', 'CONNECTIONS', 'LINGER', 'prediction_type', 'Problem', 'Incoming', 'Guard', 'foreign',
-           'Route', 'limit_of', 'create_app', 'TimedProtocol', 'RestServer']
+           'HEADERS', 'AHEAD', 'CONNECTIONS', 'LINGER', 'prediction_type', 'Problem', 'Incoming', 'RestMiddleware',
+           'foreign', 'Route', 'limit_of', 'create_app', 'TimedProtocol', 'RestServer']
 
 # %% ../nbs/08c_rest.ipynb #a036a1b1
 import asyncio, difflib, io, json, logging, re, time
@@ -29,8 +29,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 import natron
 from .core import NatronError
 from .candles import CandleError, read_candles, simulate_candles
-from .schema import MAX_CANDLES, STRICT, NoVolume, Symbol, WireError, explain
-from .service import DRAIN, BusyError, Gate, ModelError, Service, TokenError, check_bind, listen, tls_context
+from .schema import MAX_CANDLES, STRICT, NoVolume, Symbol, RequestError, explain
+from .service import DRAIN, BusyError, AccessPolicy, ModelError, Service, TokenError, check_bind, listen, tls_context
 
 log = logging.getLogger("natron")
 
@@ -122,10 +122,10 @@ class Incoming:
 OPEN = {"/health", "/openapi.json"}         # need no token
 LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.I)
 
-class Guard:
+class RestMiddleware:
     "Host name, origin, token and rate in front of an ASGI app; counts and logs every request."
     server = "rest"
-    def __init__(self, app, service: Service, gate: Gate,
+    def __init__(self, app, service: Service, gate: AccessPolicy,
                  limits: Callable[[str], int | None]): # bytes of a path's body; None for no path of ours
         self.app, self.service, self.gate, self.limits = app, service, gate, limits
 
@@ -165,7 +165,7 @@ def foreign(scope: dict # of a request
     return not followed and any(s not in ("none", "same-origin") for s in values(b"sec-fetch-site"))
 
 @patch
-def _refusal(self: Guard, scope):
+def _refusal(self: RestMiddleware, scope):
     "The response to a request that does not get in; None if it does."
     client = (scope.get("client") or ["?"])[0]
     hosts = [v.decode("latin-1") for k, v in scope["headers"] if k == b"host"]
@@ -180,7 +180,7 @@ def _refusal(self: Guard, scope):
         return _problem(429, f"more than {self.gate.rate}; come back in {wait} seconds", Retry_After=wait)
 
 @patch
-def _stranger(self: Guard, scope, client):
+def _stranger(self: RestMiddleware, scope, client):
     "The response to whoever does not know the token."
     if scope["path"] in OPEN: return None
     kind, _, token = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
@@ -194,7 +194,7 @@ def _status(e):
     "The response to something that was raised."
     if isinstance(e, BusyError): return _problem(503, str(e), Retry_After=e.retry)
     if isinstance(e, ModelError): return _problem(500, str(e))
-    if isinstance(e, WireError): return _problem(422, str(e), e.field, e.row)
+    if isinstance(e, RequestError): return _problem(422, str(e), e.field, e.row)
     return _problem(422, str(e), "tz" if isinstance(e, CandleError) and e.rule == "zone" else "candles",
                     getattr(e, "row", None))
 
@@ -242,15 +242,15 @@ class Route(APIRoute):
                 f"{path} takes a body and does not say of how many bytes: openapi_extra={{{BYTES!r}: ...}}")
 
     def check_query(self, request: Request) -> None:
-        "Raises `WireError` for a parameter that is unknown or given twice."
+        "Raises `RequestError` for a parameter that is unknown or given twice."
         known, given = [p.alias for p in self.dependant.query_params], [k for k,
                                                                         _ in request.query_params.multi_items()]
         for k in given:
-            if k in known and given.count(k) > 1: raise WireError("is given more than once", k)
+            if k in known and given.count(k) > 1: raise RequestError("is given more than once", k)
             if k in known: continue
             near = difflib.get_close_matches(k.lower(), known, 1, 0.3)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
-            raise WireError(f"is no parameter of {self.path}; {hint}", k[:64])
+            raise RequestError(f"is no parameter of {self.path}; {hint}", k[:64])
 
     def get_route_handler(self):
         handle = super().get_route_handler()
@@ -287,18 +287,18 @@ _AS_IT_IS = "send the file as it is: curl --data-binary @FILE"
 def _csv_text(body, kind):
     "The text of a file that was sent under this content type."
     if kind.startswith("multipart/"):
-        raise WireError(f"this is a form with a file in it, as curl -F sends it; {_AS_IT_IS}", "body")
+        raise RequestError(f"this is a form with a file in it, as curl -F sends it; {_AS_IT_IS}", "body")
     try: text = body.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         got = f"got another byte at position {e.start}; compressed and parquet files are not taken here"
-        raise WireError(f"expected text in UTF-8, {got}", "body") from e
+        raise RequestError(f"expected text in UTF-8, {got}", "body") from e
     if text.lstrip()[:1] in ("[", "{"): return text                         # JSON, whose reader has bounds of its own
     if "form" in kind and len(text) > 200 and "\n" not in text.strip():
-        raise WireError(f"this is one line, as if the lines had lost their ends, which curl -d @FILE does; {_AS_IT_IS}",
+        raise RequestError(f"this is one line, as if the lines had lost their ends, which curl -d @FILE does; {_AS_IT_IS}",
                         "body")
     longest = max(map(len, text.splitlines()), default=0)
     # a million columns would take gigabytes
-    if longest > 2_000: raise WireError(f"a line has {longest:,} characters, which no candle does", "body")
+    if longest > 2_000: raise RequestError(f"a line has {longest:,} characters, which no candle does", "body")
     return text
 
 def _csv_candles(body, kind, tz, no_volume):
@@ -358,10 +358,10 @@ def _add_csv(app, service, Prediction, example, said):
         candles = await anyio.to_thread.run_sync(_csv_candles, body, kind, tz, no_volume)
         return (await service.ask(("predict", symbol, candles)))[0]
 
-def create_app(service: Service, gate: Gate | None = None # who may call; without one, everybody on this machine
+def create_app(service: Service, gate: AccessPolicy | None = None # who may call; without one, everybody on this machine
               ) -> FastAPI:
     "The REST server's application."
-    gate = gate or Gate()
+    gate = gate or AccessPolicy()
     Prediction = prediction_type(service.predictor.tasks)
     token = [Depends(HTTPBearer(auto_error=False))] if gate.token else []
     said = dict(responses=_errors(*((401,) if gate.token else ()), 403, 408, 413, 422, 429, 500, 503),
@@ -373,7 +373,7 @@ def create_app(service: Service, gate: Gate | None = None # who may call; withou
     app.router.route_class, example = Route, _example(service)
     _add_errors(app); _add_status(app, service, token)
     _add_json(app, service, Prediction, example, said); _add_csv(app, service, Prediction, example, said)
-    app.add_middleware(Guard, service=service, gate=gate, limits=lambda path: limit_of(app.routes, path))
+    app.add_middleware(RestMiddleware, service=service, gate=gate, limits=lambda path: limit_of(app.routes, path))
     return app
 
 # %% ../nbs/08c_rest.ipynb #0b915027
@@ -500,10 +500,10 @@ class _Uvicorn(uvicorn.Server):
 
 class RestServer:
     "The REST server; give it to `run_servers` or `in_background`."
-    def __init__(self, service: Service, gate: Gate | None = None, host: str = "127.0.0.1", port: int = 8000, # 0 for any free port
+    def __init__(self, service: Service, gate: AccessPolicy | None = None, host: str = "127.0.0.1", port: int = 8000, # 0 for any free port
                  cert: str | Path | None = None, key: str | Path | None = None, # PEM files for TLS
                  page: Callable | None = None): # puts something before the application: (app, service, gate) -> app
-        gate = gate or Gate()
+        gate = gate or AccessPolicy()
         check_bind(host, gate.token, cert); tls_context(cert, key)
         self.socket = listen(host, port)
         name = f"[{host}]" if ":" in host else host

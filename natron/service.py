@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'MINUTE', 'KINDS', 'QUEUE', 'BATCH', 'DEADLINE', 'LIVE', 'SYMBOLS', 'RATE', 'ATTEMPTS', 'LEAST', 'DRAIN',
            'SWITCH', 'Metrics', 'Refusals', 'BusyError', 'DeadlineError', 'ModelError', 'Job', 'Service', 'check_grid',
-           'gap_warnings', 'history_gaps', 'append_warnings', 'TokenError', 'Gate', 'check_bind', 'log_json',
+           'gap_warnings', 'history_gaps', 'append_warnings', 'TokenError', 'AccessPolicy', 'check_bind', 'log_json',
            'Recorder', 'replay', 'listen', 'tls_context', 'run_servers', 'in_background']
 
 # %% ../nbs/08b_service.ipynb #3cfa1763
@@ -29,7 +29,7 @@ import natron
 from .core import NatronError
 from .candles import check_bar_length
 from .predictor import MAX_MARKETS, Market, Predictor, load_predictor
-from .schema import Wire, WireError
+from .schema import RequestSchema, RequestError
 
 try: import resource, uvloop
 except ImportError: resource = uvloop = None       # Windows has neither
@@ -111,7 +111,7 @@ class Service:
     def __init__(self, predictor: Predictor, recorder: "Recorder | None" = None, queue: int = QUEUE,
                  deadline: float = DEADLINE):
         self.predictor, self.recorder, self.limit, self.deadline = predictor, recorder, queue, deadline
-        self.metrics, self.wire, self.begun = Metrics(), Wire(predictor.window_length,
+        self.metrics, self.wire, self.begun = Metrics(), RequestSchema(predictor.window_length,
                                                               tuple(predictor.own)), time.time()
         self.jobs, self.ready, self.closed = collections.deque(), threading.Condition(), threading.Event()
         # a model that is to take over, and the future of that
@@ -226,14 +226,14 @@ def _answers(self: Service, windows):
 
 # %% ../nbs/08b_service.ipynb #fb52d2d9
 def check_grid(market: Market, t: pd.Timestamp, symbol: str) -> None:
-    "Raises `WireError` for a candle that does not begin where the market's do."
+    "Raises `RequestError` for a candle that does not begin where the market's do."
     last, step = market.kept[-1][0], min(market.bar, 3600.)
     off = (t - last).total_seconds() % step if step else 0.
     if not off or t <= last: return
     away = f"{t:%Y-%m-%d %H:%M:%S} UTC lies {min(off, step-off)/60:.3g} minutes off the times"
     where = f"{away} at which the candles of {symbol} begin, such as {last:%H:%M:%S}"
     remedy = "send the opening times of closed bars, or the history anew if they have changed"
-    raise WireError(f"{where}; {remedy}", "candle.time")
+    raise RequestError(f"{where}; {remedy}", "candle.time")
 
 # %% ../nbs/08b_service.ipynb #e15a74d7
 _WEEK, _LONG = pd.Timedelta("7D"), 20_000                                # a gap of more bars is not looked into
@@ -338,13 +338,13 @@ def _prepare_append(self: Service, job):
     symbol, candle = job.args
     if symbol in self.gone:
         kept = f"{SYMBOLS} of a client and {MAX_MARKETS} in all are kept"
-        raise WireError(f"{symbol} gave way to other symbols, as {kept}; send its history anew", "symbol")
+        raise RequestError(f"{symbol} gave way to other symbols, as {kept}; send its history anew", "symbol")
     job.warnings = append_warnings(self.predictor, symbol, candle)
     window = self._begin(job, lambda: self.predictor.advance(symbol, candle)); self._use(job)
     return window
 
 def append_warnings(predictor: Predictor, symbol: str, candle: dict) -> list[dict]:
-    "What is to be said of a candle before it joins its market; raises `WireError` where it must not."
+    "What is to be said of a candle before it joins its market; raises `RequestError` where it must not."
     if symbol not in predictor.live or not isinstance(candle.get("time"), pd.Timestamp): return []
     market = predictor.live[symbol]
     check_grid(market, candle["time"], symbol)
@@ -438,7 +438,7 @@ class TokenError(NatronError):
     "The token is wrong; for `retry` seconds no other of the address is looked at."
     def __init__(self, message, retry=0): super().__init__(message); self.retry = retry
 
-class Gate:
+class AccessPolicy:
     "The token that callers must know, if any, and the number of calls that each may make."
     def __init__(self, token: str | None = None, rate: str = RATE): # such as "200/second" or "1000/minute"
         self.token = (token or "").encode()
@@ -554,12 +554,12 @@ class _Asked(TypedDict):
 _LINE, _MOST = TypeAdapter(_Model | _Asked), 4_000_000                       # the form of a line, and its bytes
 
 def _recorded(line):
-    "What a line of a recording says; raises `WireError` if it is none."
-    if len(line) > _MOST: raise WireError(f"the line has more than {_MOST:,} bytes")
+    "What a line of a recording says; raises `RequestError` if it is none."
+    if len(line) > _MOST: raise RequestError(f"the line has more than {_MOST:,} bytes")
     try: value = orjson.loads(line)
-    except orjson.JSONDecodeError as e: raise WireError("the line is cut short or no JSON") from e
+    except orjson.JSONDecodeError as e: raise RequestError("the line is cut short or no JSON") from e
     try: return _LINE.validate_python(value)
-    except (ValidationError, RecursionError) as e: raise WireError("this is no line of a recording") from e
+    except (ValidationError, RecursionError) as e: raise RequestError("this is no line of a recording") from e
 
 def _lines(f):
     "Number and bytes of each line, of one that is too long no more than shows it."
@@ -622,7 +622,7 @@ def replay(path: str | Path, predictor: Predictor,
         f.seek(0)
         for n, line in _lines(f):
             try: r = _recorded(line)
-            except WireError as e: yield n, str(e); continue
+            except RequestError as e: yield n, str(e); continue
             if r["kind"] == "model":
                 if r["event"] == "start": predictor.live.clear()
                 if r["sha256"] != ours:
