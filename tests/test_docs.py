@@ -8,13 +8,14 @@ The fenced blocks of a document are run in their order, in a folder with the dem
 - `...` in an output stands for anything. The run here is a short one, so a figure (decimal fraction, percentage), a content hash, a class, a
   baseline and the kind of "no edge" stand for any other; everything else must be equal.
 """
-import ast, contextlib, functools, io, json, os, re, shlex, shutil, subprocess, sys, urllib.request
+import ast, contextlib, functools, io, json, os, re, shlex, shutil, socket, subprocess, sys, urllib.request
 from pathlib import Path
 from typing import NamedTuple
 import pytest, yaml
+from natron.candles import sample_candles
 from natron.cli import app
 from natron.config import load_config, setting_names
-from test_cli import natron, run, sample
+from test_cli import natron, run
 
 root = Path(__file__).resolve().parent.parent
 documents = [root/"README.md", *sorted((root/"docs").glob("*.md"))]
@@ -190,6 +191,23 @@ def test_blocks_do_what_they_show(path, place, names_only, request):
             if block.why: parse(command, names_only); continue
             said = execute(command, place, request)
             assert shown is None or matches(shown, said, names), f"$ {command}\n{said}"
+
+
+@pytest.mark.slow
+def test_bridge_answers_as_shown(place, server):
+    "Every exchange of docs/bridge.md, in its order, on one connection."
+    names = picked(json.loads((place/"runs/demo/metrics.json").read_text()))
+    rows = [dict(time=t.isoformat(), **r) for t, r in sample_candles().iloc[-512:].iterrows()]
+    lines = [l for b in blocks(texts[root/"docs/bridge.md"]) if b.language == "text" for l in b.text.splitlines()]
+    asked, answers = [l[2:] for l in lines if l[0] == ">"], [l[2:] for l in lines if l[0] == "<"]
+    assert len(asked) == len(answers) > 6
+    with socket.create_connection(("127.0.0.1", int(server.ports["9000"])), timeout=60) as s, s.makefile("rb") as received:
+        for line, shown in zip(asked, answers):
+            series = json.dumps(rows if '"predict"' in line else rows[:-1])
+            line = line.replace("[...]", series).replace("{...}", json.dumps(rows[-1])).replace("7200", "0")
+            s.sendall(line.encode() + b"\n")
+            said = json.dumps(json.loads(received.readline()))
+            assert matches(shown, said, names), f"{shown}\n{said}"
 
 
 # What is named
