@@ -229,6 +229,12 @@ def spans(text):
 
 
 @each
+def test_files_exist(path):
+    for name in re.findall(r"\b(?:benchmarks|configs|data|tests|tools)/[\w.]+\.\w+", " ".join(spans(texts[path]))):
+        assert (root/name).exists(), f"{path.name}: {name}"
+
+
+@each
 def test_settings_exist(path):
     names = setting_names()
     groups = {n.split(".")[0] for n in names if "." in n}
