@@ -135,7 +135,7 @@ def join(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, *,
     files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
     taken = next((p for p in files.values() if os.path.lexists(p)), None)
     if taken: raise _err(f"{taken} exists; choose another --to")
-    joined = _mod("features").join_markets(_series(candles, tz, no_volume))
+    joined = _mod("markets").join_markets(_series(candles, tz, no_volume))
     to.mkdir(parents=True, exist_ok=True)
     for n, c in joined.items():
         _mod("candles").write_candles(c, files[n])
