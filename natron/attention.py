@@ -44,15 +44,18 @@ def attend_window(q: torch.Tensor, # (B,H,T,D), as k and v
                   rate: torch.Tensor | None = None # (H,)
                  ) -> torch.Tensor: # (B,H,T,D)
     "`attend` with a sliding window (Beltagy et al. 2020, arXiv:2004.05150), without the pairs that are too far apart."
-    t = q.shape[2]; n, after = -(-t//window), 0 if causal else window
+    t = q.shape[2]
+    n, after = -(-t//window), 0 if causal else window
     q = F.pad(q, (0, 0, 0, n*window - t)).unflatten(2, (n, window))                      # (B,H,n,w,D)
     k, v = _pieces(k, n, window, after), _pieces(v, n, window, after)                    # (B,H,n,S,D)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])                            # (B,H,n,w,S)
     own, seen = torch.arange(window, device=q.device), torch.arange(k.shape[-2], device=q.device) - window
-    d, at = own[:, None] - seen, seen + window*torch.arange(n, device=q.device)[:, None] # (w,S) distance, (n,S) position
+    # (w,S) distance, (n,S) position
+    d, at = own[:, None] - seen, seen + window*torch.arange(n, device=q.device)[:, None]
     if rate is not None: scores = scores - rate[:, None, None, None]*d.abs()
     shut = (d < 0) & causal | (d.abs() >= window) | ((at < 0) | (at >= t))[:, None]      # (n,w,S)
-    scores = scores.masked_fill(shut, torch.finfo(scores.dtype).min)                     # not -inf: what was padded sees nobody, and must not become NaN
+    # not -inf: what was padded sees nobody, and must not become NaN
+    scores = scores.masked_fill(shut, torch.finfo(scores.dtype).min)
     return (scores.softmax(-1) @ v).flatten(2, 3)[:, :, :t]                              # (B,H,T,D)
 
 # %% ../nbs/04_attention.ipynb #6bb8eedc
@@ -63,9 +66,14 @@ def attend_recency_bias(q: torch.Tensor, # (B,H,T,D), as k and v
     "Causal `attend` with a rate, in the fused version."
     t, d = q.shape[-2:]
     age = rate[:, None] * torch.arange(t, device=q.device) * math.sqrt(d)                # (H,T)
-    high = age.to(k.dtype); low = (age-high).to(k.dtype)                                 # what 16 bits lose of a large number is a small one
-    def wider(x, a, b): return torch.cat([x, torch.stack([a, b], -1).expand(*x.shape[:-1], 2), x.new_zeros(6).expand(*x.shape[:-1], 6)], -1) # (B,H,T,D+8): kernels like eights
-    one, none = q.new_ones(t), v.new_zeros(t); q, k, v = wider(q, one, one), wider(k, high, low), wider(v, none, none)
+    high = age.to(k.dtype)
+    low = (age-high).to(k.dtype)                                 # what 16 bits lose of a large number is a small one
+    def wider(x, a, b):
+        # (B,H,T,D+8): kernels like eights
+        return torch.cat([x, torch.stack([a, b], -1).expand(*x.shape[:-1], 2), x.new_zeros(6).expand(*x.shape[:-1], 6)],
+                         -1)
+    one, none = q.new_ones(t), v.new_zeros(t)
+    q, k, v = wider(q, one, one), wider(k, high, low), wider(v, none, none)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=d**-0.5)[..., :d]
 
 # %% ../nbs/04_attention.ipynb #80e7662d
@@ -88,7 +96,9 @@ class Attention(nn.Module):
                ) -> tuple[torch.Tensor, torch.Tensor | None]: # (B,R,D), (B,H,T,T) or None
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B,H,T,D/H) each
         rate = None if self.log_rate is None else self.log_rate.exp()
-        if weights: y, w = attend(q, k, v, self.causal, self.window, rate); y = y[:, :, rows]
+        if weights:
+            y, w = attend(q, k, v, self.causal, self.window, rate)
+            y = y[:, :, rows]
         else: y, w = self._read(q, k, v, rate, rows), None
         return self.out(y.transpose(1, 2).flatten(2)), w                                 # (B,R,D), (B,H,T,T)
 

@@ -31,7 +31,7 @@ def positions(n: int, # positions
               d: int  # columns, even
              ) -> torch.Tensor: # (n,d)
     "Sines and cosines whose wavelengths grow from 2 pi to 20,000 pi positions (Vaswani et al. 2017)."
-    with torch.device("cpu"):                                                            # numbers, wherever the network is made
+    with torch.device("cpu"):  # numbers, wherever the network is made
         angle = torch.arange(n)[:, None] * torch.exp(torch.arange(0, d, 2) * (-math.log(10_000) / d)) # (n,d/2)
         return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)                        # (n,d)
 
@@ -72,32 +72,38 @@ class Transformer(nn.Module):
         self.register_buffer("position", positions(window_length, d), persistent=False)
         self.drop, self.norm = nn.Dropout(cfg.dropout), nn.LayerNorm(d)
         self.blocks = nn.ModuleList(Block(cfg, w, self.fading) for w in cfg.windows or [0]*cfg.layers)
-        n = len(self.blocks); self.stages = [("norm.", f"blocks.{n-1}."), *((f"blocks.{k}.",) for k in range(n-2, -1, -1))]
+        n = len(self.blocks)
+        self.stages = [("norm.", f"blocks.{n-1}."), *((f"blocks.{k}.",) for k in range(n-2, -1, -1))]
 
     def embed(self, x, mask, instrument, timeframe) -> torch.Tensor:
         "Bars as vectors, (B,T,D), or (B,1+T,D) with `[CLS]` in front."
         h = self.cells(x, mask) + self.position                                          # (B,T,D)
         return h if self.cls is None else torch.cat([self.cls.expand(len(h), -1, -1), h], 1)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, instrument: torch.Tensor | None = None, timeframe: torch.Tensor | None = None,
-                weights: bool = False, rows: slice = ALL): # attention weights too; positions that are wanted of the last block
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, instrument: torch.Tensor | None = None,
+                timeframe: torch.Tensor | None = None,
+                weights: bool = False,
+                rows: slice = ALL): # attention weights too; positions that are wanted of the last block
         h, seen = self.drop(self.embed(x, mask, instrument, timeframe)), []
         for block in self.blocks:
             wanted = rows if block is self.blocks[-1] else ALL
-            h, w = checkpoint(block, h, weights, wanted, use_reentrant=False) if self.checkpoint and self.training else block(h, weights, wanted)
+            h, w = checkpoint(block, h, weights, wanted,
+                              use_reentrant=False) if self.checkpoint and self.training else block(h, weights, wanted)
             seen.append(w)
         return self.norm(h), seen                                                        # (B,R,D), [(B,H,T,T)]
 
 # %% ../nbs/04a_backbones.ipynb #21043eff
 class Gates(nn.Module):
     "A learned weight between 0 and 1 for each column."
-    def __init__(self, n_features: int): super().__init__(); self.logit = nn.Parameter(torch.full((n_features,), 2.))
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.logit = nn.Parameter(torch.full((n_features,), 2.))
     def weights(self) -> torch.Tensor: return self.logit.sigmoid()                       # (F,)
     def forward(self, x: torch.Tensor) -> torch.Tensor: return x * self.weights()        # (B,T,F)
     def penalty(self) -> torch.Tensor: return self.weights().sum()
 
 # %% ../nbs/04a_backbones.ipynb #05b88bf4
-ID_DROPOUT = 0.1               # share of training windows whose instrument is not told, and of those whose timeframe is not
+ID_DROPOUT = 0.1  # share of training windows whose instrument is not told, and of those whose timeframe is not
 
 class Temporal(Transformer):
     "Transformer with a sense of age: windows in the first layers, fading weights, gates, and names of instruments."
@@ -105,12 +111,16 @@ class Temporal(Transformer):
     def __init__(self, cfg, n_features, window_length, instruments=0, timeframes=0):
         super().__init__(cfg, n_features, window_length)
         self.gates = Gates(n_features)
-        self.instrument, self.timeframe = nn.Embedding(instruments+1, self.width), nn.Embedding(timeframes+1, self.width) # row 0: any
+        # row 0: any
+        self.instrument, self.timeframe = nn.Embedding(instruments+1,
+                                                       self.width), nn.Embedding(timeframes+1, self.width)
 
     def embed(self, x, mask, instrument, timeframe):
         any_ = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        instrument, timeframe = (any_ if i is None else i for i in (instrument, timeframe))                              # (B,)
-        if self.training: instrument, timeframe = (i.masked_fill(torch.rand(len(x), device=x.device) < ID_DROPOUT, 0) for i in (instrument, timeframe))
+        instrument, timeframe = (any_ if i is None else i for i in (instrument, timeframe))  # (B,)
+        if self.training:
+            instrument, timeframe = (i.masked_fill(torch.rand(len(x), device=x.device) < ID_DROPOUT, 0)
+                                     for i in (instrument, timeframe))
         names = self.instrument(instrument) + self.timeframe(timeframe)                  # (B,D)
         return super().embed(self.gates(x), mask, None, None) + names[:, None]           # (B,T,D)
 

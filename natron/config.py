@@ -30,11 +30,12 @@ class FeaturesConfig(Group):
 # %% ../nbs/00a_config.ipynb #51db22c5
 class LabelsConfig(Group):
     "Which tasks are learnt, and the numbers in their rules."
-    tasks: list[str] = Field(["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"], min_length=1)
+    tasks: list[str] = Field(["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"],
+                             min_length=1)
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}    # loss weight of a task, where it is not the task's own
     entry: Literal["conditions", "triple_barrier"] = "conditions"
     entry_conditions: int = Field(2, ge=1, le=6)              # at least so many of the six; `fit` may raise it
-    entry_max_rate: float = Field(0.40, gt=0, lt=1)           # `fit` raises the number until the base rate is below this
+    entry_max_rate: float = Field(0.40, gt=0, lt=1)  # `fit` raises the number until the base rate is below this
     jitter: float = Field(0.0, ge=0, le=0.5)                  # relative noise of the entry thresholds, training only
     take_profit: float = Field(2.0, gt=0)                     # in ATR14
     stop_loss: float = Field(1.0, gt=0)                       # in ATR14
@@ -51,7 +52,8 @@ class LabelsConfig(Group):
     @model_validator(mode="after")
     def _names(self):
         if len(set(self.tasks)) < len(self.tasks): raise ValueError(f"tasks must be named once each, got {self.tasks}")
-        if odd := set(self.weights) - set(self.tasks): raise ValueError(f"weights names {sorted(odd)[0]!r}, which is none of the tasks {self.tasks}")
+        if odd := set(self.weights) - set(self.tasks):
+            raise ValueError(f"weights names {sorted(odd)[0]!r}, which is none of the tasks {self.tasks}")
         return self
 
 # %% ../nbs/00a_config.ipynb #fc0973df
@@ -65,7 +67,7 @@ class DataConfig(Group):
     scaler: Literal["standard", "minmax"] = "standard"
     clip: float = Field(10.0, gt=0)                           # in standard deviations
     stride: int = Field(1, ge=1)                              # bars between training windows
-    cold_start: float = Field(0.15, ge=0, le=1)               # share of training windows seen as a short history gives them
+    cold_start: float = Field(0.15, ge=0, le=1)  # share of training windows seen as a short history gives them
 
     @model_validator(mode="after")
     def _shares(self):
@@ -99,8 +101,10 @@ class ModelConfig(Group):
         if self.pooling == "cls" and self.backbone != "transformer":
             raise ValueError(f"pooling: cls needs backbone: transformer; {self.backbone} takes last or mean_max")
         if self.backbone == "temporal" and len(self.windows) != self.layers:
-            raise ValueError(f"backbone: temporal needs a window for each of its {self.layers} layers, got {self.windows}; as in layers: 4, windows: [20, 50, 0, 0]")
-        if self.backbone != "temporal" and self.windows: raise ValueError(f"windows are for backbone: temporal; {self.backbone} takes none")
+            raise ValueError(f"backbone: temporal needs a window for each of its {self.layers} layers, got "
+                             f"{self.windows}; as in layers: 4, windows: [20, 50, 0, 0]")
+        if self.backbone != "temporal" and self.windows:
+            raise ValueError(f"windows are for backbone: temporal; {self.backbone} takes none")
         if self.pooling == "cls" and self.attention == "causal":
             raise ValueError("pooling: cls needs attention: bidirectional (a causal [CLS] sees nothing)")
         return self
@@ -116,13 +120,16 @@ class TrainConfig(Group):
     patience: int = Field(15, ge=1)                           # epochs without a better validation loss before stopping
     clip_norm: float = Field(1.0, gt=0)
     accumulate: int = Field(1, ge=1)                          # batches per optimiser step
-    precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda v: "no" if v is False else v)] = "no"   # YAML reads a bare no as false
+    # YAML reads a bare no as false
+    precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda v: "no" if v is False else v)] = "no"
     class_weights: bool = False
-    layer_decay: float = Field(1.0, ge=0, le=1)               # each layer learns so many times as fast as the one above it; 0 freezes the backbone
+    # each layer learns so many times as fast as the one above it; 0 freezes the backbone
+    layer_decay: float = Field(1.0, ge=0, le=1)
     members: int = Field(1, ge=1, le=32)                      # networks of neighbouring seeds that answer together
-    adversarial: float = Field(0.0, ge=0)                     # push on the inputs against the answer, in standard deviations; 0: none
-    confidence: float = Field(0.0, ge=0)                      # price of announcing the likeliest class with another probability than that of being right; 0: none
-    checkpoint: bool = False                                  # compute a block's activations again on the way back, rather than keep them
+    adversarial: float = Field(0.0, ge=0)  # push on the inputs against the answer, in standard deviations; 0: none
+    # price of announcing the likeliest class with another probability than that of being right; 0: none
+    confidence: float = Field(0.0, ge=0)
+    checkpoint: bool = False  # compute a block's activations again on the way back, rather than keep them
     tracker: Literal["tensorboard", "mlflow", "wandb", "none"] = "tensorboard"
 
 # %% ../nbs/00a_config.ipynb #3e1b15c0
@@ -133,7 +140,7 @@ class PretrainConfig(Group):
     lr: float = Field(1e-4, gt=0)
     question: Literal["hidden", "ahead"] = "hidden"           # what stood in hidden bars, or what comes
     mask: float = Field(0.15, gt=0, lt=1)                     # share of the bars that are hidden
-    span: int = Field(12, ge=1)                               # bars that are hidden in a row, or that are asked for together
+    span: int = Field(12, ge=1)  # bars that are hidden in a row, or that are asked for together
     jitter: float = Field(0.1, ge=0)                          # noise on the cells, in standard deviations
     contrast: float = Field(0.0, ge=0)                        # weight of telling windows apart, beside the question
     temperature: float = Field(0.07, gt=0)
@@ -150,23 +157,25 @@ class BacktestConfig(Group):
     "From signals to positions, and what trading costs."
     threshold: float = Field(0.1, gt=0, le=1)                 # a signal, from -1 to 1, at least so strong is an order
     confidence: float = Field(0.0, ge=0, le=1)                # a signal less sure than this is none
-    risk: float = Field(0.01, ge=0, lt=1)                     # share of equity lost at the stop; 0: no leverage, the equity shared out among `positions`
+    # share of equity lost at the stop; 0: no leverage, the equity shared out among `positions`
+    risk: float = Field(0.01, ge=0, lt=1)
     stop: float = Field(2.0, ge=0)                            # in ATR14; 0: none
     target: float = Field(3.0, ge=0)                          # in ATR14; 0: none
     bars: int = Field(0, ge=0)                                # longest holding; 0: until the opposite signal
     positions: int = Field(3, ge=1)                           # at once, over all instruments; one an instrument
-    leverage: float = Field(30.0, gt=0)                       # most that all positions together may be, in times of equity
+    leverage: float = Field(30.0, gt=0)  # most that all positions together may be, in times of equity
     spread: float = Field(1.0, ge=0)                          # pips; half of it is lost at each fill
     slippage: float = Field(0.2, ge=0)                        # pips, at each fill
     commission: float = Field(0.0, ge=0, lt=0.1)              # share of what is bought or sold, at each fill
     swap_long: float = -0.5                                   # pips a night; negative is paid
     swap_short: float = -0.5
-    pips: dict[str, Annotated[float, Field(gt=0)]] = {}       # size of a pip by instrument, where it is not the usual one
+    pips: dict[str, Annotated[float, Field(gt=0)]] = {}  # size of a pip by instrument, where it is not the usual one
     equity: float = Field(10_000.0, gt=0)                     # at the start
 
     @model_validator(mode="after")
     def _sized(self):
-        if self.risk and not self.stop: raise ValueError("risk is what is lost at the stop, and stop: 0 has none; set a stop, or risk: 0")
+        if self.risk and not self.stop:
+            raise ValueError("risk is what is lost at the stop, and stop: 0 has none; set a stop, or risk: 0")
         return self
 
 # %% ../nbs/00a_config.ipynb #6306b6aa
@@ -186,11 +195,19 @@ class Config(Group):
 
     @model_validator(mode="after")
     def _together(self):
-        if self.train.checkpoint and self.model.backbone == "hybrid": raise ValueError("train.checkpoint is for backbones of blocks, transformer and temporal; hybrid has none")
-        if self.train.layer_decay == 0 and not self.pretrain.epochs: raise ValueError("train.layer_decay: 0 freezes a backbone that was not pretrained and knows nothing; set pretrain.epochs")
+        if self.train.checkpoint and self.model.backbone == "hybrid":
+            raise ValueError("train.checkpoint is for backbones of blocks, transformer and temporal; hybrid has none")
+        if self.train.layer_decay == 0 and not self.pretrain.epochs:
+            raise ValueError("train.layer_decay: 0 freezes a backbone that was not pretrained and knows nothing; set "
+                             "pretrain.epochs")
         if self.pretrain.question == "ahead":
-            if self.model.attention != "causal": raise ValueError("pretrain.question: ahead asks for bars that a network with attention: bidirectional has in sight; set model.attention: causal, or pretrain.question: hidden")
-            if self.pretrain.span >= self.data.window_length: raise ValueError(f"pretrain.span {self.pretrain.span} must be shorter than data.window_length {self.data.window_length}, for pretrain.question: ahead to have something to ask for")
+            if self.model.attention != "causal":
+                raise ValueError("pretrain.question: ahead asks for bars that a network with attention: bidirectional "
+                                 "has in sight; set model.attention: causal, or pretrain.question: hidden")
+            if self.pretrain.span >= self.data.window_length:
+                raise ValueError(f"pretrain.span {self.pretrain.span} must be shorter than data.window_length "
+                                 f"{self.data.window_length}, for pretrain.question: ahead to have something to ask "
+                                 f"for")
         return self
 
 # %% ../nbs/00a_config.ipynb #15679e6d
@@ -215,13 +232,15 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent, index):
         if not self.check_event(yaml.AliasEvent): return super().compose_node(parent, index)
         e = self.peek_event()
-        raise yaml.YAMLError(f"line {e.start_mark.line+1}: *{e.anchor} is an alias, and settings take none; write the value there")
+        raise yaml.YAMLError(f"line {e.start_mark.line+1}: *{e.anchor} is an alias, and settings take none; write the "
+                             f"value there")
 
 def parse_yaml(text: str, source: str | Path # the file's name, or what else is to be named in an error
               ) -> object:
     "The value of a YAML text without aliases; raises `ConfigError`."
     try: return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as e: raise ConfigError(f"{source} is not YAML: {' '.join(str(e).split())}") from e
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise ConfigError(f"{source} is not YAML: {' '.join(str(e).split())}") from e
 
 # %% ../nbs/00a_config.ipynb #ee59bed1
 def _nearest(name):
@@ -247,7 +266,8 @@ def _merge(tree, name, value):
     *path, last = name.split(".")
     for k in path:
         tree = tree.setdefault(k, {})
-        if not isinstance(tree, dict): raise OverrideError(f"{name}: {k} already stands for the value {tree!r}, and cannot be a group as well")
+        if not isinstance(tree, dict):
+            raise OverrideError(f"{name}: {k} already stands for the value {tree!r}, and cannot be a group as well")
     if isinstance(value, dict) and isinstance(tree.get(last), dict):
         for k, v in value.items(): _merge(tree[last], k, v)
     else: tree[last] = value
@@ -262,7 +282,8 @@ def _read_yaml(path):
     return {k: dict(v) if isinstance(v, dict) else v for k, v in (tree or {}).items()}
 
 # %% ../nbs/00a_config.ipynb #b1d1b519
-def load_config(path: str | Path | None = None, # YAML file, or the name of one that comes with Natron; None for the defaults
+# YAML file, or the name of one that comes with Natron; None for the defaults
+def load_config(path: str | Path | None = None,
                 **overrides                     # nested (`train={"epochs": 3}`) or dotted (`**{"train.epochs": 3}`)
                ) -> Config:
     "Read a configuration; raises `ConfigError` naming the setting and, for an unknown one, the nearest that exists."

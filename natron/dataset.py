@@ -44,8 +44,10 @@ def fit_scaler(x: np.ndarray,          # (N,F) raw training features
               optional: np.ndarray | bool = False # (F,) True for the columns that may have no value in any row
               ) -> Scaler:
     "Standard: mean 0, sd 1, clipped at `cfg.clip` sd. Min-max: training range onto 0-100, clipped at the same distance."
-    x = np.asarray(x, np.float64); seen = ~np.isnan(x).all(0)                                  # (F,)
-    if not (seen | optional).all(): raise NatronError("a feature has no value in any training row; bring a longer training span")
+    x = np.asarray(x, np.float64)
+    seen = ~np.isnan(x).all(0)                                  # (F,)
+    if not (seen | optional).all():
+        raise NatronError("a feature has no value in any training row; bring a longer training span")
     if not seen.all(): x = np.where(seen, x, 0.)
     mean, sd = np.nanmean(x, 0), np.nanstd(x, 0)
     sd = np.where(sd > 1e-9*np.abs(mean), sd, 1.)                                              # rounding is no spread
@@ -76,7 +78,8 @@ class Series:
 # %% ../nbs/03a_dataset.ipynb #3e5a8756
 def _gather(a, begins, T):
     "The (B,T,F) stretches of `a` (N,F) that begin at these rows."
-    F = a.shape[1]; out = torch.empty(len(begins), T*F, dtype=a.dtype, pin_memory=torch.cuda.is_available())
+    F = a.shape[1]
+    out = torch.empty(len(begins), T*F, dtype=a.dtype, pin_memory=torch.cuda.is_available())
     return torch.index_select(a.as_strided((len(a)-T+1, T*F), (F, 1)), 0, begins, out=out).view(-1, T, F)
 
 class WindowDataset(torch.utils.data.Dataset):
@@ -95,7 +98,7 @@ class WindowDataset(torch.utils.data.Dataset):
         self.x, self.mask, self.y = (torch.from_numpy(np.ascontiguousarray(np.concatenate([getattr(s, k) for s in series]))) for k in ("x", "mask", "y"))
         self.clock = np.concatenate([s.times.tz_localize(None).to_numpy() for s in series])
         ends = [self._ends(s, r, stride) for s, r in zip(series, rows)]
-        self.rows = np.concatenate(ends)                                             # row of each end within its own series
+        self.rows = np.concatenate(ends)  # row of each end within its own series
         self.series = np.repeat(np.arange(len(series)), [len(e) for e in ends])      # and which series that is
         self.ends = torch.from_numpy(self.rows + start[self.series])
         self.first = torch.from_numpy((start[:-1] + [r.start for r in rows])[self.series])
@@ -110,14 +113,17 @@ class WindowDataset(torch.utils.data.Dataset):
     def __len__(self): return len(self.rows)
 
     @property
-    def times(self): return pd.DatetimeIndex(self.clock[self.ends.numpy()], tz="UTC")        # (n,) time of each window's end
+    def times(self):
+        return pd.DatetimeIndex(self.clock[self.ends.numpy()], tz="UTC")        # (n,) time of each window's end
 
 # %% ../nbs/03a_dataset.ipynb #f68906f9
 @patch
 @torch.no_grad()
-def inputs(self: WindowDataset, idx: Sequence[int]) -> dict[str, torch.Tensor]: # x, mask (B,T,F); instrument, timeframe (B,)
+# x, mask (B,T,F); instrument, timeframe (B,)
+def inputs(self: WindowDataset, idx: Sequence[int]) -> dict[str, torch.Tensor]:
     "What the network sees of the windows `idx`."
-    idx = torch.as_tensor(idx); T, cold = self.window, self.cold[idx]                # (B,)
+    idx = torch.as_tensor(idx)
+    T, cold = self.window, self.cold[idx]                # (B,)
     begins = self.ends[idx] - T + 1                                                  # (B,) row numbers
     x, mask = _gather(self.x, begins, T), _gather(self.mask, begins, T)              # (B,T,F) each
     if cold.any():
@@ -134,8 +140,10 @@ def __getitems__(self: WindowDataset,
     ends = self.ends[torch.as_tensor(idx)]                                           # (B,)
     if self.dense_from is None: y = self.y[ends]                                     # (B,K)
     else:
-        R = self.window-self.dense_from-1; y = _gather(self.y, ends-R+1, R)          # (B,R,K)
-        y[(ends[:, None] - torch.arange(R).flip(0)) < self.first[idx][:, None]] = torch.nan # rows before the part are not its own
+        R = self.window-self.dense_from-1
+        y = _gather(self.y, ends-R+1, R)          # (B,R,K)
+        # rows before the part are not its own
+        y[(ends[:, None] - torch.arange(R).flip(0)) < self.first[idx][:, None]] = torch.nan
     return self.inputs(idx) | dict(y=y)
 
 # %% ../nbs/03a_dataset.ipynb #3ddeb593
@@ -156,7 +164,8 @@ class Prepared:
     def _repr_html_(self):
         "When each part of each series begins and ends, and its bars."
         when = lambda s, r: f"{s.times[r.start]:%Y-%m-%d} to {s.times[r.stop-1]:%Y-%m-%d}, {r.stop-r.start:,} bars" if r.stop > r.start else "none"
-        table = pd.DataFrame([{"series": s.name} | {k: when(s, r) for k, r in vars(p).items()} for s, p in zip(self.series, self.splits)])
+        table = pd.DataFrame([{"series": s.name} | {k: when(s, r) for k, r in vars(p).items()}
+                              for s, p in zip(self.series, self.splits)])
         return f"<p>{len(self.columns)} columns; tasks {', '.join(t.name for t in self.labels.tasks)}; windows of {self.config.data.window_length} bars</p>{table.to_html(index=False, border=0)}"
 
 def _usable(s, first): return slice(max(s.start, first), max(s.stop, first))
@@ -185,7 +194,9 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
 def _same_columns(frames, candles):
     for name, f in zip(candles, frames):
         odd = set(f.columns) ^ set(frames[0].columns)
-        if odd: raise NatronError(f"{name} and {next(iter(candles))} differ in their extra columns {sorted(odd)}; list the shared ones in features.feature_columns")
+        if odd:
+            raise NatronError(f"{name} and {next(iter(candles))} differ in their extra columns {sorted(odd)}; list "
+                              f"the shared ones in features.feature_columns")
     return list(frames[0].columns)
 
 def place(one, known: Sequence # what a model knows
@@ -204,7 +215,8 @@ def make_series(candles: dict[str, pd.DataFrame], # by series name
         x, mask = scaler.transform(f.to_numpy())
         har = f[HAR] if set(HAR) <= set(f) else compute_context(c)[HAR]
         known = place(name, instruments), place(bar_length(c).total_seconds(), timeframes)
-        out.append(Series(name, c.index, x, mask, labels.transform(c).to_numpy(np.float32, copy=True), *known, har.to_numpy(), c))
+        out.append(Series(name, c.index, x, mask, labels.transform(c).to_numpy(np.float32, copy=True), *known,
+                          har.to_numpy(), c))
     return out
 
 # %% ../nbs/03a_dataset.ipynb #9646ad48
@@ -218,7 +230,8 @@ def data_digest(prep: Prepared) -> str:
 def identity(prep: Prepared) -> dict[str, str]:
     "What must be the same for a training to go on, beside the settings of its loop: the data, and the settings of all that comes before it."
     groups = prep.config.model_dump(include={"features", "labels", "data", "model", "pretrain"})
-    return {"data": data_digest(prep)} | {f"{g}.{k}": str(v) for g, settings in groups.items() for k, v in settings.items()}
+    return {"data": data_digest(prep)} | {f"{g}.{k}": str(v) for g, settings in groups.items()
+                                          for k, v in settings.items()}
 
 # %% ../nbs/03a_dataset.ipynb #75e1c410
 def window_data(prep: Prepared,
@@ -228,7 +241,8 @@ def window_data(prep: Prepared,
                 share: float = 0.    # share of windows seen as a caller with a single window of candles gives them
                ) -> WindowDataset:
     "The windows of one part of every series."
-    cfg = prep.config; T = cfg.data.window_length
+    cfg = prep.config
+    T = cfg.data.window_length
     rows = [_usable(getattr(s, part), context_bars(T)-1) for s in prep.splits]
     visible = np.arange(T)[:, None] >= lookbacks(prep.columns)[None]-1               # (T,F)
     return WindowDataset(prep.series, rows, T, stride, cfg.model.dense_from if dense else None, visible,
@@ -240,5 +254,7 @@ def jittered(prep: Prepared) -> Prepared: # the same without `labels.jitter`
     if not prep.config.labels.jitter: return prep
     rng, series = make_rng(prep.config.seed, "label jitter"), []
     for s, p in zip(prep.series, prep.splits):
-        y = s.y.copy(); y[p.train] = prep.labels.transform(s.candles, rng).to_numpy(np.float32)[p.train]; series.append(replace(s, y=y))
+        y = s.y.copy()
+        y[p.train] = prep.labels.transform(s.candles, rng).to_numpy(np.float32)[p.train]
+        series.append(replace(s, y=y))
     return replace(prep, series=series)

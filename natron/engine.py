@@ -110,7 +110,8 @@ def _gates(w):
 def _lstm(g, lstm, h):
     "(T,B,D) to (T,B,D)."
     for k in range(lstm.num_layers):
-        w, r, b, c = (_gates(getattr(lstm, f"{name}_l{k}")) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        w, r, b, c = (_gates(getattr(lstm, f"{name}_l{k}"))
+                      for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         h = g.op("Squeeze", g.op("LSTM", h, w, r, torch.cat([b, c], 1), hidden_size=lstm.hidden_size), _ints(1))
     return h
 
@@ -160,10 +161,14 @@ def export_graph(model: Natron | Ensemble, # on the CPU, in evaluation mode
     with torch.no_grad(): out = [_network(g, m, "x", "mask", names) for m in getattr(model, "members", [model])]
     for t in model.tasks:
         z = _together(g, t, [o[t.name] for o in out])
-        g.op("Identity" if t.output == "multiclass" else "Squeeze", z, *([] if t.output == "multiclass" else [_ints(1)]))
+        g.op("Identity" if t.output == "multiclass" else "Squeeze", z,
+             *([] if t.output == "multiclass" else [_ints(1)]))
         g.nodes[-1].output[0] = t.name
-    given = helper.make_tensor_value_info; shape = [batch, model.config["window_length"], model.config["n_features"]]
-    inputs = [given("x", TensorProto.FLOAT, shape), given("mask", TensorProto.BOOL, shape)] + [given(k, TensorProto.INT64, [batch]) for k in names]
+    given = helper.make_tensor_value_info
+    shape = [batch, model.config["window_length"], model.config["n_features"]]
+    inputs = [given("x", TensorProto.FLOAT, shape), given("mask", TensorProto.BOOL,
+                                                          shape)] + [given(k, TensorProto.INT64, [batch])
+                                                                     for k in names]
     outputs = [given(t.name, TensorProto.FLOAT, [batch, t.n_out][:1 + (t.output == "multiclass")]) for t in model.tasks]
     graph = helper.make_graph(g.nodes, "natron", inputs, outputs, g.constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
@@ -215,7 +220,9 @@ class OnnxEngine:
         how.intra_op_num_threads = how.inter_op_num_threads = 1
         how.log_severity_level = 4
         try: self.session = ort.InferenceSession(graph.SerializeToString(), how, providers=["CPUExecutionProvider"])
-        except Exception as e: raise BundleError(f"ONNX Runtime {ort.__version__} does not take the graph of this network: {e}; use engine torch") from e
+        except Exception as e:
+            raise BundleError(f"ONNX Runtime {ort.__version__} does not take the graph of this network: {e}; use "
+                              f"engine torch") from e
         self.inputs = [i.name for i in self.session.get_inputs()]            # a backbone without names has two
 
     def __call__(self, x: np.ndarray, mask: np.ndarray, *names: np.ndarray) -> dict[str, torch.Tensor]:
@@ -232,12 +239,14 @@ def engine_difference(engine,          # `TorchEngine` or `OnnxEngine`
     r, tasks = bundle.recorded, bundle.task_list()
     got = engine(r["x"].float().numpy(), *(r[k].numpy() for k in ("mask", "instrument", "timeframe")))
     said = {t.name: r[f"logits.{t.name}"] for t in tasks}
-    a, b = (to_probs(o, [t for t in tasks if t.classes], bundle.calibrations()) | {t.name: o[t.name] for t in tasks if not t.classes} for o in (got, said))
+    a, b = (to_probs(o, [t for t in tasks if t.classes], bundle.calibrations())
+            | {t.name: o[t.name] for t in tasks if not t.classes} for o in (got, said))
     worst = max((a[k]-b[k]).abs().max().item() for k in a)
     return worst if np.isfinite(worst) else np.inf                                       # NaN is as far as it gets
 
 # %% ../nbs/04f_engine.ipynb #2f2adda5
-LIMITS = dict(onnx=1e-5, int8=0.01, torch=0.01) # of a probability, or of a regression's standard deviation; another device's torch rounds otherwise
+# of a probability, or of a regression's standard deviation; another device's torch rounds otherwise
+LIMITS = dict(onnx=1e-5, int8=0.01, torch=0.01)
 ENGINES = tuple(LIMITS)
 
 def open_engine(bundle: Bundle, name: str, # onnx, int8 or torch
@@ -245,7 +254,9 @@ def open_engine(bundle: Bundle, name: str, # onnx, int8 or torch
                ) -> TorchEngine | OnnxEngine:
     "The network in an engine; its graph is made from the weights, here and now."
     if name == "torch": return TorchEngine(bundle.model(), device)
-    if device.type != "cpu": raise BundleError(f"engine {name} runs on the CPU, and the device is {device.type}; choose device cpu, or engine torch")
+    if device.type != "cpu":
+        raise BundleError(f"engine {name} runs on the CPU, and the device is {device.type}; choose device cpu, or "
+                          f"engine torch")
     graph = export_graph(bundle.model())
     return OnnxEngine(name, quantize_graph(graph) if name == "int8" else graph, bundle.task_list())
 
@@ -259,15 +270,21 @@ def _candidates(bundle, where, engine):
 def pick_engine(bundle: Bundle,
                 device: str = "auto",   # auto, cpu, cuda, ...
                 engine: str = "auto"    # auto, onnx, int8, torch
-               ) -> tuple[TorchEngine | OnnxEngine, float | None]: # the engine, and its largest difference from the recording, None without one
+               ) -> tuple[TorchEngine | OnnxEngine,
+                          float | None]: # the engine, and its largest difference from the recording, None without one
     "ONNX in full precision if it gives the reported probabilities, else torch; or the one that is named. Raises `BundleError` where that does not repeat the recorded answers."
     where = pick_device(device)
     for name in _candidates(bundle, where, engine):
         made = open_engine(bundle, name, where)
         off = engine_difference(made, bundle) if bundle.recorded else None
         if off is None or off <= LIMITS[name]: break
-        log.warning("engine %s is %.2g away from the recorded answers, more than %g, and is not used", name, off, LIMITS[name])
-    else: raise BundleError(f"engine {name} is {off:.2g} away from the model's recorded answers, more than {LIMITS[name]:g}; " + ("eight bits are too few for this model, use engine auto" if name == "int8" else "this machine cannot run the model as it was trained"))
+        log.warning("engine %s is %.2g away from the recorded answers, more than %g, and is not used", name, off,
+                    LIMITS[name])
+    else:
+        raise BundleError(f"engine {name} is {off:.2g} away from the model's recorded answers, more than "
+                          f"{LIMITS[name]:g}; " + ("eight bits are too few for this model, use engine auto"
+                                                   if name == "int8" else "this machine cannot run the model as it "
+                                                   "was trained"))
     told = "nothing recorded to compare with" if off is None else f"at most {off:.1e} from the reported answers"
     log.info("engine %s on %s, %s", made.name, where.type, told)
     return made, off
@@ -278,7 +295,7 @@ class EngineModel(nn.Module):
     def __init__(self, engine: TorchEngine | OnnxEngine, bundle: Bundle):
         super().__init__()
         self.engine, self.tasks, self.config = engine, bundle.task_list(), bundle.model_config
-        self.place = nn.Parameter(torch.zeros(()), requires_grad=False)                  # tells where its inputs should be
+        self.place = nn.Parameter(torch.zeros(()), requires_grad=False)  # tells where its inputs should be
 
     def forward(self, x, mask, instrument, timeframe) -> dict[str, torch.Tensor]: # logits by task
         return self.engine(*(o.cpu().numpy() for o in (x, mask, instrument, timeframe)))
@@ -300,8 +317,11 @@ def export_model(bundle: Bundle, path: str | Path # a file that ends in .onnx or
                 ) -> None:
     "Write the network for other programs, whole or not at all, over what is there; raises `BundleError` for another ending."
     path, kind = Path(path), Path(path).suffix
-    about = {k: getattr(bundle, k) for k in ("sha256", "window_length", "feature_columns", "tasks", "calibration", "model_config")}
-    about = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (about | dict(recipe=RECIPE) | {f"scaler_{k}": getattr(bundle, f"scaler_{k}").tolist() for k in ("mean", "scale", "low", "high")}).items()}
+    about = {k: getattr(bundle, k) for k in ("sha256", "window_length", "feature_columns", "tasks", "calibration",
+                                             "model_config")}
+    about = {k: v if isinstance(v, str) else json.dumps(v)
+             for k, v in (about | dict(recipe=RECIPE) | {f"scaler_{k}": getattr(bundle, f"scaler_{k}").tolist()
+                                                         for k in ("mean", "scale", "low", "high")}).items()}
     if kind == ".safetensors": data = safetensors.torch.save(bundle.model_state, about)
     elif kind != ".onnx": raise BundleError(f"{path.name}: expected a name that ends in .onnx or .safetensors")
     else:

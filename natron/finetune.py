@@ -51,12 +51,14 @@ def class_weights(task: Task, prior: Sequence[float] # class shares on the train
 def confidence_loss(task: Task, logits: torch.Tensor, y: torch.Tensor # as for `task_loss`
                    ) -> torch.Tensor: # scalar
     "Mean squared gap between the likeliest class's probability and whether it came, over the known answers."
-    known = ~y.isnan(); p = torch.stack([-logits, logits], -1).mul(.5).softmax(-1) if task.output == "binary" else logits.softmax(-1)
+    known = ~y.isnan()
+    p = torch.stack([-logits, logits], -1).mul(.5).softmax(-1) if task.output == "binary" else logits.softmax(-1)
     top, at = p.max(-1)
     return ((top - (at == y).float())**2*known).sum() / known.sum().clamp(min=1)
 
 # %% ../nbs/06_finetune.ipynb #ce17d533
-def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str, torch.Tensor] | None = None, # class weights by task
+# class weights by task
+def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str, torch.Tensor] | None = None,
                    adversarial: float = 0., # push on the inputs against the answer
                    confidence: float = 0.   # price of misjudged sureness
                   ):
@@ -74,7 +76,9 @@ def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str
         w = {k: v.to(batch["y"].device) for k, v in weights.items()}
         each = {t.name: task_loss(t, out[t.name], batch["y"][..., k], w.get(t.name)) for k, t in enumerate(tasks)}
         price = model.penalty() if model.training else 0.
-        if confidence and model.training: price = price + confidence*sum(t.weight*confidence_loss(t, out[t.name], batch["y"][..., k]) for k, t in enumerate(tasks) if t.classes)
+        if confidence and model.training:
+            price = price + confidence*sum(t.weight*confidence_loss(t, out[t.name], batch["y"][..., k])
+                                           for k, t in enumerate(tasks) if t.classes)
         return dict(loss=sum(t.weight*each[t.name] for t in tasks) + price, **each)
     return loss_fn
 
@@ -83,10 +87,12 @@ def finetune(prep: Prepared,
              folder: Path | None = None, # for checkpoints and logs
              resume: bool = False,       # go on from the folder's checkpoint
              backbone: dict[str, torch.Tensor] | None = None # weights to begin with, from `pretrain`
-            ) -> tuple[torch.nn.Module, pd.DataFrame]: # the best model, in eval mode, and its history by epoch and `member`
+            ) -> tuple[torch.nn.Module,
+                       pd.DataFrame]: # the best model, in eval mode, and its history by epoch and `member`
     "Train every task of `prep.config` on the training windows, stopping on the validation windows."
     if prep.config.train.members > 1: return _several(prep, folder, resume, backbone)
-    prep = jittered(prep); cfg, tasks = prep.config, prep.labels.tasks
+    prep = jittered(prep)
+    cfg, tasks = prep.config, prep.labels.tasks
     model = new_model(prep)
     if backbone: model.backbone.load_state_dict(backbone)
     dense = cfg.model.supervision == "dense"
@@ -94,7 +100,8 @@ def finetune(prep: Prepared,
     valid = window_data(prep, "validation", dense, cfg.data.window_length-1-cfg.model.dense_from if dense else 1)
     prior = prep.labels.state["prior"]
     weights = {t.name: class_weights(t, prior[t.name]) for t in tasks if t.classes} if cfg.train.class_weights else None
-    history = fit(model, multitask_loss(tasks, dense, weights, cfg.train.adversarial, cfg.train.confidence), train, valid, cfg.train, cfg.seed, folder,
+    history = fit(model, multitask_loss(tasks, dense, weights, cfg.train.adversarial, cfg.train.confidence), train,
+                  valid, cfg.train, cfg.seed, folder,
                   pick_device(cfg.device), resume, identity(prep) | {"pretrained": backbone is not None})
     return model.eval(), history.assign(member=0)
 
@@ -103,8 +110,10 @@ def _several(prep, folder, resume, backbone):
     cfg, models, histories = prep.config, [], []
     for k in range(cfg.train.members):
         own = cfg.model_copy(update=dict(seed=cfg.seed+k, train=cfg.train.model_copy(update=dict(members=1))))
-        model, history = finetune(replace(prep, config=own), folder and (Path(folder)/f"member{k}" if k else folder), resume, backbone)
-        models.append(model); histories.append(history.assign(member=k))
+        model, history = finetune(replace(prep, config=own), folder and (Path(folder)/f"member{k}" if k else folder),
+                                  resume, backbone)
+        models.append(model)
+        histories.append(history.assign(member=k))
     return Ensemble(models).eval(), pd.concat(histories, ignore_index=True)
 
 # %% ../nbs/06_finetune.ipynb #4ef177cb
@@ -125,7 +134,8 @@ def predict_windows(model: torch.nn.Module,
 # %% ../nbs/06_finetune.ipynb #979a180c
 def month_hashes(candles: pd.DataFrame) -> dict[str, str]: # by month, such as "2017-03"
     "A short SHA-256 of each month's candles, without the first and the last month, which may not be whole."
-    months = candles.index.strftime("%Y-%m"); whole = pd.unique(months)[1:-1]
+    months = candles.index.strftime("%Y-%m")
+    whole = pd.unique(months)[1:-1]
     first = np.flatnonzero(np.append(True, months[1:] != months[:-1]))[1:]
     return {m: data_hash(candles.iloc[a:z])[:16] for m, a, z in zip(whole, first[:-1], first[1:])}
 
@@ -139,14 +149,17 @@ def _span(candles, splits, part):
 def _fitted_series(c, s):
     "What one series was, and by what its fitted bars are known again."
     fitted = c.iloc[s.train.start:s.validation.stop]
-    return dict(bar_seconds=bar_length(c).total_seconds(), bars=len(c), hash=data_hash(c), months=month_hashes(c.iloc[:s.validation.stop]),
+    return dict(bar_seconds=bar_length(c).total_seconds(), bars=len(c), hash=data_hash(c),
+                months=month_hashes(c.iloc[:s.validation.stop]),
                 fit_bars=len(fitted), fingerprints=fingerprints(fitted)[1])
 
 def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits], horizon: int # longest label horizon, bars
              ) -> dict:
     "When training and validation began, ended and were known, and what each series was; plain values for the model file."
-    known = max(c.index[min(s.validation.stop-1+horizon, len(c)-1)] + bar_length(c) for c, s in zip(candles.values(), splits))
-    return dict(train=_span(candles, splits, "train"), validation=_span(candles, splits, "validation"), known=known.isoformat(),
+    known = max(c.index[min(s.validation.stop-1+horizon, len(c)-1)] + bar_length(c)
+                for c, s in zip(candles.values(), splits))
+    return dict(train=_span(candles, splits, "train"), validation=_span(candles, splits, "validation"),
+                known=known.isoformat(),
                 series={n: _fitted_series(c, s) for (n, c), s in zip(candles.items(), splits)})
 
 # %% ../nbs/06_finetune.ipynb #f2202a26
@@ -169,16 +182,21 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                 reference: Reference | None = None           # what the training features looked like, for drift
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
-    s, span = prep.scaler, fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks)) | dict(scaler=list(prep.scaler.span))
+    s, span = prep.scaler, fit_spans(candles, prep.splits,
+                                     max(t.horizon for t in prep.labels.tasks)) | dict(scaler=list(prep.scaler.span))
     hashes = "".join(d["hash"] for d in span["series"].values())
     tensors = {f"scaler_{k}": torch.from_numpy(getattr(s, k)) for k in ("mean", "scale", "low", "high")}
     recorded = record_answers(copy.deepcopy(model).cpu().eval(), *_record(prep))
-    return Bundle(model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
+    return Bundle(model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()},
+                  model_config=model.config,
                   feature_columns=prep.columns, window_length=prep.config.data.window_length,
-                  phases=list(phases), tasks=[asdict(t) for t in model.tasks], calibration={k: asdict(c) for k, c in (calibration or {}).items()}, fit_span=span,
+                  phases=list(phases), tasks=[asdict(t) for t in model.tasks],
+                  calibration={k: asdict(c) for k, c in (calibration or {}).items()}, fit_span=span,
                   settings=prep.config.model_dump(), label_state=prep.labels.state,
-                  data_hash=hashlib.sha256(hashes.encode()).hexdigest(), recorded=recorded, markets=_markets(prep, candles),
-                  reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {}, **tensors)
+                  data_hash=hashlib.sha256(hashes.encode()).hexdigest(), recorded=recorded,
+                  markets=_markets(prep, candles),
+                  reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {},
+                  **tensors)
 
 # %% ../nbs/06_finetune.ipynb #da2d757b
 def ensemble_disagreement(tasks: Sequence[Task],
@@ -206,16 +224,21 @@ def held_out(times: Sequence[pd.DatetimeIndex], # one index a series
     going = [t for t in times if t[-1] > v1]
     if not going: raise OverlapError(f"every candle lies in or before {fitted}; bring later ones")
     known = pd.Timestamp(fit_span["known"])
-    free = max(_free(t, v1, known, gap, horizon) if t[0] <= v1 else max(known, t[0]) for t in going)   # a later series has no such bars
+    # a later series has no such bars
+    free = max(_free(t, v1, known, gap, horizon) if t[0] <= v1 else max(known, t[0]) for t in going)
     if start and utc(start) <= v1:
-        raise OverlapError(f"{start} lies in {fitted}; a score there would be flattery. The first honest bar is {free:%Y-%m-%d %H:%M}")
+        raise OverlapError(f"{start} lies in {fitted}; a score there would be flattery. The first honest bar is "
+                           f"{free:%Y-%m-%d %H:%M}")
     if free > max(t[-1] for t in going):
-        raise OverlapError(f"{gap} bars must be left out after {fitted}, and the candles end before; bring some after {free:%Y-%m-%d %H:%M}")
+        raise OverlapError(f"{gap} bars must be left out after {fitted}, and the candles end before; bring some after "
+                           f"{free:%Y-%m-%d %H:%M}")
     first = max(free, utc(start)) if start else free
-    if end and utc(end) < first: raise NatronError(f"the span to judge ends before it begins: {first:%Y-%m-%d %H:%M} to {end}")
+    if end and utc(end) < first:
+        raise NatronError(f"the span to judge ends before it begins: {first:%Y-%m-%d %H:%M} to {end}")
     row = lambda t, when, side="left": int(t.searchsorted(when, side=side))
     stop = lambda t: row(t, utc(end), "right") if end else len(t)
-    return [Splits(slice(row(t, t0), row(t, t1, "right")), slice(row(t, v0), row(t, v1, "right")), slice(row(t, first), stop(t))) for t in times]
+    return [Splits(slice(row(t, t0), row(t, t1, "right")), slice(row(t, v0), row(t, v1, "right")),
+                   slice(row(t, first), stop(t))) for t in times]
 
 def _free(t, v1, known, gap, horizon):
     "First bar whose window neither reaches into the fitted span nor into the bars that answered it."
@@ -226,7 +249,8 @@ def utc(when: str # with a zone, or UTC
     "A time between 1678 and 2261 in UTC; raises `NatronError` for anything else."
     try: t = pd.Timestamp(when).as_unit("ns") if re.match(r"\d{4}-\d\d-\d\d", str(when)) else None
     except ValueError: t = None
-    if t is None: raise NatronError(f"{when!r} is not a time between 1678 and 2261; write 2021-03-01 or 2021-03-01T12:00")
+    if t is None:
+        raise NatronError(f"{when!r} is not a time between 1678 and 2261; write 2021-03-01 or 2021-03-01T12:00")
     return t.tz_localize("UTC") if t.tz is None else t.tz_convert("UTC")
 
 # %% ../nbs/06_finetune.ipynb #08cf0d51
@@ -234,7 +258,9 @@ def _check_same(bundle, candles):
     for name, c in candles.items():
         known, here = bundle.fit_span["series"].get(name, {}).get("months", {}), month_hashes(c)
         odd = [m for m in here if known.get(m, here[m]) != here[m]]
-        if odd: raise OverlapError(f"{name}: the candles of {odd[0]} are not those that the model was fitted on under this name; rename the file if it is another market, or bring the same candles")
+        if odd:
+            raise OverlapError(f"{name}: the candles of {odd[0]} are not those that the model was fitted on under "
+                               f"this name; rename the file if it is another market, or bring the same candles")
 
 def _check_unseen(bundle, candles, splits):
     "No bar that is judged may be one that was fitted, known by its content."
@@ -242,14 +268,18 @@ def _check_unseen(bundle, candles, splits):
         judged = c[s.test]
         for fitted, rows in fitted_rows(judged, bundle.fit_span).items():
             first, last = judged.index[rows[0]], judged.index[rows[-1]]
-            raise OverlapError(f"{name}: bars from {first:%Y-%m-%d} to {last:%Y-%m-%d} move as those of {fitted} that the model was fitted on, whatever their "
-                               "dates and unit; a score there would be flattery. Bring bars that came after the fitted span, with their own times")
+            raise OverlapError(f"{name}: bars from {first:%Y-%m-%d} to {last:%Y-%m-%d} move as those of {fitted} that "
+                               f"the model was fitted on, whatever their "
+                               "dates and unit; a score there would be flattery. Bring bars that came after the "
+                               "fitted span, with their own times")
 
 def _anywhere(times, fit_span, start, end):
     "The fitted rows as training, and as test whatever is asked for."
     row = lambda t, when, side="left": int(t.searchsorted(utc(when), side=side))
-    fitted = [[slice(row(t, a), row(t, b, "right")) for a, b in (fit_span["train"], fit_span["validation"])] for t in times]
-    return [Splits(*f, slice(row(t, start) if start else 0, row(t, end, "right") if end else len(t))) for t, f in zip(times, fitted)]
+    fitted = [[slice(row(t, a), row(t, b, "right")) for a, b in (fit_span["train"], fit_span["validation"])]
+              for t in times]
+    return [Splits(*f, slice(row(t, start) if start else 0, row(t, end, "right") if end else len(t)))
+            for t, f in zip(times, fitted)]
 
 # %% ../nbs/06_finetune.ipynb #f7f8e820
 def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | None = None, end: str | None = None,
@@ -261,10 +291,13 @@ def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | N
     horizon = max(t.horizon for t in labels.tasks)
     times = [c.index for c in candles.values()]
     if not forced: _check_same(bundle, candles)
-    splits = _anywhere(times, bundle.fit_span, start, end) if forced else held_out(times, bundle.fit_span, purge_gap(cfg.data, horizon), horizon, start, end)
+    splits = _anywhere(times, bundle.fit_span, start,
+                       end) if forced else held_out(times, bundle.fit_span, purge_gap(cfg.data, horizon), horizon,
+                                                    start, end)
     if not forced: _check_unseen(bundle, candles, splits)
     frames = [bundle.features(c) for c in candles.values()]
     idle = [n for n, s in zip(candles, splits) if s.test.stop <= s.test.start]
     if idle: raise OverlapError(f"{idle[0]} has no bar among those to be judged; leave it out, or bring later ones")
     known = [bundle.model_config[k] for k in ("instruments", "timeframes")]
-    return Prepared(make_series(candles, frames, labels, scaler, *known), splits, labels, scaler, bundle.feature_columns, cfg, *known)
+    return Prepared(make_series(candles, frames, labels, scaler, *known), splits, labels, scaler,
+                    bundle.feature_columns, cfg, *known)

@@ -69,10 +69,12 @@ def init_weights(model: nn.Module # as `build_model` makes it
 # %% ../nbs/04b_model.ipynb #18f7a6a4
 class Natron(nn.Module):
     "Backbone, pooling and heads; `build_model` makes one."
-    def __init__(self, cfg: ModelConfig, n_features: int, tasks: list, window_length: int, instruments: Sequence[str], timeframes: Sequence[float]):
+    def __init__(self, cfg: ModelConfig, n_features: int, tasks: list, window_length: int, instruments: Sequence[str],
+                 timeframes: Sequence[float]):
         super().__init__()
         self.tasks = list(tasks)
-        self.config = dict(n_features=n_features, window_length=window_length, instruments=list(instruments), timeframes=list(timeframes), **cfg.model_dump())
+        self.config = dict(n_features=n_features, window_length=window_length, instruments=list(instruments),
+                           timeframes=list(timeframes), **cfg.model_dump())
         self.backbone = BACKBONES[cfg.backbone](cfg, n_features, window_length, len(instruments), len(timeframes))
         self.heads = Heads(self.backbone.width * (2 if cfg.pooling == "mean_max" else 1), self.tasks, cfg)
         init_weights(self)
@@ -101,7 +103,8 @@ class Natron(nn.Module):
     def depths(self) -> dict[str, int]:
         "How many layers lie between each of the backbone's parameters and the heads, the own one included."
         stages = self.backbone.stages
-        return {f"backbone.{name}": next((i for i, s in enumerate(stages, 1) if name.startswith(s)), len(stages)+1) for name, _ in self.backbone.named_parameters()}
+        return {f"backbone.{name}": next((i for i, s in enumerate(stages, 1) if name.startswith(s)), len(stages)+1)
+                for name, _ in self.backbone.named_parameters()}
 
     def penalty(self) -> torch.Tensor | float:
         "What the loss adds for open gates; 0 without gates."
@@ -111,7 +114,8 @@ class Natron(nn.Module):
 def _mean_logits(task, z):
     "The logits of the mean probability of (M,...) members."
     if task.output == "regression": return z.mean(0)
-    if task.output == "multiclass": return z.log_softmax(-1).logsumexp(0)                # softmax takes care of the number of members
+    if task.output == "multiclass":
+        return z.log_softmax(-1).logsumexp(0)                # softmax takes care of the number of members
     return F.logsigmoid(z).logsumexp(0) - F.logsigmoid(-z).logsumexp(0)
 
 class Ensemble(nn.Module):
@@ -123,12 +127,14 @@ class Ensemble(nn.Module):
     @property
     def backbone(self): return self.members[0].backbone
 
-    def each(self, x, mask=None, instrument=None, timeframe=None, dense=False) -> dict[str, torch.Tensor]: # as `Natron.forward`, with the members in front: (M,...)
+    # as `Natron.forward`, with the members in front: (M,...)
+    def each(self, x, mask=None, instrument=None, timeframe=None, dense=False) -> dict[str, torch.Tensor]:
         "What every member says; how far they lie apart is the uncertainty."
         outs = [m(x, mask, instrument, timeframe, dense=dense) for m in self.members]
         return {k: torch.stack([o[k] for o in outs]) for k in [*(t.name for t in self.tasks), "embedding"]}
 
-    def forward(self, x, mask=None, instrument=None, timeframe=None, dense=False) -> dict[str, torch.Tensor]: # as `Natron.forward`
+    # as `Natron.forward`
+    def forward(self, x, mask=None, instrument=None, timeframe=None, dense=False) -> dict[str, torch.Tensor]:
         said = self.each(x, mask, instrument, timeframe, dense)
         return {t.name: _mean_logits(t, said[t.name]) for t in self.tasks} | {"embedding": said["embedding"].mean(0)}
 
@@ -139,7 +145,8 @@ def _check_inputs(config, x, mask, dense):
         raise NatronError(f"the model takes windows of shape (batch, {want[0]}, {want[1]}), got {tuple(x.shape)}; "
                           "give the bars and columns that it was built for")
     if mask is not None and (mask.shape != x.shape or mask.dtype != torch.bool):
-        raise NatronError(f"mask must be bool of shape {tuple(x.shape)}, got {mask.dtype} of {tuple(mask.shape)}; True marks a known cell")
+        raise NatronError(f"mask must be bool of shape {tuple(x.shape)}, got {mask.dtype} of {tuple(mask.shape)}; "
+                          f"True marks a known cell")
     if dense and (config["attention"], config["pooling"]) != ("causal", "last"):
         raise ConfigError(f"dense answers need model.attention: causal and model.pooling: last, this model has "
                           f"{config['attention']} and {config['pooling']}; a bar would answer with later bars in sight")
@@ -150,7 +157,9 @@ def _check_tasks(tasks):
     bad = {n for n in names if names.count(n) > 1} | {"embedding", "attention"} & set(names)
     bad |= {t.head for t in tasks if not t.head.isidentifier() or hasattr(nn.ModuleDict, t.head)}
     if not tasks: raise ConfigError("labels.tasks is empty; a model needs at least one task")
-    if bad: raise ConfigError(f"labels.tasks: {sorted(bad)} cannot name a task or head: used twice, reserved, or no plain word; rename it")
+    if bad:
+        raise ConfigError(f"labels.tasks: {sorted(bad)} cannot name a task or head: used twice, reserved, or no plain "
+                          f"word; rename it")
 
 def build_model(cfg: ModelConfig,
                 n_features: int,   # columns of a window
@@ -163,13 +172,15 @@ def build_model(cfg: ModelConfig,
     _check_tasks(tasks)
     if n_features < 1: raise ConfigError(f"a model needs at least one feature column, got {n_features}")
     if cfg.supervision == "dense" and cfg.dense_from >= window_length-1:
-        raise ConfigError(f"model.dense_from {cfg.dense_from} leaves no position of a window of {window_length}; make it smaller than {window_length-1}")
+        raise ConfigError(f"model.dense_from {cfg.dense_from} leaves no position of a window of {window_length}; make "
+                          f"it smaller than {window_length-1}")
     return Natron(cfg, n_features, tasks, window_length, instruments, timeframes)
 
 def new_model(prep: Prepared) -> Natron:
     "The untrained model that a configuration and its data ask for, with the configuration's seed."
     seed_everything(prep.config.seed)
-    model = build_model(prep.config.model, len(prep.columns), prep.labels.tasks, prep.config.data.window_length, prep.instruments, prep.timeframes)
+    model = build_model(prep.config.model, len(prep.columns), prep.labels.tasks, prep.config.data.window_length,
+                        prep.instruments, prep.timeframes)
     model.backbone.checkpoint = prep.config.train.checkpoint
     return model
 
@@ -185,7 +196,8 @@ def model_size(cfg: ModelConfig, n_features: int, tasks: list, window_length: in
               ) -> dict[str, float]:
     "Millions of parameters, million operations for one window there, and megabytes of the weights."
     from torch.utils.flop_counter import FlopCounterMode
-    model = build_model(cfg, n_features, tasks, window_length).eval().to("meta")         # shapes only, and no kernel that the counter does not know
+    # shapes only, and no kernel that the counter does not know
+    model = build_model(cfg, n_features, tasks, window_length).eval().to("meta")
     x = torch.zeros(1, window_length, n_features, device="meta")                         # (1,T,F)
     with torch.no_grad(), FlopCounterMode(display=False) as flops: model(x, x == 0, dense=dense)
     n = count_parameters(model)
@@ -201,9 +213,11 @@ class Calibration:
     slope: float = 1.                # of the logarithms; 1 / temperature
     offset: tuple[float, ...] = ()   # by class, added to them
     curves: tuple[Curve, ...] = ()   # by class, in their place
-    sets: dict[str, float] = field(default_factory=dict) # by coverage, such as "90": a set holds the classes of at least this probability
+    # by coverage, such as "90": a set holds the classes of at least this probability
+    sets: dict[str, float] = field(default_factory=dict)
     confidence: Curve | None = None  # from the likeliest class's probability to that of being right
-    class_sets: dict[str, tuple[float, ...]] = field(default_factory=dict) # by coverage: what each class must reach by itself
+    # by coverage: what each class must reach by itself
+    class_sets: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 def _along(p, x, y):
     "Values (...) on a curve; the ends go on level."
@@ -217,7 +231,9 @@ def calibrated(p: torch.Tensor,        # (...,C) probabilities
               ) -> torch.Tensor:       # (...,C)
     "Probabilities after their correction."
     if how is None or how.method == "none": return p
-    if how.curves: q = torch.stack([_along(p[..., c], *curve) for c, curve in enumerate(how.curves)], -1); return q/q.sum(-1, keepdim=True)
+    if how.curves:
+        q = torch.stack([_along(p[..., c], *curve) for c, curve in enumerate(how.curves)], -1)
+        return q/q.sum(-1, keepdim=True)
     z = p.clamp(min=1e-30).log()*how.slope                                               # (...,C)
     return (z + torch.tensor(how.offset, dtype=p.dtype, device=p.device) if how.offset else z).softmax(-1)
 
