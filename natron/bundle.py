@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
 from .core import ConfigError, NatronError, atomic_write, make_rng
 from .config import Config, ModelConfig
-from .dataset import Scaler, place
+from .dataset import Scaler, id_of
 from .reference import BINS, Reference, joint_reference, market_warnings, reference_from, same_instrument
 from .candles import OHLCV, bar_length, sample_candles
 from .features import CONTEXT, WARMUP, feature_array, feature_frame, lookbacks
@@ -67,7 +67,7 @@ class Bundle:
     sha256: str = ""                # identity of the content; filled by saving
 
 # %% ../nbs/04e_bundle.ipynb #2f5928c0
-TENSORS, STATES = ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high"), ("model_state", "recorded", "reference")
+TENSORS, STATES = ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high"), ("model_state", "reference_outputs", "reference")
 
 def plain(v,        # any value
           name: str # where it stands, for the message
@@ -251,20 +251,20 @@ def _check_tensors(c):
 
 # %% ../nbs/04e_bundle.ipynb #4fcca4bc
 def _check_recorded(c):
-    if not c["recorded"]: return
-    R, T, F = len(c["recorded"].get("x", ())), c["window_length"], len(c["feature_columns"])
-    if not R: raise BundleError("recorded.x is missing, and engines could not be compared with the network")
+    if not c["reference_outputs"]: return
+    R, T, F = len(c["reference_outputs"].get("x", ())), c["window_length"], len(c["feature_columns"])
+    if not R: raise BundleError("reference_outputs.x is missing, and engines could not be compared with the network")
     want = dict(x=((R, T, F), torch.float16), mask=((R, T, F), torch.bool), instrument=((R,), torch.int64),
                 timeframe=((R,), torch.int64))
     for k in ("instrument", "timeframe"):
         n = len(c["model_config"][f"{k}s"])
-        if k in c["recorded"] and not ((c["recorded"][k] >= 0) & (c["recorded"][k] <= n)).all():
-            raise BundleError(f"recorded.{k} must lie between 0 and {n}")
+        if k in c["reference_outputs"] and not ((c["reference_outputs"][k] >= 0) & (c["reference_outputs"][k] <= n)).all():
+            raise BundleError(f"reference_outputs.{k} must lie between 0 and {n}")
     want |= {f"logits.{t.name}": ((R, t.n_out) if t.output == "multiclass" else (R,), torch.float32)
              for t in _tasks(c["tasks"])}
-    if odd := sorted(set(want) ^ set(c["recorded"])):
-        raise BundleError(f"recorded.{odd[0]} is {'missing' if odd[0] in want else 'no part of a recording'}")
-    for k, (shape, dtype) in want.items(): _check_tensor(f"recorded.{k}", c["recorded"][k], shape, (dtype,))
+    if odd := sorted(set(want) ^ set(c["reference_outputs"])):
+        raise BundleError(f"reference_outputs.{odd[0]} is {'missing' if odd[0] in want else 'no part of a recording'}")
+    for k, (shape, dtype) in want.items(): _check_tensor(f"reference_outputs.{k}", c["reference_outputs"][k], shape, (dtype,))
 
 def _check_reference(c):
     "What the training features looked like, where the file holds it; edges and spreads may be infinite."
@@ -470,15 +470,15 @@ def series_of(self: Bundle, symbol: str | None) -> list[str]:
     return [n for n in known if same_instrument(n, symbol)]
 
 @patch
-def places(self: Bundle, symbol: str | None,
+def ids(self: Bundle, symbol: str | None,
            times: Sequence[pd.Timestamp] # of its candles
           ) -> tuple[int, int]:
     "Where an instrument and its length of bar stand in the model's lists, from 1; 0 where it does not know them."
     known, found = self.model_config["timeframes"], self.series_of(symbol)
     # another length is refused elsewhere
-    bar = 1 if len(known) == 1 else place(bar_length(pd.DataFrame(index=pd.DatetimeIndex(times))).total_seconds(),
+    bar = 1 if len(known) == 1 else id_of(bar_length(pd.DataFrame(index=pd.DatetimeIndex(times))).total_seconds(),
                                           known)
-    return place(found[0], self.model_config["instruments"]) if found else 0, bar
+    return id_of(found[0], self.model_config["instruments"]) if found else 0, bar
 
 @patch
 def task_list(self: Bundle) -> list[Task]:
@@ -487,7 +487,7 @@ def task_list(self: Bundle) -> list[Task]:
 
 # %% ../nbs/04e_bundle.ipynb #8b227b3c
 @patch
-def features_then(self: Bundle) -> Reference | None: # None where the file keeps none
+def training_reference(self: Bundle) -> Reference | None: # None where the file keeps none
     "What the scaled training features looked like, to hold live ones against."
     return reference_from({k: v.numpy() for k, v in self.reference.items()},
                           self.feature_columns) if self.reference else None

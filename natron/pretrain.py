@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd, torch, torch.nn as nn, torch.nn.functional as F
 from .core import NatronError, pick_device
 from .config import PretrainConfig
-from .dataset import Prepared, WindowDataset, identity, window_data
+from .dataset import Prepared, WindowDataset, resume_key, window_data
 from .model import Natron, new_model, pool
 from .train import fit
 
@@ -129,5 +129,5 @@ def pretrain(prep: Prepared,
                     for part, stride in (("train", cfg.data.stride), ("validation", cfg.data.window_length//2)))
     loop = cfg.train.model_copy(update=dict(epochs=how.epochs, batch_size=how.batch_size, lr=how.lr))
     history = fit(net, pretrain_loss, train, valid, loop, cfg.seed, folder, pick_device(cfg.device), resume,
-                  identity(prep))
+                  resume_key(prep))
     return net.eval(), history
