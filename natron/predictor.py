@@ -39,7 +39,7 @@ class Predictor:
         self.bundle, self.tasks, self.scaler, self.calibration = bundle, bundle.task_list(), bundle.scaler(), bundle.calibrations()
         self.engine, self.difference = pick_engine(bundle, device, engine)
         self.window_length, self.context = bundle.window_length, context_bars(bundle.window_length)
-        self.own, reference = own_columns(bundle), bundle.features_then()
+        self.own, reference = own_columns(bundle), bundle.training_reference()
         self.span = None if reference is None else reference.span          # (2,F) lowest and highest scaled value in training
         self.live: dict[str, Market] = {}                                  # the longest unused first
 
@@ -97,7 +97,7 @@ def window_of(self: Predictor, candles: pd.DataFrame,   # (T rows) those of the 
               symbol: str | None = None                 # whose they are; None: nobody says
              ) -> Window:
     "The window of rows that are computed already, with its names and warnings."
-    places = self.bundle.places(symbol, candles.index)
+    places = self.bundle.ids(symbol, candles.index)
     return Window(x, mask, candles.index[-1], min(bars, self.context), *places, self.warnings(symbol, *_bars(candles, len(candles)), x, mask))
 
 @patch
@@ -263,7 +263,7 @@ def live_window(self: Predictor, symbol: str) -> Window | None: # None while the
     m = self.live[symbol]
     if len(m.rows) < self.window_length: return None
     x, mask = self.scaler.transform(m.rows)
-    return Window(x, mask, m.kept[-1][0], min(len(m.stream), self.context), *self.bundle.places(symbol, m.times), self.warnings(symbol, m.times, m.bars, x, mask))
+    return Window(x, mask, m.kept[-1][0], min(len(m.stream), self.context), *self.bundle.ids(symbol, m.times), self.warnings(symbol, m.times, m.bars, x, mask))
 
 @patch
 def advance(self: Predictor, symbol: str, candle: Mapping) -> Window | None:
