@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
 
 pairs = "AUDUSD", "EURJPY", "GBPUSD"
-fence = re.compile(r"(?:^<!-- parsed only: (?P<why>.+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$"
+fence = re.compile(r"(?:^<!-- parsed only: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$"
                    r"(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.M | re.S)
 
 
@@ -78,6 +78,14 @@ def test_outputs_are_compared():
     assert not matches("direction UP 0.61", "side UP 0.61", names)
     assert not matches("direction UP 0.61", "direction UP", names)
     assert not matches("one ... end", "one, and no more", names)
+
+
+@each
+def test_every_fence_is_a_block(path):
+    found = blocks(texts[path])
+    fences = re.findall(r"^```", texts[path], re.M)
+    assert len(fences) == 2*len(found) + 2*sum(b.printed is not None for b in found)
+    for b in found: assert b.language in ("sh", "console", "python", "text"), b.text
 
 
 # What is run
