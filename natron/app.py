@@ -37,7 +37,7 @@ from .reference import SHORTEST
 from .quality import candle_report
 from .metrics import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, pip_size, plot_equity, signal_of
-from .explain import agreement, attention_line, attention_maps, attention_note, attributions, embeddings, nearest_windows, plot_attention, plot_attributions, top_features
+from .explain import agreement, attention_rollout, attention_maps, attention_note, attributions, embeddings, nearest_windows, plot_attention, plot_attributions, top_features
 from .predictor import MAX_CANDLES, Predictor, Window
 from .service import DeadlineError, AccessPolicy, Service, TokenError
 from .rest import RestMiddleware, create_app
@@ -728,7 +728,7 @@ def overview(self: PageState, key: str, bar: int) -> tuple[str, str]: # HTML, a 
 def _looked(net, window):
     "Attention maps and their line; None for a network that has none."
     if net.config["backbone"] == "hybrid": return None
-    return attention_maps(net, window), attention_line(net, window)
+    return attention_maps(net, window), attention_rollout(net, window)
 
 # %% ../nbs/08f_app.ipynb #fff0ef55
 @patch
