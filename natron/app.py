@@ -13,6 +13,10 @@ __all__ = ['MOST_NAMES', 'UPLOAD', 'UNPACKED', 'LINES', 'COLUMNS', 'TEXT', 'JUDG
            'kinds_of', 'pip_sentence', 'received', 'choices', 'kept_text', 'recalled', 'fits', 'page', 'on_page',
            'PageMiddleware', 'bound_queue', 'mount']
 
+# %% ../nbs/08f_app.ipynb #5e7a1d12
+from .core import need
+need("app", "captum", "gradio", "plotly")
+
 # %% ../nbs/08f_app.ipynb #805e03f9
 import os
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")   # Gradio looks at these when it is imported
@@ -470,7 +474,7 @@ def judgement_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, # as `
     should = {"model": expected if np.isfinite(expected) else p.max(1).mean(), "class priors": max(prior)}
     cells = lambda n, r: f"{_score_cell(r, 'accuracy')}<td>{should[n]:.3f}</td>{_score_cell(r, 'log_loss')}"
     rows = "".join(f"<tr><td>{n}</td>{cells(n, r)}</tr>" for n, r in table.iterrows())
-    return (f"<p><strong>{html.escape(verdict(task, table))}</strong></p><p>{len(y):,} bars from {times[0]:%Y-%m-%d} to "
+    return (f"<p><strong>{html.escape(verdict(task, table).sentence)}</strong></p><p>{len(y):,} bars from {times[0]:%Y-%m-%d} to "
             f"{times[-1]:%Y-%m-%d}, none of them fitted on. {when(task).capitalize()}. The only baseline here is to say the "
             "class priors of training at every bar; the report of a run sets it against stronger ones.</p>"
             "<div class=wide><table><tr><th></th><th>accuracy</th><th>expected accuracy (mean confidence)</th>"

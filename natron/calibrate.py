@@ -7,6 +7,10 @@ __all__ = ['KNOTS', 'FITS', 'COVERAGES', 'RATE', 'log_loss', 'corrected', 'fit_t
            'fit_isotonic', 'moments', 'halves', 'crossed', 'choose', 'set_level', 'in_sets', 'class_levels',
            'in_class_sets', 'adaptive_levels', 'right_curve', 'sureness', 'calibrate_task', 'calibrate']
 
+# %% ../nbs/06c_calibrate.ipynb #5e7a1d04
+from .core import need
+need("train", "sklearn")
+
 # %% ../nbs/06c_calibrate.ipynb #cd381814
 import heapq, math
 from dataclasses import replace

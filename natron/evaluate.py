@@ -130,7 +130,7 @@ def _too_little(bundle, candles):
     there = sum(len(c[span["train"][0]:span["validation"][1]]) for c in candles.values())
     if there >= 0.95*wanted: return ""
     short = [n for n, s in span["series"].items() if n not in candles or len(candles[n][span["train"][0]:span["validation"][1]]) < 0.95*s["fit_bars"]]
-    return (f"no verdict: the baselines need to learn from as much as the model did, {wanted:,} candles from {span['train'][0][:10]} to "
+    return (f"the baselines need to learn from as much as the model did, {wanted:,} candles from {span['train'][0][:10]} to "
             f"{span['validation'][1][:10]}, and these have {there:,} of that time; bring the earlier ones of {', '.join(short)}, too")
 
 IN_SAMPLE = "This score is flattery, not evidence: "
@@ -145,7 +145,7 @@ def evaluate_bundle(bundle: Bundle, candles: dict[str, pd.DataFrame],    # by se
     try: prep, note = prepare_for(bundle, candles, start, end), _too_little(bundle, candles)
     except OverlapError as e:
         if not force: raise
-        warning = IN_SAMPLE + str(e); note = f"no verdict: {e}"; prep = prepare_for(bundle, candles, start, end, forced=True)
+        warning = IN_SAMPLE + str(e); note = str(e); prep = prepare_for(bundle, candles, start, end, forced=True)
     model, said = (bundle.model(), "") if engine == "torch" else engine_model(bundle, engine)
     return evaluate(prep, model, bundle.calibrations(), note, " ".join(filter(None, (warning, said))))
 
@@ -220,9 +220,9 @@ def ablate(prep: Prepared, fit: Callable = fit_model, tell: Callable[[str], None
         said[name] = predict_windows(model, window_data(blind, "validation")); tell(name)
     y, series = data.y[data.ends].numpy(), np.array([s.name for s in prep.series])[data.series]
     rows = [TaskForecasts(t, y[:, k], {n: p[t.name] for n, p in said.items()}, data.times, series, np.full(len(y), t.loc), None) for k, t in enumerate(prep.labels.tasks) if not np.isnan(y[:, k]).all()]
-    return Evaluation(score(rows, prep.config.evaluate, prep.config.seed, VALIDATED), rows, VALIDATED)
+    return Evaluation(score(rows, prep.config.evaluate, prep.config.seed, VALIDATED), rows, f"No verdict: {VALIDATED}.")
 
-VALIDATED = "no verdict: these bars are the validation part, on which each of the models chose its epoch; an ablation helps to choose features, and proves nothing of the model"
+VALIDATED = "these bars are the validation part, on which each of the models chose its epoch; an ablation helps to choose features, and proves nothing of the model"
 
 def losses_without(judgement: Evaluation, task: str) -> pd.DataFrame: # from `ablate`; a row a group: `more`, `low`, `high`
     "What leaving each group out adds to the task's headline metric, with its paired interval, largest first."

@@ -13,15 +13,13 @@ from dataclasses import astuple, dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
-import numpy as np, pandas as pd, plotly.graph_objects as go, talib
+import numpy as np, pandas as pd, talib
 from fastcore.basics import patch
 from numba import njit
-from plotly.subplots import make_subplots
 
 from .core import NatronError
 from .config import LabelsConfig
 from .candles import OHLCV, check_candles
-from .charts import PALETTE, PATTERNS, plot_candles
 from .rolling import gk_var, rolling_max, rolling_mean, rolling_min, rolling_quantile, rolling_std, rolling_sum
 from .features import VOL_HORIZON, directional, volatility_terciles
 from .tasks import TASKS, Task, make_tasks, task
@@ -204,8 +202,9 @@ def plot_classes(candles: pd.DataFrame,
                  task: Task,
                  title: str = "",
                  height: int = 420      # pixels
-                ) -> go.Figure:
+                ) -> "go.Figure":
     "Candles, and below them one lane for each class with a mark at every bar of it."
+    from natron.charts import plot_candles
     lanes = {c: labels.where(labels == k) for k, c in enumerate(task.classes) if (labels == k).any()}
     fig = plot_candles(candles, panels={task.name: lanes} if lanes else None, title=title, height=height)
     for k, c in enumerate(task.classes):
@@ -330,8 +329,9 @@ def plot_labels(labels: pd.DataFrame,      # from `transform`
                 splits: dict[str, slice],  # rows of each part, by name
                 tasks: Sequence[Task],
                 height: int = 560          # pixels
-               ) -> go.Figure:
+               ) -> "go.Figure":
     "Class shares of every task, one panel a task and one bar a part."
+    from natron.charts import PALETTE, PATTERNS, make_subplots
     shown = [t for t in tasks if t.classes]; table = describe_labels(labels, splits, shown)
     fig = make_subplots(-(-len(shown)//2), 2, subplot_titles=[t.name for t in shown], vertical_spacing=.16, horizontal_spacing=.1)
     for i, t in enumerate(shown):

@@ -5,10 +5,15 @@
 # %% auto #0
 __all__ = ['BINS', 'AUC_BINS', 'GREY', 'LEAST', 'MOST', 'FEW_BLOCKS', 'rank_bins', 'class_sums', 'class_scores', 'value_sums',
            'value_scores', 'block_length', 'block_resamples', 'resample_sums', 'interval', 'task_sums', 'task_scores',
-           'score_table', 'headline', 'verdict', 'Scores', 'plot_scores', 'reliability', 'plot_reliability']
+           'score_table', 'headline', 'Verdict', 'verdict', 'Scores', 'plot_scores', 'reliability', 'plot_reliability']
+
+# %% ../nbs/06b_metrics.ipynb #5e7a1d05
+from .core import need
+need("train", "plotly")
 
 # %% ../nbs/06b_metrics.ipynb #00cf0d7c
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
@@ -162,7 +167,7 @@ def score_table(task: Task,
         point, draws[name] = task_scores(task, sums.sum(0, dtype=float)), task_scores(task, resample_sums(sums, unit, starts, block))
         rows[name] = _with_intervals(point, draws[name], blocks, cfg.interval)
     table = pd.DataFrame(rows).T.rename_axis("forecast")
-    table.insert(0, "blocks", blocks); table.insert(0, "rows", int(known.sum()))
+    for k, v in dict(level=cfg.interval, blocks=blocks, rows=int(known.sum())).items(): table.insert(0, k, v)
     return _add_differences(table, draws, headline(task), cfg.interval)
 
 def headline(task: Task) -> str:
@@ -192,18 +197,58 @@ def _add_differences(table, draws, metric, level):
 # %% ../nbs/06b_metrics.ipynb #2441d32a
 FEW_BLOCKS = 20
 
+@dataclass(frozen=True)
+class Verdict:
+    "What the paired interval of a task allows one to say; a difference below zero is in the model's favour."
+    kind: Literal["edge", "edge_in_size", "no_edge", "worse", "nowcast", "too_few_blocks", "no_baseline", "no_verdict"]
+    task: str                        # its name
+    metric: str                      # log_loss or rmse
+    difference: float | None = None  # the model's metric less the baseline's; None where there is no interval
+    low: float | None = None         # ends of the paired interval
+    high: float | None = None
+    level: float | None = None       # of the interval, as 0.95
+    blocks: int = 0                  # of the bootstrap
+    baseline: str = ""               # the best of those beside the model
+    note: str = ""                   # why there is no verdict, or what an edge lacks
+
+    def to_dict(self): return asdict(self) | dict(sentence=self.sentence)
+    def __str__(self): return self.sentence
+
+# %% ../nbs/06b_metrics.ipynb #bce546f1
+def _claim(v):
+    "What is claimed, in the words of the kind."
+    if v.kind == "nowcast":
+        how = "better than" if v.high < 0 else "worse than" if v.low > 0 else ""
+        return f"nowcast: reproduces the rule {how} {v.baseline}" if how else f"nowcast: as good as {v.baseline}"
+    return dict(edge=f"edge over {v.baseline}", edge_in_size=f"edge over {v.baseline} in the size of the move, {v.note}",
+                no_edge=f"no edge over {v.baseline}", worse=f"no edge: worse than {v.baseline}")[v.kind]
+
+@patch(as_prop=True)
+def sentence(self: Verdict) -> str:
+    "The verdict for a reader."
+    if self.kind == "no_baseline": return "no baseline to compare with"
+    if self.difference is None: return f"no verdict: {self.note}"
+    figures = f"{self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+    return f"{_claim(self)} ({figures})" + f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS)
+
+# %% ../nbs/06b_metrics.ipynb #fbe79149
+def _kind(task, r):
+    "The kind of verdict, from the model's row."
+    if task.kind == "nowcast": return "nowcast"
+    if r.diff_high >= 0: return "worse" if r.diff_low > 0 else "no_edge"
+    return "edge" if r.get("side_auc_low", 1.) > .5 else "edge_in_size"
+
 def verdict(task: Task, table: pd.DataFrame # from `score_table`
-           ) -> str:
-    "What the paired interval allows one to say, in one sentence."
-    r = table.iloc[0]
-    if not r.best: return "no baseline to compare with"
-    if r.blocks < 2: return f"no verdict: {int(r['rows'])} bars are less than two independent stretches; bring more"
-    span = f"{headline(task)} {r['diff']:+.3f} [{r.diff_low:+.3f}, {r.diff_high:+.3f}]"
-    word = "better" if r.diff_high < 0 else "worse" if r.diff_low > 0 else "equal"
-    if task.kind == "nowcast": said = {"better": f"nowcast: reproduces the rule better than {r.best}", "worse": f"nowcast: reproduces the rule worse than {r.best}", "equal": f"nowcast: as good as {r.best}"}[word]
-    else: said = {"better": f"edge over {r.best}", "worse": f"no edge: worse than {r.best}", "equal": f"no edge over {r.best}"}[word]
-    if said.startswith("edge") and not r.get("side_auc_low", 1.) > .5: said += f" in the size of the move, not in its side (UP against DOWN: AUC {r.side_auc:.2f})"
-    return f"{said} ({span})" + (f"; only {int(r.blocks)} blocks, a rough guide" if r.blocks < FEW_BLOCKS else "")
+           ) -> Verdict:
+    "What the paired interval of the model's row, the first, allows one to say."
+    r, about = table.iloc[0], dict(task=task.name, metric=headline(task))
+    if not r.best: return Verdict("no_baseline", **about)
+    about |= dict(level=float(r.level), blocks=int(r.blocks), baseline=r.best)
+    if r.blocks < 2:
+        return Verdict("too_few_blocks", **about, note=f"{int(r['rows'])} bars are less than two independent blocks; bring more")
+    kind = _kind(task, r)
+    note = f"not in its side (UP against DOWN: AUC {r.side_auc:.2f})" if kind == "edge_in_size" else ""
+    return Verdict(kind, **about, difference=float(r["diff"]), low=float(r.diff_low), high=float(r.diff_high), note=note)
 
 # %% ../nbs/06b_metrics.ipynb #ba248cbc
 @dataclass(frozen=True)
@@ -217,7 +262,9 @@ class Scores:
     note: str = ""                   # why there can be no verdict, where there can be none
 
     @property
-    def verdicts(self): return {t.name: self.note or verdict(t, self.tables[t.name]) for t in self.tasks}
+    def verdicts(self): # by task
+        if self.note: return {t.name: Verdict("no_verdict", t.name, headline(t), note=self.note) for t in self.tasks}
+        return {t.name: verdict(t, self.tables[t.name]) for t in self.tasks}
 
     @property
     def table(self): return pd.concat(self.tables, names=["task"])
@@ -226,7 +273,7 @@ class Scores:
         "Everything, ready for JSON."
         plain = lambda v: v if isinstance(v, str) else None if pd.isna(v) else float(v)
         tables = {n: {f: {k: plain(v) for k, v in row.items()} for f, row in t.iterrows()} for n, t in self.tables.items()}
-        return dict(span=list(self.span), verdicts=self.verdicts, scores=tables)
+        return dict(span=list(self.span), verdicts={n: v.to_dict() for n, v in self.verdicts.items()}, scores=tables)
 
 # %% ../nbs/06b_metrics.ipynb #311fdf80
 def _cell(r, metric): return f"{r[metric]:.3f} [{r[f'{metric}_low']:.3f}, {r[f'{metric}_high']:.3f}]"

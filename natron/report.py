@@ -7,6 +7,10 @@ __all__ = ['FOLDS', 'CONFIDENCE', 'STYLE', 'METRICS', 'TRADES', 'selective_accur
            'class_table', 'plot_selective_accuracy', 'plot_coverage', 'signals_of', 'traded', 'known_cells', 'Report',
            'make_report', 'write_page', 'account_page']
 
+# %% ../nbs/06i_report.ipynb #5e7a1d09
+from .core import need
+need("train", "plotly")
+
 # %% ../nbs/06i_report.ipynb #13ae44a6
 import html, math
 from dataclasses import dataclass
@@ -151,7 +155,7 @@ class Report:
         out = dict(warning=j.warning, **j.scores.to_dict(), trust={n: plain(r) for n, r in self.trust.iterrows()}, folds=[f.to_dict() for f in j.folds])
         table = class_table(j.said); out["classes"] = {t: {c: plain(r) for c, r in table.loc[t].iterrows()} for t in dict.fromkeys(table.index.get_level_values(0))}
         out |= dict(model=self.model, instruments=sorted({str(n) for s in j.said for n in s.series}))
-        return out | dict(account=self.account.to_dict() if self.account else None, drift=self.drift.to_dict() if self.drift else None) | dict(verdicts=self.verdicts)
+        return out | dict(account=self.account.to_dict() if self.account else None, drift=self.drift.to_dict() if self.drift else None) | dict(verdicts=out["verdicts"] | ({"account": self.account.to_dict()["verdict"]} if self.account else {}))
 
 FOLDS = "Fold by fold: the model's log-loss (or RMSE), and its best baseline's"
 
@@ -208,7 +212,7 @@ def __repr__(self: Report): return self.text()
 @patch
 def _repr_html_(self: Report):
     "The verdicts; a notebook shows it so."
-    rows = pd.DataFrame([*self.verdicts.items()], columns=["", "verdict"]).to_html(index=False, border=0)
+    rows = pd.DataFrame([(n, str(v)) for n, v in self.verdicts.items()], columns=["", "verdict"]).to_html(index=False, border=0)
     return "".join(f"<p><b>{html.escape(self.judgement.warning)}</b></p>" for _ in range(bool(self.judgement.warning))) + rows
 
 # %% ../nbs/06i_report.ipynb #f6b22ead
@@ -249,7 +253,7 @@ class _Figures:
 # %% ../nbs/06i_report.ipynb #ec1c5ed8
 def _task_section(scores, said, figure):
     "Verdict, picture, table and reliability of one task."
-    name = said.task.name; out = f"<h2>{html.escape(name)}</h2><p>{html.escape(scores.verdicts[name])}</p>{figure(plot_scores(scores, name))}{_scores_table(scores.tables[name])}"
+    name = said.task.name; out = f"<h2>{html.escape(name)}</h2><p>{html.escape(str(scores.verdicts[name]))}</p>{figure(plot_scores(scores, name))}{_scores_table(scores.tables[name])}"
     if said.trust is None: return out
     tables = {"model": reliability(said.y, said.forecasts["model"])}
     return out + figure(plot_reliability(tables, f"{name}: is 70 % right seven times in ten?")) + figure(plot_coverage(said))
@@ -264,7 +268,7 @@ def _folds_section(folds):
 def body(self: Report, title: str) -> str:
     "What stands on the page, as HTML."
     j, figure = self.judgement, _Figures()
-    verdicts = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(v)}</td></tr>" for n, v in self.verdicts.items())
+    verdicts = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(str(v))}</td></tr>" for n, v in self.verdicts.items())
     body = [f"<p class=warning>{html.escape(j.warning)}</p>"]*bool(j.warning) + [f"<p>{html.escape(self.subject)}.</p><p>Bars judged: {j.scores.span[0]} to {j.scores.span[1]}{'' if j.warning else ', none of them seen in fitting'}. Brackets are "
             f"block-bootstrap intervals of {j.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</p><table class=verdicts>{verdicts}</table>"]
     if any(s.trust is not None for s in j.said):

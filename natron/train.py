@@ -6,6 +6,10 @@
 __all__ = ['epoch_batches', 'seed_epoch', 'make_scheduler', 'WithLoss', 'make_optimizer', 'Run', 'read_history', 'fit',
            'track_files']
 
+# %% ../nbs/04d_train.ipynb #5e7a1d02
+from .core import need
+need("train", "accelerate", "tqdm")
+
 # %% ../nbs/04d_train.ipynb #cbfe8f8c
 import io, logging, math, os, pickle, time, uuid
 from contextlib import contextmanager, nullcontext
