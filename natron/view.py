@@ -10,6 +10,10 @@ __all__ = ['UPLOAD', 'SHOWN', 'EVALUATED', 'likelihood_word', 'class_probabiliti
            'plot_paths', 'probabilities_of', 'plot_history', 'evaluation_html', 'measured_html', 'pip_sentence',
            'stale', 'own_warnings', 'limitations']
 
+# %% ../nbs/08e_view.ipynb #3e1a0060
+from .core import need
+need("app", "captum", "plotly")
+
 # %% ../nbs/08e_view.ipynb #3e1a0003
 import collections, dataclasses, functools, gzip, html, io, json, re, secrets, time, zlib
 from typing import Sequence
@@ -356,18 +360,18 @@ class CandleView:
 def window(self: CandleView, bar: int # number of its last candle
           ) -> Window:
     "What the network sees at a bar."
-    at = slice(bar-self.first, bar+1)
-    return self.predictor.window_of(self.candles.iloc[at], self.x[at], self.mask[at], bar+1, self.symbol)
+    return self.predictor.window(self._context(bar), self.symbol)
 
 @patch
 def answers(self: CandleView, start: int, end: int # bars
            ) -> list[dict]:
     "The answers at the bars from `start` up to `end`."
     lacking = [i for i in range(start, end) if i not in self.known]
-    for k in range(0, len(lacking), 64):
-        bars = lacking[k:k+64]
-        self.known |= zip(bars, self.predictor.answers([self.window(i) for i in bars]))
+    if lacking: self.known |= zip(lacking, self.predictor.predict_bars(self.candles, lacking, self.symbol).answers)
     return [self.known[i] for i in range(start, end)]
+
+@patch
+def _context(self: CandleView, bar): return self.candles[max(0, bar+1-self.predictor.context):bar+1]
 
 # %% ../nbs/08e_view.ipynb #3e1a001d
 @patch(as_prop=True)
@@ -511,7 +515,8 @@ def kinds_text(tasks: list[Task] # the model's
 # %% ../nbs/08e_view.ipynb #3e1a002b
 _MARKET = ("Click a candle, or move the slider, to ask about another bar. Hollow candles rise, filled ones fall; "
            "dotted lines are stops. Triangles show where the entry rules begin to hold; the tab Backtest trades the "
-           "forecast of direction. Confidence is the expected share of such forecasts that are right, not the chance that one is.")
+           "forecast of direction. Confidence is the expected share of such forecasts that are right, not the chance "
+           "that one of them is.")
 
 @patch
 def market(self: CandleView, start: int, end: int # bars
@@ -606,7 +611,7 @@ def explanation(self: CandleView, bar: int, task_name: str,
 @patch
 def _raw(self: CandleView, bar):
     "The unscaled features of a bar."
-    return self.predictor.bundle.features(self.candles[max(0, bar+1-self.predictor.context):bar+1]).iloc[-1]
+    return self.predictor.bundle.features(self._context(bar)).iloc[-1]
 
 # %% ../nbs/08e_view.ipynb #3f56ac25
 def paths_of(close: pd.Series,  # of all candles
@@ -751,7 +756,7 @@ def evaluation_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, # as 
     table = score_table(task, y, forecasts, times, EvaluateConfig(resamples=300), 0, np.nan)
     claims = {"model": expected if np.isfinite(expected) else p.max(1).mean(), "class priors": max(prior)}
     span = f"{times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}"
-    return (f"<p><strong>{html.escape(verdict(task, table))}</strong></p><p>{len(y):,} out-of-sample bars from {span}. "
+    return (f"<p><strong>{html.escape(verdict(task, table).sentence)}</strong></p><p>{len(y):,} out-of-sample bars from {span}. "
             f"{kind_text(task).capitalize()}. The only baseline here is the class priors of training, at every bar; "
             f"the report of a run has stronger ones.</p>{_score_table_html(table, claims)}")
 
