@@ -7,7 +7,7 @@ __all__ = ['COST', 'BAR', 'REASONS', 'SIGNAL', 'TIME', 'STOP', 'TARGET', 'END', 
            'Pip', 'pip_of', 'pip_size', 'swap_nights', 'costs_of', 'bars_of', 'size_of', 'levels_of', 'exit_of',
            'Account', 'new_account', 'step']
 
-# %% ../nbs/06d_broker.ipynb #928cfcf4
+# %% ../nbs/06d_broker.ipynb #7c7be848
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from .config import BacktestConfig
 from .candles import OHLCV
 from .rolling import kernel
 
-# %% ../nbs/06d_broker.ipynb #f97fbd98
+# %% ../nbs/06d_broker.ipynb #425c90a1
 _NEAR = 1.25       # a close so many times from where the guess turns is near it
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pip:
 
 def _guess(price): return 10.**round(np.log10(price)-4)
 
-# %% ../nbs/06d_broker.ipynb #522bf246
+# %% ../nbs/06d_broker.ipynb #90cd47f1
 def pip_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestConfig()) -> Pip:
     "The pip from the settings, or the power of ten nearest to a ten-thousandth of the first close."
     if name in cfg.pips: return Pip(cfg.pips[name], False, None)
@@ -41,7 +41,7 @@ def pip_size(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestCon
     "Price of one pip, as `pip_of` takes it."
     return pip_of(name, candles, cfg).size
 
-# %% ../nbs/06d_broker.ipynb #8ead431a
+# %% ../nbs/06d_broker.ipynb #aabcab3f
 def swap_nights(times: pd.DatetimeIndex # (N,) opening times, UTC
                ) -> np.ndarray:         # (N,)
     "Nights of interest between each bar and the one before it: rollovers at 17:00 New York, Wednesday's three times."
@@ -51,7 +51,7 @@ def swap_nights(times: pd.DatetimeIndex # (N,) opening times, UTC
     weight = np.array([1, 1, 3, 1, 1, 0, 0])[days.day_of_week]
     return np.bincount(times.searchsorted(rolls), weight, len(times)+1)[:-1]*(np.arange(len(times)) > 0)
 
-# %% ../nbs/06d_broker.ipynb #ecc0be9a
+# %% ../nbs/06d_broker.ipynb #348c5e44
 COST = np.dtype([(k, "f8") for k in ("fee", "swap_long", "swap_short", "commission")])
 
 def costs_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestConfig()
@@ -60,7 +60,7 @@ def costs_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestCon
     pips = np.array([cfg.spread/2 + cfg.slippage, cfg.swap_long, cfg.swap_short])
     return np.array((*pip_size(name, candles, cfg)*pips, cfg.commission), COST)[()]
 
-# %% ../nbs/06d_broker.ipynb #56e303de
+# %% ../nbs/06d_broker.ipynb #03536661
 BAR = np.dtype([(k, "i4") for k in ("step", "instrument", "last", "nights")] +
                [(k, "f8") for k in ("open", "high", "low", "close", "atr")])
 
@@ -78,7 +78,7 @@ def bars_of(candles: pd.DataFrame,
     out["last"] = out["step"] == len(out)-1
     return out
 
-# %% ../nbs/06d_broker.ipynb #e7765870
+# %% ../nbs/06d_broker.ipynb #4ce14c11
 def _inlined(f):
     "Compile `f` as `kernel` does, and copy it into compiled callers."
     cache = f.__module__ != "__main__"
@@ -95,7 +95,7 @@ def size_of(equity: float, price: float,
     size = risk*equity/stop if risk > 0 else share*equity/price
     return min(size, free/price)
 
-# %% ../nbs/06d_broker.ipynb #e8ff473c
+# %% ../nbs/06d_broker.ipynb #5f48768d
 REASONS = ("signal", "time", "stop", "target", "end", "margin")   # why a position ended
 SIGNAL, TIME, STOP, TARGET, END, MARGIN = range(6)
 HELD = -1                                                         # it did not
@@ -107,7 +107,7 @@ def levels_of(side: int, price: float, # +1 long, -1 short, at this price
     "Prices at which a stop and a target lie."
     return price - side*stop if stop > 0 else np.nan, price + side*target if target > 0 else np.nan
 
-# %% ../nbs/06d_broker.ipynb #ffeba1d9
+# %% ../nbs/06d_broker.ipynb #6a5fdf35
 @_inlined
 def exit_of(side: int, stop: float, target: float, # of a position, as from `levels_of`
             bar # of BAR
@@ -120,7 +120,7 @@ def exit_of(side: int, stop: float, target: float, # of a position, as from `lev
     if side*(worst-stop) <= 0: return STOP, stop, target if reached else np.nan
     return (TARGET, target, np.nan) if reached else (HELD, np.nan, np.nan)
 
-# %% ../nbs/06d_broker.ipynb #a2c65e45
+# %% ../nbs/06d_broker.ipynb #b2065cbd
 ORDER = np.dtype([(k, "f8") for k in ("units", "stop", "target")] + [(k, "i8") for k in ("reason", "rank")])
 
 POSITION = np.dtype([(k, "i8") for k in ("number", "instrument", "side", "entry", "exit", "bars", "reason", "seen")] +
@@ -128,7 +128,7 @@ POSITION = np.dtype([(k, "i8") for k in ("number", "instrument", "side", "entry"
 
 BOOK = np.dtype([(k, "f8") for k in ("cash", "equity", "leverage")] + [(k, "i8") for k in ("opened", "ended")])
 
-# %% ../nbs/06d_broker.ipynb #cbb371a0
+# %% ../nbs/06d_broker.ipynb #c06994d5
 class Account(NamedTuple):
     "The state of an account, changed in place."
     book: np.void         # of BOOK: cash, equity at the last close, leverage; positions opened so far; ended in this step
@@ -145,7 +145,7 @@ def new_account(instruments: int = 1,
     book["leverage"] = leverage
     return Account(book, np.zeros(instruments, POSITION), np.zeros(2*instruments, POSITION))
 
-# %% ../nbs/06d_broker.ipynb #5a693e55
+# %% ../nbs/06d_broker.ipynb #610c0afa
 @_inlined
 def _end(account, p, size, step, price, reason, cost):
     "End `size` units of position `p`; returns cash."
@@ -156,7 +156,7 @@ def _end(account, p, size, step, price, reason, cost):
     p.size -= size; p.swap -= out.swap
     return p.side*size*(price-p.entry_price) - size*(cost.fee + cost.commission*(price-p.side*cost.fee))
 
-# %% ../nbs/06d_broker.ipynb #a96fcf52
+# %% ../nbs/06d_broker.ipynb #a9bd869c
 @_inlined
 def _at_open_out(account, orders, bars, costs):
     "Rollovers, and what the orders reduce; returns how many positions are to begin or to grow."
@@ -173,7 +173,7 @@ def _at_open_out(account, orders, bars, costs):
     account.book.cash += cash
     return growing
 
-# %% ../nbs/06d_broker.ipynb #577f60ab
+# %% ../nbs/06d_broker.ipynb #f8472d6e
 @_inlined
 def _begin(account, p, order, bar):
     "A position from nothing."
@@ -191,7 +191,7 @@ def _grow(account, p, order, bar, cost):
     p.size = size
     return -more*(cost.fee + cost.commission*(bar.open+p.side*cost.fee))
 
-# %% ../nbs/06d_broker.ipynb #471991db
+# %% ../nbs/06d_broker.ipynb #b9483712
 @_inlined
 def _at_open_in(account, orders, bars, costs):
     "What begins or grows, by the rank of the orders."
@@ -203,7 +203,7 @@ def _at_open_in(account, orders, bars, costs):
             cash += _grow(account, p, orders[k], bars[i], costs[k])
     account.book.cash += cash
 
-# %% ../nbs/06d_broker.ipynb #8ddb9a77
+# %% ../nbs/06d_broker.ipynb #6ee3dd96
 @_inlined
 def _inside(account, bars, costs):
     "Stops, targets and the end of the data."
@@ -217,7 +217,7 @@ def _inside(account, bars, costs):
         if reason != HELD: cash += _end(account, p, p.size, bar.step, price, reason, costs[bar.instrument])
     account.book.cash += cash
 
-# %% ../nbs/06d_broker.ipynb #756d182f
+# %% ../nbs/06d_broker.ipynb #b24d3f35
 @_inlined
 def _exposure(account):
     "Profit and size in money of all open positions."
@@ -236,7 +236,7 @@ def _end_all(account, costs):
         if p.size > 0: cash += _end(account, p, p.size, p.seen, p.close, MARGIN, costs[k])
     return cash
 
-# %% ../nbs/06d_broker.ipynb #d4e204c1
+# %% ../nbs/06d_broker.ipynb #48eaec57
 @_inlined
 def _mark(account, costs):
     "Equity at the close, after the broker has looked at the margin."
