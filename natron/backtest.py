@@ -8,6 +8,10 @@ __all__ = ['BORDER', 'BAR', 'TRADE', 'REASONS', 'SIDES', 'SIGNAL', 'TIME', 'STOP
            'simulate_trades', 'account_sums', 'account_scores', 'drawdowns', 'probabilistic_sharpe',
            'expected_max_sharpe', 'Trial', 'TrialLog', 'Backtest', 'backtest', 'plot_equity', 'plot_trades']
 
+# %% ../nbs/06e_backtest.ipynb #5e7a1d06
+from .core import need
+need("train", "plotly")
+
 # %% ../nbs/06e_backtest.ipynb #fe3398a5
 import hashlib, html, json, os, stat
 from collections.abc import Sequence

@@ -12,15 +12,13 @@ from dataclasses import astuple, dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
-import numpy as np, pandas as pd, plotly.graph_objects as go
+import numpy as np, pandas as pd
 from fastcore.basics import patch
 from numba import njit
-from plotly.subplots import make_subplots
 
 from .core import NatronError
 from .config import LabelsConfig
 from .candles import check_candles
-from .charts import PALETTE, PATTERNS, plot_candles
 from .rolling import rolling_quantile, rolling_sum
 from .features import RATIO_EPS, VOL_HORIZON, WARM_UP, Indicators, above, ratios
 from .tasks import TASKS, Task, make_tasks, task
@@ -33,10 +31,10 @@ def _ahead(x, h): return np.append(x[h:], np.full(min(h, len(x)), np.nan))
 
 # %% ../nbs/02a_labels.ipynb #aa18e5ed
 class _Bars(Indicators):
-    "The indicators of one series after their warm-up, and the generator that moves thresholds in training, if any."
-    def __init__(self, candles, rng=None):
+    "The indicators of one series after their warm-up, and what moves thresholds in training, if anything."
+    def __init__(self, candles, rng=None, jitter=0.):
         super().__init__(check_candles(candles), WARM_UP)
-        self.rng = rng
+        self.rng, self.jitter = rng, jitter
 
     @cached_property
     def return_20(self): return self.close/_lag(self.close, 20) - 1
@@ -105,12 +103,12 @@ def first_touch(high: np.ndarray, low: np.ndarray, # (N,) prices
     return out
 
 # %% ../nbs/02a_labels.ipynb #92f3e7e8
-def _jitter(bars, x, size):
-    "The threshold `x`, at every bar another one within `size` of it; unmoved where no generator was given."
-    return x if bars.rng is None else x*(1 + bars.rng.uniform(-size, size, len(bars)))
+def _jitter(bars, x):
+    "The threshold `x`, at every bar another one within `bars.jitter` of it; unmoved where no generator was given."
+    return x if bars.rng is None else x*(1 + bars.rng.uniform(-bars.jitter, bars.jitter, len(bars)))
 
 def _touches(bars, side, cfg):
-    take, stop = (_jitter(bars, x, cfg.jitter)*bars.atr_14/bars.close for x in (cfg.take_profit, cfg.stop_loss))
+    take, stop = (_jitter(bars, x)*bars.atr_14/bars.close for x in (cfg.take_profit, cfg.stop_loss))
     up, down = (take, stop) if side > 0 else (stop, take)
     return first_touch(bars.high, bars.low, bars.close*(1+up-RATIO_EPS), bars.close*(1-down+RATIO_EPS), cfg.barrier_horizon)
 
@@ -123,7 +121,7 @@ def _entry(bars, cfg, fitted, side):
     if cfg.entry == "triple_barrier":
         touch = _touches(bars, side, cfg)
         return np.where(np.isnan(touch), np.nan, touch == (1 if side > 0 else 2))
-    held = _conditions(bars, side, _Cuts(*(_jitter(bars, x, cfg.jitter) for x in astuple(_Cuts())))).sum(1)
+    held = _conditions(bars, side, _Cuts(*(_jitter(bars, x) for x in astuple(_Cuts())))).sum(1)
     return np.where(np.isnan(held), np.nan, held >= fitted["k"])
 
 def _fit_entry(name, side, series, cfg):
@@ -171,8 +169,9 @@ def plot_classes(candles: pd.DataFrame,
                  task: Task,
                  title: str = "",
                  height: int = 420      # pixels
-                ) -> go.Figure:
+                ) -> "go.Figure":
     "Candles, and below them one lane for each class with a mark at every bar of it."
+    from natron.charts import plot_candles
     lanes = {c: labels.where(labels == k) for k, c in enumerate(task.classes) if (labels == k).any()}
     fig = plot_candles(candles, panels={task.name: lanes} if lanes else None, title=title, height=height)
     for k, c in enumerate(task.classes):
@@ -223,10 +222,11 @@ class LabelGenerator:
         return deepcopy(self._state)
 
     def transform(self, candles: pd.DataFrame,
-                  rng: np.random.Generator | None = None # moves the entry thresholds by up to `cfg.jitter`; training only
+                  rng: np.random.Generator | None = None, # moves the entry thresholds; training only
+                  jitter: float = 0.                      # by up to this share
                  ) -> pd.DataFrame: # one column a task: class numbers or raw values, NaN where unknown
         "The answers for every candle, NaN where the history is too short or the future not there yet."
-        bars, fitted = _Bars(candles, rng), self.state["fitted"]
+        bars, fitted = _Bars(candles, rng, jitter), self.state["fitted"]
         return pd.DataFrame({t.name: TASKS[t.name].label(bars, self.cfg, fitted[t.name]) for t in self.tasks}, candles.index, dtype=float)
 
 # %% ../nbs/02a_labels.ipynb #7e0a852a
@@ -296,8 +296,9 @@ def plot_labels(labels: pd.DataFrame,      # from `transform`
                 splits: dict[str, slice],  # rows of each part, by name
                 tasks: Sequence[Task],
                 height: int = 560          # pixels
-               ) -> go.Figure:
+               ) -> "go.Figure":
     "Class shares of every task, one panel a task and one bar a part."
+    from natron.charts import PALETTE, PATTERNS, make_subplots
     shown = [t for t in tasks if t.classes]; table = describe_labels(labels, splits, shown)
     fig = make_subplots(-(-len(shown)//2), 2, subplot_titles=[t.name for t in shown], vertical_spacing=.16, horizontal_spacing=.1)
     for i, t in enumerate(shown):
