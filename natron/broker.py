@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COST', 'BAR', 'REASONS', 'SIGNAL', 'TIME', 'STOP', 'TARGET', 'END', 'MARGIN', 'HELD', 'ORDER', 'POSITION', 'BOOK',
-           'Pip', 'pip_of', 'pip_size', 'swap_nights', 'costs_of', 'bars_of', 'size_of', 'levels_of', 'exit_of',
-           'Account', 'new_account', 'step']
+           'Pip', 'pip_of', 'pip_size', 'swap_nights', 'costs_of', 'bars_of', 'inlined', 'size_of', 'levels_of',
+           'exit_of', 'Account', 'new_account', 'step']
 
-# %% ../nbs/06d_broker.ipynb #928cfcf4
+# %% ../nbs/06d_broker.ipynb #25f763f4
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from .config import BacktestConfig
 from .candles import OHLCV
 from .rolling import kernel
 
-# %% ../nbs/06d_broker.ipynb #f97fbd98
+# %% ../nbs/06d_broker.ipynb #553a6359
 _NEAR = 1.25       # a close so many times from where the guess turns is near it
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pip:
 
 def _guess(price): return 10.**round(np.log10(price)-4)
 
-# %% ../nbs/06d_broker.ipynb #522bf246
+# %% ../nbs/06d_broker.ipynb #ff082996
 def pip_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestConfig()) -> Pip:
     "The pip from the settings, or the power of ten nearest to a ten-thousandth of the first close."
     if name in cfg.pips: return Pip(cfg.pips[name], False, None)
@@ -41,7 +41,7 @@ def pip_size(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestCon
     "Price of one pip, as `pip_of` takes it."
     return pip_of(name, candles, cfg).size
 
-# %% ../nbs/06d_broker.ipynb #8ead431a
+# %% ../nbs/06d_broker.ipynb #c021fd06
 def swap_nights(times: pd.DatetimeIndex # (N,) opening times, UTC
                ) -> np.ndarray:         # (N,)
     "Nights of interest between each bar and the one before it: rollovers at 17:00 New York, Wednesday's three times."
@@ -51,7 +51,7 @@ def swap_nights(times: pd.DatetimeIndex # (N,) opening times, UTC
     weight = np.array([1, 1, 3, 1, 1, 0, 0])[days.day_of_week]
     return np.bincount(times.searchsorted(rolls), weight, len(times)+1)[:-1]*(np.arange(len(times)) > 0)
 
-# %% ../nbs/06d_broker.ipynb #ecc0be9a
+# %% ../nbs/06d_broker.ipynb #e2f90d4d
 COST = np.dtype([(k, "f8") for k in ("fee", "swap_long", "swap_short", "commission")])
 
 def costs_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestConfig()
@@ -60,7 +60,7 @@ def costs_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestCon
     pips = np.array([cfg.spread/2 + cfg.slippage, cfg.swap_long, cfg.swap_short])
     return np.array((*pip_size(name, candles, cfg)*pips, cfg.commission), COST)[()]
 
-# %% ../nbs/06d_broker.ipynb #56e303de
+# %% ../nbs/06d_broker.ipynb #3c9f39b8
 BAR = np.dtype([(k, "i4") for k in ("step", "instrument", "last", "nights")] +
                [(k, "f8") for k in ("open", "high", "low", "close", "atr")])
 
@@ -78,13 +78,13 @@ def bars_of(candles: pd.DataFrame,
     out["last"] = out["step"] == len(out)-1
     return out
 
-# %% ../nbs/06d_broker.ipynb #e7765870
-def _inlined(f):
+# %% ../nbs/06d_broker.ipynb #de4b2c17
+def inlined(f):
     "Compile `f` as `kernel` does, and copy it into compiled callers."
     cache = f.__module__ != "__main__"
     return njit(cache=cache, nogil=True, error_model="numpy", forceinline=True)(f)
 
-@_inlined
+@inlined
 def size_of(equity: float, price: float,
             risk: float,  # share of the equity that the stop costs; 0: `share` decides
             stop: float,  # distance of the stop, in price
@@ -95,20 +95,20 @@ def size_of(equity: float, price: float,
     size = risk*equity/stop if risk > 0 else share*equity/price
     return min(size, free/price)
 
-# %% ../nbs/06d_broker.ipynb #e8ff473c
+# %% ../nbs/06d_broker.ipynb #f2b89acc
 REASONS = ("signal", "time", "stop", "target", "end", "margin")   # why a position ended
 SIGNAL, TIME, STOP, TARGET, END, MARGIN = range(6)
 HELD = -1                                                         # it did not
 
-@_inlined
+@inlined
 def levels_of(side: int, price: float, # +1 long, -1 short, at this price
               stop: float, target: float # distances in price; 0: none
              ) -> tuple:                 # prices of stop and target; NaN: none
     "Prices at which a stop and a target lie."
     return price - side*stop if stop > 0 else np.nan, price + side*target if target > 0 else np.nan
 
-# %% ../nbs/06d_broker.ipynb #ffeba1d9
-@_inlined
+# %% ../nbs/06d_broker.ipynb #9cd0d32f
+@inlined
 def exit_of(side: int, stop: float, target: float, # of a position, as from `levels_of`
             bar # of BAR
            ) -> tuple: # reason (HELD: none), price, and the price in the better order, NaN where the order is known
@@ -120,7 +120,7 @@ def exit_of(side: int, stop: float, target: float, # of a position, as from `lev
     if side*(worst-stop) <= 0: return STOP, stop, target if reached else np.nan
     return (TARGET, target, np.nan) if reached else (HELD, np.nan, np.nan)
 
-# %% ../nbs/06d_broker.ipynb #a2c65e45
+# %% ../nbs/06d_broker.ipynb #d69f3651
 ORDER = np.dtype([(k, "f8") for k in ("units", "stop", "target")] + [(k, "i8") for k in ("reason", "rank")])
 
 POSITION = np.dtype([(k, "i8") for k in ("number", "instrument", "side", "entry", "exit", "bars", "reason", "seen")] +
@@ -128,7 +128,7 @@ POSITION = np.dtype([(k, "i8") for k in ("number", "instrument", "side", "entry"
 
 BOOK = np.dtype([(k, "f8") for k in ("cash", "equity", "leverage")] + [(k, "i8") for k in ("opened", "ended")])
 
-# %% ../nbs/06d_broker.ipynb #cbb371a0
+# %% ../nbs/06d_broker.ipynb #c58b41f1
 class Account(NamedTuple):
     "The state of an account, changed in place."
     book: np.void         # of BOOK: cash, equity at the last close, leverage; positions opened so far; ended in this step
@@ -145,8 +145,8 @@ def new_account(instruments: int = 1,
     book["leverage"] = leverage
     return Account(book, np.zeros(instruments, POSITION), np.zeros(2*instruments, POSITION))
 
-# %% ../nbs/06d_broker.ipynb #5a693e55
-@_inlined
+# %% ../nbs/06d_broker.ipynb #2a4fd880
+@inlined
 def _end(account, p, size, step, price, reason, cost):
     "End `size` units of position `p`; returns cash."
     account.ended[account.book.ended] = p
@@ -156,8 +156,8 @@ def _end(account, p, size, step, price, reason, cost):
     p.size -= size; p.swap -= out.swap
     return p.side*size*(price-p.entry_price) - size*(cost.fee + cost.commission*(price-p.side*cost.fee))
 
-# %% ../nbs/06d_broker.ipynb #a96fcf52
-@_inlined
+# %% ../nbs/06d_broker.ipynb #963fb6b7
+@inlined
 def _at_open_out(account, orders, bars, costs):
     "Rollovers, and what the orders reduce; returns how many positions are to begin or to grow."
     cash, growing = 0., 0
@@ -173,8 +173,8 @@ def _at_open_out(account, orders, bars, costs):
     account.book.cash += cash
     return growing
 
-# %% ../nbs/06d_broker.ipynb #577f60ab
-@_inlined
+# %% ../nbs/06d_broker.ipynb #38abcda8
+@inlined
 def _begin(account, p, order, bar):
     "A position from nothing."
     p.number = account.book.opened; account.book.opened += 1
@@ -182,7 +182,7 @@ def _begin(account, p, order, bar):
     p.entry = bar.step; p.bars = 0; p.swap = 0.; p.better = np.nan
     p.stop, p.target = levels_of(p.side, bar.open, order.stop, order.target)
 
-@_inlined
+@inlined
 def _grow(account, p, order, bar, cost):
     "Bring position `p` to the size that is wanted; returns cash."
     size = abs(order.units); more = size-p.size
@@ -191,8 +191,8 @@ def _grow(account, p, order, bar, cost):
     p.size = size
     return -more*(cost.fee + cost.commission*(bar.open+p.side*cost.fee))
 
-# %% ../nbs/06d_broker.ipynb #471991db
-@_inlined
+# %% ../nbs/06d_broker.ipynb #68dbada4
+@inlined
 def _at_open_in(account, orders, bars, costs):
     "What begins or grows, by the rank of the orders."
     cash = 0.
@@ -203,8 +203,8 @@ def _at_open_in(account, orders, bars, costs):
             cash += _grow(account, p, orders[k], bars[i], costs[k])
     account.book.cash += cash
 
-# %% ../nbs/06d_broker.ipynb #8ddb9a77
-@_inlined
+# %% ../nbs/06d_broker.ipynb #3abbde78
+@inlined
 def _inside(account, bars, costs):
     "Stops, targets and the end of the data."
     cash = 0.
@@ -217,8 +217,8 @@ def _inside(account, bars, costs):
         if reason != HELD: cash += _end(account, p, p.size, bar.step, price, reason, costs[bar.instrument])
     account.book.cash += cash
 
-# %% ../nbs/06d_broker.ipynb #756d182f
-@_inlined
+# %% ../nbs/06d_broker.ipynb #bd4e520a
+@inlined
 def _exposure(account):
     "Profit and size in money of all open positions."
     profit = notional = 0.
@@ -227,7 +227,7 @@ def _exposure(account):
         if p.size > 0: profit += p.side*p.size*(p.close-p.entry_price); notional += p.size*p.close
     return profit, notional
 
-@_inlined
+@inlined
 def _end_all(account, costs):
     "End every position at its last close; returns cash."
     cash = 0.
@@ -236,8 +236,8 @@ def _end_all(account, costs):
         if p.size > 0: cash += _end(account, p, p.size, p.seen, p.close, MARGIN, costs[k])
     return cash
 
-# %% ../nbs/06d_broker.ipynb #d4e204c1
-@_inlined
+# %% ../nbs/06d_broker.ipynb #856ead2f
+@inlined
 def _mark(account, costs):
     "Equity at the close, after the broker has looked at the margin."
     book = account.book
@@ -245,7 +245,7 @@ def _mark(account, costs):
     if notional > 2*book.leverage*(book.cash+profit): profit = 0.; book.cash += _end_all(account, costs)
     book.equity = book.cash+profit
 
-@_inlined
+@inlined
 def step(account: Account,   # changed in place
          orders: np.ndarray, # (K,) of ORDER, by instrument
          bars: np.ndarray,   # of BAR: those that open now
