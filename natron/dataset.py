@@ -43,7 +43,7 @@ def fit_scaler(x: np.ndarray,           # (N,F) raw training features
                cfg: DataConfig,
                optional: np.ndarray | bool = False # (F,) True for the columns that may have no value in any row
               ) -> Scaler:
-    "Standard: mean 0, sd 1, clipped at `cfg.clip` sd. Min-max: training range onto 0-100, clipped as far from the mean."
+    "Standard: mean 0, sd 1, clipped at `cfg.clip` sd. Min-max: training range onto 0-100, clipped as far off."
     x = np.asarray(x, np.float64)
     seen = ~np.isnan(x).all(0)                                                                 # (F,)
     if not (seen | optional).all():
@@ -156,7 +156,8 @@ def __getitems__(self: WindowDataset,
 # %% ../nbs/03a_dataset.ipynb #3ddeb593
 def _when(s, r):
     "First and last day of the rows `r` of a series, and their number."
-    return f"{s.times[r.start]:%Y-%m-%d} to {s.times[r.stop-1]:%Y-%m-%d}, {r.stop-r.start:,} bars" if r.stop > r.start else "none"
+    if r.stop <= r.start: return "none"
+    return f"{s.times[r.start]:%Y-%m-%d} to {s.times[r.stop-1]:%Y-%m-%d}, {r.stop-r.start:,} bars"
 
 @dataclass(frozen=True)
 class Prepared:
