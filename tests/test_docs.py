@@ -2,13 +2,14 @@
 
 The fenced blocks of a document are run in their order, in a folder with the demonstration's run. The convention:
 
-- ```console: lines that begin with `$ ` are commands, the others are their output (standard error if there is no other).
+- ```console: lines that begin with `$ ` are commands, the others are their output (standard error if there is none).
 - ```python is run, and a ```text block right after it is what it prints. ```sh is run, and shows no output.
 - <!-- parsed only: REASON --> before a block: nothing is run, but every option and setting of its commands must exist.
 - `...` in an output stands for anything. The run here is a short one, so a figure (decimal fraction, percentage), a
   content hash, a class, a baseline and the kind of "no edge" stand for any other; everything else must be equal.
 """
 import ast, contextlib, functools, io, json, os, re, shlex, shutil, socket, subprocess, sys, urllib.request
+from configparser import ConfigParser
 from pathlib import Path
 from typing import NamedTuple
 import pytest, yaml
@@ -157,6 +158,7 @@ def parse(line, here):
     args = words(line)
     while "=" in args[0]: args = args[1:]                      # of the environment
     if args[0] == "make": subprocess.run(["make", "--dry-run", *args[1:]], cwd=root, capture_output=True, check=True)
+    if args[0] == "python": assert (root/args[1]).exists(), line
     if args[0] != "natron": return
     with noted() as asked: natron(*args[1:], cwd=here)
     for options in asked:
@@ -287,6 +289,13 @@ def section(name):
 
 
 def cells(text): return re.findall(r"^\| `([^|]+)` \|", text, re.M)
+
+
+def test_extras_are_as_listed():
+    settings = ConfigParser(delimiters=["="])
+    settings.read(root/"settings.ini", encoding="utf-8")
+    groups = {name.removesuffix("_requirements") for name in settings["DEFAULT"] if name.endswith("_requirements")}
+    assert set(cells(section("Installation"))) == groups | {"all"}
 
 
 def reach(value, keys):
