@@ -41,7 +41,7 @@ from .reference import SHORTEST
 from .quality import candle_report
 from .metrics import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, pip_size, plot_equity, signal_of
-from .explain import agreement, attention_line, attention_maps, attention_note, attributions, embeddings, nearest_windows, plot_attention, plot_attributions, top_features
+from .explain import agreement, attention_rollout, attention_maps, attention_note, attributions, embeddings, nearest_windows, plot_attention, plot_attributions, top_features
 from .predictor import MAX_CANDLES, Predictor, Window
 from .service import DeadlineError, AccessPolicy, Service, TokenError
 from .rest import RestMiddleware, create_app
@@ -293,7 +293,7 @@ class CandleView:
     def past(self) -> WindowDataset:
         "A window every quarter of its length, with what came of it."
         if len(self.candles) < 2*(self.first+1): raise NatronError(f"nothing here is early enough to compare with; it takes {2*(self.first+1)} candles")
-        s = Series(self.name, self.candles.index, self.x, self.mask, self.came.to_numpy("float32"), *self.predictor.bundle.places(self.symbol, self.candles.index))
+        s = Series(self.name, self.candles.index, self.x, self.mask, self.came.to_numpy("float32"), *self.predictor.bundle.ids(self.symbol, self.candles.index))
         return WindowDataset([s], [slice(0, len(s.x))], self.first+1, (self.first+1)//4)
 
     @functools.cached_property
@@ -520,7 +520,7 @@ def traded(self: CandleView, spread: float, slippage: float, commission: float, 
 @patch
 def drifted(self: CandleView):
     "How the features of the last bars differ from those of training; raises `NatronError` for a model or candles that do not tell."
-    reference = self.predictor.bundle.features_then()
+    reference = self.predictor.bundle.training_reference()
     if reference is None: raise NatronError("this model file does not keep what its training features looked like; train it again")
     cells = np.where(self.mask, self.x, np.nan)[-JUDGED:]; start = min(len(cells)-SHORTEST, max(0, self.first-len(self.candles)+len(cells)))
     return drift(reference, pd.DataFrame(cells, self.candles.index[-len(cells):], self.predictor.bundle.feature_columns)[max(start, 0):])
@@ -732,7 +732,7 @@ def overview(self: PageState, key: str, bar: int) -> tuple[str, str]: # HTML, a 
 def _looked(net, window):
     "Attention maps and their line; None for a network that has none."
     if net.config["backbone"] == "hybrid": return None
-    return attention_maps(net, window), attention_line(net, window)
+    return attention_maps(net, window), attention_rollout(net, window)
 
 # %% ../nbs/08f_app.ipynb #fff0ef55
 @patch
