@@ -291,6 +291,16 @@ def section(name):
 def cells(text): return re.findall(r"^\| `([^|]+)` \|", text, re.M)
 
 
+def test_functions_exist():
+    "What inline code calls by its bare name is exported by a module."
+    known = set.union(*(public(p.stem) for p in (root/"natron").glob("[a-z]*.py")))
+    elsewhere = {"TimeTradeServer", "TimeGMT"}                                       # of MetaTrader
+    for path, text in texts.items():
+        for span in spans(text):
+            called = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", span))
+            assert called <= known | elsewhere, f"{path.name}: {span}"
+
+
 def test_extras_are_as_listed():
     settings = ConfigParser(delimiters=["="])
     settings.read(root/"settings.ini", encoding="utf-8")
