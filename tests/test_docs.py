@@ -33,7 +33,6 @@ class Block(NamedTuple):
     why: str | None
 
 
-pairs = "AUDUSD", "EURJPY", "GBPUSD"
 fence = re.compile(r"(?:^<!-- parsed only: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$"
                    r"(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.M | re.S)
 
@@ -94,12 +93,10 @@ def test_every_fence_is_a_block(path):
 
 @pytest.fixture(scope="module")
 def place(run, tmp_path_factory):
-    "A folder with the demonstration's run, what comes with the project, and the files that the documents speak of."
+    "A folder with the demonstration's run and what comes with the project."
     here = tmp_path_factory.mktemp("project")
     shutil.copytree(run[0]/"runs/demo", here/"runs/demo")
     for name in ("data", "configs", "nbs", "benchmarks"): (here/name).symlink_to(root/name)
-    for seed, pair in enumerate(pairs):
-        natron("simulate", "--bars", 600, "--seed", seed, "--out", f"{pair}.csv.gz", cwd=here)
     return here
 
 
@@ -109,7 +106,7 @@ def names_only(tmp_path_factory):
     here = tmp_path_factory.mktemp("names")
     for name in ("data", "configs", "nbs"): (here/name).symlink_to(root/name)
     (here/"joined").mkdir()
-    files = [f"{folder}{pair}.csv.gz" for folder in ("", "joined/") for pair in pairs]
+    files = [f"{folder}{pair}.csv.gz" for folder in ("", "joined/") for pair in ("AUDUSD", "EURJPY", "GBPUSD")]
     for name in (*files, "cert.pem", "key.pem", "live.jsonl"): (here/name).touch()
     return here
 
