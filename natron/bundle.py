@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
 from .core import ConfigError, NatronError, atomic_write, make_rng
 from .config import Config, ModelConfig
-from .dataset import Scaler, place
+from .dataset import Scaler, id_of
 from .reference import BINS, Reference, joint_reference, market_warnings, reference_from, same_instrument
 from .candles import OHLCV, bar_length, sample_candles
 from .features import CONTEXT, WARMUP, feature_array, feature_frame, lookbacks
@@ -37,7 +37,9 @@ class BundleError(NatronError):
 class Bundle:
     "A trained model with all it needs, as tensors and plain values."
     model_state: dict[str, torch.Tensor]
-    model_config: dict              # rebuilds the network: its settings, `n_features`, `window_length`, the `instruments` and `timeframes` that it knows
+    # rebuilds the network: its settings, `n_features`, `window_length`, the `instruments` and `timeframes` that it
+    # knows
+    model_config: dict
     feature_columns: list[str]      # F names, in the order of the window's columns
     scaler_mean: torch.Tensor       # (F,) subtracted
     scaler_scale: torch.Tensor      # (F,) divided by
@@ -47,20 +49,25 @@ class Bundle:
     phases: list[str]               # what it went through, such as "finetune"
     tasks: list[dict]               # the fields of each `Task`
     calibration: dict               # by task, the fields of its `Calibration`
-    fit_span: dict                  # first and last time of "train", "validation" and "scaler", when the last answer was "known", ISO; the "series"
+    # first and last time of "train", "validation" and "scaler", when the last answer was "known", ISO; the "series"
+    fit_span: dict
     data_hash: str                  # sha256 of the candles
     settings: dict                  # the whole configuration
     label_state: dict               # what the label rules fitted
     rl_policy_state: None = None    # of a reinforcement-learning policy; no version trains one yet
-    markets: dict = field(default_factory=dict)                     # by series, its `market_reference` up to the end of validation
-    recorded: dict[str, torch.Tensor] = field(default_factory=dict) # some windows (`x` (R,T,F), `mask`, `instrument` and `timeframe` (R,)), and the `logits.TASK` that torch gave for them
-    reference: dict[str, torch.Tensor] = field(default_factory=dict) # the arrays of a `Reference`: what the training features looked like
-    feature_digest: dict = field(default_factory=dict)              # what the code of features and labels computes; filled by saving
+    markets: dict = field(default_factory=dict)  # by series, its `market_reference` up to the end of validation
+    # some windows (`x` (R,T,F), `mask`, `instrument` and `timeframe` (R,)), and the `logits.TASK` that torch gave for
+    # them
+    recorded: dict[str, torch.Tensor] = field(default_factory=dict)
+    # the arrays of a `Reference`: what the training features looked like
+    reference: dict[str, torch.Tensor] = field(default_factory=dict)
+    # what the code of features and labels computes; filled by saving
+    feature_digest: dict = field(default_factory=dict)
     format: int = FORMAT
     sha256: str = ""                # identity of the content; filled by saving
 
 # %% ../nbs/04e_bundle.ipynb #2f5928c0
-TENSORS, STATES = ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high"), ("model_state", "recorded", "reference")
+TENSORS, STATES = ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high"), ("model_state", "reference_outputs", "reference")
 
 def plain(v,        # any value
           name: str # where it stands, for the message
@@ -70,7 +77,8 @@ def plain(v,        # any value
     if v is None or type(v) in (bool, int, str) or type(v) is float and np.isfinite(v): return v
     if isinstance(v, (list, tuple)): return [plain(o, f"{name}[{i}]") for i, o in enumerate(v)]
     if isinstance(v, dict) and all(type(k) is str for k in v): return {k: plain(o, f"{name}.{k}") for k, o in v.items()}
-    raise BundleError(f"{name} is {v!r:.60}: a model file holds finite numbers, text, lists and dictionaries with text keys")
+    raise BundleError(f"{name} is {v!r:.60}: a model file holds finite numbers, text, lists and dictionaries with "
+                      f"text keys")
 
 def _tensors(v, name):
     if not isinstance(v, dict) or not all(type(k) is str and type(t) is torch.Tensor for k, t in v.items()):
@@ -97,15 +105,19 @@ def content_digest(content: dict # the fields as they go into the file
         if k in TENSORS: return _fingerprint(v)
         return {n: _fingerprint(t) for n, t in v.items()} if k in STATES else v
     table = {k: one(k, v) for k, v in content.items() if k != "sha256"}
-    return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":"),
+                                     allow_nan=False).encode()).hexdigest()
 
 # %% ../nbs/04e_bundle.ipynb #be8ebd2f
-KINDS = dict(model_config=dict, feature_columns=list, window_length=int, phases=list, tasks=list, calibration=dict, fit_span=dict,
+KINDS = dict(model_config=dict, feature_columns=list, window_length=int, phases=list, tasks=list, calibration=dict,
+             fit_span=dict,
              data_hash=str, settings=dict, label_state=dict, markets=dict, feature_digest=dict, format=int, sha256=str)
 
 def _check_fields(c):
     if not isinstance(c, dict) or c.get("format") is None: raise BundleError("not a Natron model: it has no `format`")
-    if c["format"] != FORMAT: raise BundleError(f"format {c['format']!r}, and this version of Natron reads {FORMAT}; use the version that wrote it, or train again")
+    if c["format"] != FORMAT:
+        raise BundleError(f"format {c['format']!r}, and this version of Natron reads {FORMAT}; use the version that "
+                          f"wrote it, or train again")
     names = {f.name for f in fields(Bundle)}
     if names - set(c): raise BundleError(f"{sorted(names-set(c))[0]} is missing")
     if set(c) - names: raise BundleError(f"{sorted(set(c)-names, key=str)[0]!r} is not a field of a model file")
@@ -113,22 +125,26 @@ def _check_fields(c):
         if type(c[k]) is not kind: raise BundleError(f"{k} must be {kind.__name__}, got {type(c[k]).__name__}")
         plain(c[k], k)
     for k in STATES: _tensors(c[k], k)
-    if c["rl_policy_state"] is not None: raise BundleError("rl_policy_state must be None: this version has no policy to check it against")
+    if c["rl_policy_state"] is not None:
+        raise BundleError("rl_policy_state must be None: this version has no policy to check it against")
 
 # %% ../nbs/04e_bundle.ipynb #1e52cc6a
 def _parsed(what, f):
     try: return f()
     except ValidationError as e:
         err = e.errors()[0]
-        raise BundleError(f"{'.'.join(map(str, (what, *err['loc'])))}: {err['msg'].removeprefix('Value error, ')}") from e
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError, NatronError) as e: raise BundleError(f"{what}: {e}") from e
+        raise BundleError(f"{'.'.join(map(str, (what, *err['loc'])))}: "
+                          f"{err['msg'].removeprefix('Value error, ')}") from e
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError, NatronError) as e:
+        raise BundleError(f"{what}: {e}") from e
 
 def _tasks(dicts):
     tasks = TypeAdapter(list[Task]).validate_python(dicts)
-    if plain([asdict(t) for t in tasks], "tasks") != plain(dicts, "tasks"): raise ValueError("fields that a task does not have, or not all that it has")
+    if plain([asdict(t) for t in tasks], "tasks") != plain(dicts, "tasks"):
+        raise ValueError("fields that a task does not have, or not all that it has")
     return tasks
 
-_DATA = ("n_features", "window_length", "instruments", "timeframes")                    # what the network's settings do not hold
+_DATA = ("n_features", "window_length", "instruments", "timeframes")  # what the network's settings do not hold
 
 def _model_config(config): return ModelConfig(**{k: v for k, v in config.items() if k not in (*_DATA, "members")})
 
@@ -136,20 +152,25 @@ def _network(config, tasks):
     "The untrained model, or ensemble of as many `members`."
     n = config.get("members", 1)
     if type(n) is not int or not 1 <= n <= 32: raise ValueError(f"members must be a number from 1 to 32, got {n!r}")
-    nets = [build_model(_model_config(config), config["n_features"], tasks, *(config[k] for k in _DATA[1:])) for _ in range(n)]
+    nets = [build_model(_model_config(config), config["n_features"], tasks, *(config[k] for k in _DATA[1:]))
+            for _ in range(n)]
     return Ensemble(nets) if n > 1 else nets[0]
 
 # %% ../nbs/04e_bundle.ipynb #6e4fa065
 def _calibration(fields, classes):
     "The correction of a task with so many classes."
     how = TypeAdapter(Calibration).validate_python(fields)
-    if plain(asdict(how), "calibration") != plain(fields, "calibration"): raise ValueError("fields that a correction does not have, or not all that it has")
-    if not 0.01 <= how.slope <= 100 or max(map(abs, how.offset), default=0) > 20: raise ValueError(f"a slope between 0.01 and 100 and offsets up to 20, got {how.slope} and {how.offset}")
+    if plain(asdict(how), "calibration") != plain(fields, "calibration"):
+        raise ValueError("fields that a correction does not have, or not all that it has")
+    if not 0.01 <= how.slope <= 100 or max(map(abs, how.offset), default=0) > 20:
+        raise ValueError(f"a slope between 0.01 and 100 and offsets up to 20, got {how.slope} and {how.offset}")
     if {len(how.offset), len(how.curves)} - {0, classes}: raise ValueError(f"the task has {classes} classes")
     for x, y in (*how.curves, *([how.confidence] if how.confidence else [])):
-        if len(x) < 2 or len(x) != len(y) or list(x) != sorted(set(x)) or not all(0 <= o <= 1 for o in (*x, *y)): raise ValueError("a curve takes two points or more between 0 and 1, from left to right")
+        if len(x) < 2 or len(x) != len(y) or list(x) != sorted(set(x)) or not all(0 <= o <= 1 for o in (*x, *y)):
+            raise ValueError("a curve takes two points or more between 0 and 1, from left to right")
     if how.curves and not all(min(y) > 0 for _, y in how.curves): raise ValueError("a curve must stay above 0")
-    if not all(0 <= v <= 1 for v in how.sets.values()): raise ValueError("a set's least probability lies between 0 and 1")
+    if not all(0 <= v <= 1 for v in how.sets.values()):
+        raise ValueError("a set's least probability lies between 0 and 1")
     if not all(len(v) == classes and all(0 <= o <= 1 for o in v) for v in how.class_sets.values()):
         raise ValueError(f"class_sets take {classes} probabilities each")
     return how
@@ -158,34 +179,48 @@ def _calibration(fields, classes):
 def _check_values(c):
     cfg = _parsed("settings", lambda: Config(**c["settings"]))
     cols, net = c["feature_columns"], c["model_config"]
-    if not cols or not all(type(o) is str for o in cols) or len(set(cols)) < len(cols): raise BundleError("feature_columns must be names, each once")
+    if not cols or not all(type(o) is str for o in cols) or len(set(cols)) < len(cols):
+        raise BundleError("feature_columns must be names, each once")
     for name, want in (("n_features", len(cols)), ("window_length", c["window_length"])):
-        if net.get(name) != want: raise BundleError(f"model_config.{name} is {net.get(name)!r}, and the file's other fields say {want}")
+        if net.get(name) != want:
+            raise BundleError(f"model_config.{name} is {net.get(name)!r}, and the file's other fields say {want}")
     for name, kind in (("instruments", str), ("timeframes", float)):
         known = net.get(name)
-        if type(known) is not list or any(type(o) is not kind for o in known) or len(set(known)) < len(known): raise BundleError(f"model_config.{name} must be a list of {kind.__name__}, each once")
-    if _parsed("model_config", lambda: _model_config(net)) != cfg.model: raise BundleError("model_config describes another network than the settings")
-    if cfg.data.window_length != c["window_length"]: raise BundleError(f"window_length is {c['window_length']}, and the settings say {cfg.data.window_length}")
+        if type(known) is not list or any(type(o) is not kind for o in known) or len(set(known)) < len(known):
+            raise BundleError(f"model_config.{name} must be a list of {kind.__name__}, each once")
+    if _parsed("model_config", lambda: _model_config(net)) != cfg.model:
+        raise BundleError("model_config describes another network than the settings")
+    if cfg.data.window_length != c["window_length"]:
+        raise BundleError(f"window_length is {c['window_length']}, and the settings say {cfg.data.window_length}")
     names = [t.name for t in _parsed("tasks", lambda: _tasks(c["tasks"]))]
-    if any(not 0 <= t["horizon"] <= 10_000 for t in c["tasks"]): raise BundleError("a task's horizon must lie between 0 and 10,000 bars")
+    if any(not 0 <= t["horizon"] <= 10_000 for t in c["tasks"]):
+        raise BundleError("a task's horizon must lie between 0 and 10,000 bars")
     if names != cfg.labels.tasks: raise BundleError(f"the tasks are {names}, and the settings say {cfg.labels.tasks}")
     _parsed("label_state", lambda: LabelGenerator.from_state(cfg.labels, c["label_state"]))
-    if set(c["calibration"]) - set(names): raise BundleError(f"calibration names {sorted(set(c['calibration'])-set(names))}, and the tasks are {names}")
-    for k, v in c["calibration"].items(): _parsed(f"calibration.{k}", lambda: _calibration(v, len(next(t for t in c["tasks"] if t["name"] == k)["classes"])))
+    if set(c["calibration"]) - set(names):
+        raise BundleError(f"calibration names {sorted(set(c['calibration'])-set(names))}, and the tasks are {names}")
+    for k, v in c["calibration"].items():
+        _parsed(f"calibration.{k}", lambda: _calibration(v, len(next(t for t in c["tasks"]
+                                                                     if t["name"] == k)["classes"])))
     for k in ("data_hash", "sha256"):
-        if len(c[k]) != 64 or set(c[k]) - set("0123456789abcdef"): raise BundleError(f"{k} must be 64 hexadecimal digits, got {c[k]!r:.40}")
+        if len(c[k]) != 64 or set(c[k]) - set("0123456789abcdef"):
+            raise BundleError(f"{k} must be 64 hexadecimal digits, got {c[k]!r:.40}")
     _check_spans(c["fit_span"])
 
 # %% ../nbs/04e_bundle.ipynb #c3b80709
 def _check_spans(s):
     missing = {"train", "validation", "scaler", "known", "series"} - set(s)
-    if missing: raise BundleError(f"fit_span must say when training and validation began, ended and were known, and lacks {', '.join(sorted(missing))}")
+    if missing:
+        raise BundleError(f"fit_span must say when training and validation began, ended and were known, and lacks "
+                          f"{', '.join(sorted(missing))}")
     for k in ("train", "validation", "scaler"): _check_span(f"fit_span.{k}", s[k])
     _check_span("fit_span.known", [s["validation"][1], s["known"]])
     if type(s["series"]) is not dict: raise BundleError("fit_span.series must be a dict")
     for name, about in s["series"].items():
-        if type(about) is not dict or not all(type(about.get(k)) in (int, float) and about[k] > 0 for k in ("bar_seconds", "fit_bars")):
-            raise BundleError(f"fit_span.series.{name} must say how long a bar is and how many were fitted (bar_seconds, fit_bars)")
+        if type(about) is not dict or not all(type(about.get(k)) in (int, float) and about[k] > 0
+                                              for k in ("bar_seconds", "fit_bars")):
+            raise BundleError(f"fit_span.series.{name} must say how long a bar is and how many were fitted "
+                              f"(bar_seconds, fit_bars)")
 
 def _check_span(name, span):
     if len(span) != 2: raise BundleError(f"{name} must be two times: {span}")
@@ -195,9 +230,12 @@ def _check_span(name, span):
 
 # %% ../nbs/04e_bundle.ipynb #18164ca0
 def _check_tensor(name, t, shape, dtypes):
-    if type(t) is not torch.Tensor or t.dtype not in dtypes: raise BundleError(f"{name} must be {' or '.join(map(str, dtypes))}, got {getattr(t, 'dtype', type(t).__name__)}")
+    if type(t) is not torch.Tensor or t.dtype not in dtypes:
+        raise BundleError(f"{name} must be {' or '.join(map(str, dtypes))}, got "
+                          f"{getattr(t, 'dtype', type(t).__name__)}")
     if tuple(t.shape) != tuple(shape): raise BundleError(f"{name} must have shape {tuple(shape)}, got {tuple(t.shape)}")
-    if t.layout != torch.strided or not t.is_contiguous(): raise BundleError(f"{name} is not stored as one block of numbers")
+    if t.layout != torch.strided or not t.is_contiguous():
+        raise BundleError(f"{name} is not stored as one block of numbers")
     if not t.isfinite().all(): raise BundleError(f"{name} holds NaN or infinity")
 
 def _check_tensors(c):
@@ -213,16 +251,20 @@ def _check_tensors(c):
 
 # %% ../nbs/04e_bundle.ipynb #4fcca4bc
 def _check_recorded(c):
-    if not c["recorded"]: return
-    R, T, F = len(c["recorded"].get("x", ())), c["window_length"], len(c["feature_columns"])
-    if not R: raise BundleError("recorded.x is missing, and engines could not be compared with the network")
-    want = dict(x=((R, T, F), torch.float16), mask=((R, T, F), torch.bool), instrument=((R,), torch.int64), timeframe=((R,), torch.int64))
+    if not c["reference_outputs"]: return
+    R, T, F = len(c["reference_outputs"].get("x", ())), c["window_length"], len(c["feature_columns"])
+    if not R: raise BundleError("reference_outputs.x is missing, and engines could not be compared with the network")
+    want = dict(x=((R, T, F), torch.float16), mask=((R, T, F), torch.bool), instrument=((R,), torch.int64),
+                timeframe=((R,), torch.int64))
     for k in ("instrument", "timeframe"):
         n = len(c["model_config"][f"{k}s"])
-        if k in c["recorded"] and not ((c["recorded"][k] >= 0) & (c["recorded"][k] <= n)).all(): raise BundleError(f"recorded.{k} must lie between 0 and {n}")
-    want |= {f"logits.{t.name}": ((R, t.n_out) if t.output == "multiclass" else (R,), torch.float32) for t in _tasks(c["tasks"])}
-    if odd := sorted(set(want) ^ set(c["recorded"])): raise BundleError(f"recorded.{odd[0]} is {'missing' if odd[0] in want else 'no part of a recording'}")
-    for k, (shape, dtype) in want.items(): _check_tensor(f"recorded.{k}", c["recorded"][k], shape, (dtype,))
+        if k in c["reference_outputs"] and not ((c["reference_outputs"][k] >= 0) & (c["reference_outputs"][k] <= n)).all():
+            raise BundleError(f"reference_outputs.{k} must lie between 0 and {n}")
+    want |= {f"logits.{t.name}": ((R, t.n_out) if t.output == "multiclass" else (R,), torch.float32)
+             for t in _tasks(c["tasks"])}
+    if odd := sorted(set(want) ^ set(c["reference_outputs"])):
+        raise BundleError(f"reference_outputs.{odd[0]} is {'missing' if odd[0] in want else 'no part of a recording'}")
+    for k, (shape, dtype) in want.items(): _check_tensor(f"reference_outputs.{k}", c["reference_outputs"][k], shape, (dtype,))
 
 def _check_reference(c):
     "What the training features looked like, where the file holds it; edges and spreads may be infinite."
@@ -230,30 +272,44 @@ def _check_reference(c):
     if not r: return
     _parsed("reference", lambda: reference_from({k: t.numpy() for k, t in r.items()}, c["feature_columns"]))
     n, k = r["lengths"].numel(), r["cloud.whiten"].numel()//F
-    shapes = dict(edges=(F, BINS-1), shares=(F, BINS), sd=(F,), span=(2, F), lengths=(n,), usual_psi=(n, F), usual_shift=(n, F), usual_all=(n, 2)) | {"cloud.center": (F,), "cloud.whiten": (F, k), "cloud.quantiles": (101,)}
-    for name, shape in shapes.items(): _check_tensor(f"reference.{name}", r[name].nan_to_num(nan=torch.nan, posinf=0., neginf=0.) if name in ("edges", "sd", "span") else r[name], shape, (torch.float32, torch.float64, torch.int64))
+    shapes = dict(edges=(F, BINS-1), shares=(F, BINS), sd=(F,), span=(2, F), lengths=(n,), usual_psi=(n, F),
+                  usual_shift=(n, F), usual_all=(n, 2)) | {"cloud.center": (F,), "cloud.whiten": (F, k),
+                                                           "cloud.quantiles": (101,)}
+    for name, shape in shapes.items():
+        _check_tensor(f"reference.{name}", r[name].nan_to_num(nan=torch.nan, posinf=0., neginf=0.)
+                      if name in ("edges", "sd", "span") else r[name], shape,
+                      (torch.float32, torch.float64, torch.int64))
 
-_PROFILE = dict(bar_seconds=1, price=2, range=2, volume=2, still=1, silent=1, missing=1, week=168) # how many numbers each part has
+# how many numbers each part has
+_PROFILE = dict(bar_seconds=1, price=2, range=2, volume=2, still=1, silent=1, missing=1, week=168)
 
 def _check_markets(c):
     "The market reference of each series: so many numbers of each kind, none negative."
     for name, p in c["markets"].items():
-        if type(p) is not dict or set(p) != set(_PROFILE): raise BundleError(f"markets.{name} must have the parts {', '.join(_PROFILE)}")
+        if type(p) is not dict or set(p) != set(_PROFILE):
+            raise BundleError(f"markets.{name} must have the parts {', '.join(_PROFILE)}")
         for k, n in _PROFILE.items():
             v = p[k] if type(p[k]) is list else [p[k]]
-            if not (k == "volume" and p[k] is None) and (len(v) != n or not all(type(o) is float and o >= 0 for o in v)): raise BundleError(f"markets.{name}.{k} must be {n} numbers, none negative")
+            if not (k == "volume" and p[k] is None) and (len(v) != n
+                                                         or not all(type(o) is float and o >= 0 for o in v)):
+                raise BundleError(f"markets.{name}.{k} must be {n} numbers, none negative")
 
 # %% ../nbs/04e_bundle.ipynb #7ebced22
 def stress_candles() -> pd.DataFrame: # 1,300 hourly bars
     "Candles on which tolerances, ties and neutral values matter."
     rng, n = make_rng(0, "stress"), 1300
-    size = np.concatenate([np.full(450, 1e-3), np.zeros(60), np.geomspace(1e-3, 1e-13, 480), np.full(160, 1e-2), np.full(150, .1)])
-    close = np.exp(np.cumsum(rng.uniform(-1, 1, n)*size)); close[990:1150] = close[990:1150].round(2)
-    open = np.append(1., close[:-1]); wick = 1 + size*rng.integers(0, 3, (2, n))/2
+    size = np.concatenate([np.full(450, 1e-3), np.zeros(60), np.geomspace(1e-3, 1e-13, 480), np.full(160, 1e-2),
+                           np.full(150, .1)])
+    close = np.exp(np.cumsum(rng.uniform(-1, 1, n)*size))
+    close[990:1150] = close[990:1150].round(2)
+    open = np.append(1., close[:-1])
+    wick = 1 + size*rng.integers(0, 3, (2, n))/2
     high, low = np.maximum(open, close)*wick[0], np.minimum(open, close)/wick[1]
-    volume = 100.*rng.integers(0, 4, n); volume[400:560] = 0; volume[700:760] = 50
+    volume = 100.*rng.integers(0, 4, n)
+    volume[400:560] = 0
+    volume[700:760] = 50
     times = pd.date_range("2020-01-06", periods=2*n, freq="h", tz="UTC", name="time")
-    times = times[(times.day_of_week < 5) & (np.arange(2*n) % 97 > 0)][:n]               # weekends, and a missing bar now and then
+    times = times[(times.day_of_week < 5) & (np.arange(2*n) % 97 > 0)][:n]  # weekends, and a missing bar now and then
     return pd.DataFrame(dict(open=open, high=high, low=low, close=close, volume=volume), times)
 
 def _test_series():
@@ -263,9 +319,12 @@ def _test_series():
 # %% ../nbs/04e_bundle.ipynb #7b9cb286
 def _seven(x):
     "Known values, mean, sd and four signed means of each column of (N,F): (F,7) as lists."
-    known = np.isfinite(x); n = np.maximum(known.sum(0), 1)
-    z = np.where(known, x, 0).astype(float); mean = z.sum(0)/n
-    d = np.where(known, z-mean, 0); sd = np.sqrt((d*d).sum(0)/n)
+    known = np.isfinite(x)
+    n = np.maximum(known.sum(0), 1)
+    z = np.where(known, x, 0).astype(float)
+    mean = z.sum(0)/n
+    d = np.where(known, z-mean, 0)
+    sd = np.sqrt((d*d).sum(0)/n)
     signs = make_rng(0, "digest").choice([-1., 1.], (4, len(x)))
     return [[float(f"{v:.6g}") for v in row] for row in np.stack([known.sum(0), mean, sd, *(signs @ d/n)], 1)]
 
@@ -274,8 +333,11 @@ def _by_column(frames): return dict(zip(frames[0], map(list, zip(*(_seven(f.to_n
 def feature_digest(labels: LabelGenerator # fitted
                   ) -> dict: # plain values
     "What this version's code of features, context and labels computes, and how far each looks back."
-    series = _test_series(); frames = [feature_frame(c) for c in series]; columns = list(frames[0])
-    return dict(features=_by_column(frames), labels=_by_column([labels.transform(c) for c in series[:2]]), warmup=WARMUP, context=CONTEXT,
+    series = _test_series()
+    frames = [feature_frame(c) for c in series]
+    columns = list(frames[0])
+    return dict(features=_by_column(frames), labels=_by_column([labels.transform(c) for c in series[:2]]),
+                warmup=WARMUP, context=CONTEXT,
                 lookback=dict(zip(columns, lookbacks(columns).tolist())))
 
 # %% ../nbs/04e_bundle.ipynb #1e829316
@@ -288,7 +350,8 @@ def _differ(a, b):
 def digest_differences(told: dict, here: dict, columns: Sequence[str] # two digests; the columns that matter
                       ) -> list[str]: # what differs, by name
     "Features, labels and constants that are computed otherwise."
-    found = [k for k in columns if k in here["features"] and (_differ(told["features"].get(k, []), here["features"][k]) or told["lookback"].get(k) != here["lookback"][k])]
+    found = [k for k in columns if k in here["features"] and (_differ(told["features"].get(k, []), here["features"][k])
+                                                              or told["lookback"].get(k) != here["lookback"][k])]
     found += [f"task {k}" for k in here["labels"] if _differ(told["labels"].get(k, []), here["labels"][k])]
     return found + [f"{k} ({told[k]} there, {here[k]} here)" for k in ("warmup", "context") if told[k] != here[k]]
 
@@ -299,25 +362,33 @@ def _check_code(c):
     labels = _labels(c)
     for t, now in zip(c["tasks"], plain([asdict(t) for t in labels.tasks], "tasks")):
         odd = [f"{k} {t[k]!r} there, {now[k]!r} here" for k in now if t[k] != now[k]]
-        if odd: raise BundleError(f"the task {t['name']} is another one in this version of Natron: {', '.join(odd)}; {_REMEDY}")
+        if odd:
+            raise BundleError(f"the task {t['name']} is another one in this version of Natron: {', '.join(odd)}; "
+                              f"{_REMEDY}")
     _check_digest(c["feature_digest"])
     odd = digest_differences(c["feature_digest"], feature_digest(labels), c["feature_columns"])
-    if odd: raise BundleError(f"this version of Natron computes otherwise than the one that trained the model: {', '.join(odd[:8])}" + f" and {len(odd)-8} more"*(len(odd) > 8) + f"; {_REMEDY}")
+    if odd:
+        raise BundleError(f"this version of Natron computes otherwise than the one that trained the model: "
+                          f"{', '.join(odd[:8])}" + f" and {len(odd)-8} more"*(len(odd) > 8) + f"; {_REMEDY}")
 
 _REMEDY = "use the version that wrote the file, or train again"
 
 def _check_digest(d):
     parts = dict(features=dict, labels=dict, lookback=dict, warmup=int, context=int)
-    if set(d) != set(parts) or any(type(d[k]) is not kind for k, kind in parts.items()): raise BundleError(f"feature_digest must have the parts {', '.join(parts)}")
+    if set(d) != set(parts) or any(type(d[k]) is not kind for k, kind in parts.items()):
+        raise BundleError(f"feature_digest must have the parts {', '.join(parts)}")
     rows = [row for k in ("features", "labels") for v in d[k].values() for row in (v if type(v) is list else [None])]
-    if not all(type(row) is list and all(type(o) is float for o in row) for row in rows): raise BundleError("feature_digest must hold lists of numbers")
+    if not all(type(row) is list and all(type(o) is float for o in row) for row in rows):
+        raise BundleError("feature_digest must hold lists of numbers")
 
 # %% ../nbs/04e_bundle.ipynb #d9df798d
 def check_contents(content: dict # the fields as they stand in the file
                   ) -> None:
     "Raise a `BundleError` that names the first field that is wrong."
-    for check in (_check_fields, _check_values, _check_tensors, _check_recorded, _check_reference, _check_markets): check(content)
-    if content_digest(content) != content["sha256"]: raise BundleError("sha256 is not that of the content; the file was put together from parts of others")
+    for check in (_check_fields, _check_values, _check_tensors, _check_recorded, _check_reference, _check_markets):
+        check(content)
+    if content_digest(content) != content["sha256"]:
+        raise BundleError("sha256 is not that of the content; the file was put together from parts of others")
     _check_code(content)
 
 # %% ../nbs/04e_bundle.ipynb #4472198f
@@ -326,7 +397,8 @@ TAIL = len(MARK) + 64      # bytes of the comment
 
 def _seal(archive):
     "The zip archive with a comment that holds the hash of all bytes before it."
-    end = archive[:-2] + TAIL.to_bytes(2, "little")      # the last two bytes of a zip without comment are the comment's length
+    # the last two bytes of a zip without comment are the comment's length
+    end = archive[:-2] + TAIL.to_bytes(2, "little")
     return end + MARK + hashlib.sha256(end).hexdigest().encode()
 
 def save_bundle(bundle: Bundle, path: str | Path # such as `model/natron_v2.pt`
@@ -340,14 +412,17 @@ def save_bundle(bundle: Bundle, path: str | Path # such as `model/natron_v2.pt`
     torch.save(c, buf)
     try:
         with atomic_write(path) as tmp: tmp.write_bytes(_seal(buf.getvalue()))
-    except OSError as e: raise BundleError(f"cannot write {path}: {e.strerror}; what was there before is unchanged") from e
+    except OSError as e:
+        raise BundleError(f"cannot write {path}: {e.strerror}; what was there before is unchanged") from e
     return c["sha256"]
 
 # %% ../nbs/04e_bundle.ipynb #e53c9627
 def _read(path):
-    if not path.exists(): raise BundleError(f"no model file at {path}; train one with `natron train`, or name another with --model")
+    if not path.exists():
+        raise BundleError(f"no model file at {path}; train one with `natron train`, or name another with --model")
     if not path.is_file(): raise BundleError(f"{path} is not a file; name the model file itself, such as natron_v2.pt")
-    if path.stat().st_size > MAX_BYTES: raise BundleError(f"{path} is larger than {MAX_BYTES//1024**2} MB; this is no Natron model")
+    if path.stat().st_size > MAX_BYTES:
+        raise BundleError(f"{path} is larger than {MAX_BYTES//1024**2} MB; this is no Natron model")
     try: return path.read_bytes()
     except OSError as e: raise BundleError(f"cannot read {path}: {e.strerror}") from e
 
@@ -355,15 +430,19 @@ _UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, ValueEr
                AttributeError, IndexError, NotImplementedError)
 
 def _unseal(data, path):
-    if not data.startswith(b"PK") or data[-TAIL:-64] != MARK: raise BundleError(f"{path} is not a Natron model, or it was cut short; copy or train it again")
-    if hashlib.sha256(data[:-TAIL]).hexdigest().encode() != data[-64:]: raise BundleError(f"{path} is damaged: its bytes do not fit its checksum; copy or train it again")
+    if not data.startswith(b"PK") or data[-TAIL:-64] != MARK:
+        raise BundleError(f"{path} is not a Natron model, or it was cut short; copy or train it again")
+    if hashlib.sha256(data[:-TAIL]).hexdigest().encode() != data[-64:]:
+        raise BundleError(f"{path} is damaged: its bytes do not fit its checksum; copy or train it again")
     try:
         entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
         swells = any(e.compress_type for e in entries) or sum(e.file_size for e in entries) > len(data)
-        if swells: raise BundleError(f"{path} would swell when it is unpacked, which no Natron model does; it was not opened")
+        if swells:
+            raise BundleError(f"{path} would swell when it is unpacked, which no Natron model does; it was not opened")
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _UNREADABLE as e:
-        raise BundleError(f"{path} holds something else than tensors and plain values, and was not opened; use a file that Natron wrote") from e
+        raise BundleError(f"{path} holds something else than tensors and plain values, and was not opened; use a file "
+                          f"that Natron wrote") from e
 
 def load_bundle(path: str | Path # a model file
                ) -> Bundle:
@@ -391,13 +470,15 @@ def series_of(self: Bundle, symbol: str | None) -> list[str]:
     return [n for n in known if same_instrument(n, symbol)]
 
 @patch
-def places(self: Bundle, symbol: str | None,
+def ids(self: Bundle, symbol: str | None,
            times: Sequence[pd.Timestamp] # of its candles
           ) -> tuple[int, int]:
     "Where an instrument and its length of bar stand in the model's lists, from 1; 0 where it does not know them."
     known, found = self.model_config["timeframes"], self.series_of(symbol)
-    bar = 1 if len(known) == 1 else place(bar_length(pd.DataFrame(index=pd.DatetimeIndex(times))).total_seconds(), known)  # another length is refused elsewhere
-    return place(found[0], self.model_config["instruments"]) if found else 0, bar
+    # another length is refused elsewhere
+    bar = 1 if len(known) == 1 else id_of(bar_length(pd.DataFrame(index=pd.DatetimeIndex(times))).total_seconds(),
+                                          known)
+    return id_of(found[0], self.model_config["instruments"]) if found else 0, bar
 
 @patch
 def task_list(self: Bundle) -> list[Task]:
@@ -406,9 +487,10 @@ def task_list(self: Bundle) -> list[Task]:
 
 # %% ../nbs/04e_bundle.ipynb #8b227b3c
 @patch
-def features_then(self: Bundle) -> Reference | None: # None where the file keeps none
+def training_reference(self: Bundle) -> Reference | None: # None where the file keeps none
     "What the scaled training features looked like, to hold live ones against."
-    return reference_from({k: v.numpy() for k, v in self.reference.items()}, self.feature_columns) if self.reference else None
+    return reference_from({k: v.numpy() for k, v in self.reference.items()},
+                          self.feature_columns) if self.reference else None
 
 @patch
 def calibrations(self: Bundle) -> dict[str, Calibration]:
@@ -431,7 +513,8 @@ def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
     "Raise a `BundleError` if these candles are of another length than those that the model was trained on."
     trained = sorted({s["bar_seconds"]/60 for s in self.fit_span["series"].values()})
     if (bar := bar_length(candles).total_seconds()/60) not in trained and trained:
-        raise BundleError(f"these candles are {bar:g} minutes long, and the model was trained on {' and '.join(f'{m:g}' for m in trained)}; its answers would mean nothing")
+        raise BundleError(f"these candles are {bar:g} minutes long, and the model was trained on "
+                          f"{' and '.join(f'{m:g}' for m in trained)}; its answers would mean nothing")
 
 @patch
 def rows(self: Bundle, candles: pd.DataFrame,
@@ -439,10 +522,13 @@ def rows(self: Bundle, candles: pd.DataFrame,
         ) -> np.ndarray: # (N,F) float32, unscaled
     "What the model reads of these candles; raises `BundleError` if they lack a column."
     try: names, x = feature_array(candles, self.config.features, last)
-    except ConfigError as e: raise BundleError(f"these candles lack a column that the model was trained with: {e}") from e
+    except ConfigError as e:
+        raise BundleError(f"these candles lack a column that the model was trained with: {e}") from e
     if list(names) == self.feature_columns: return x
     missing = [c for c in self.feature_columns if c not in names]
-    if missing: raise BundleError(f"the model was trained with the columns {missing}, which these candles do not have; bring them, or train with features.feature_columns: []")
+    if missing:
+        raise BundleError(f"the model was trained with the columns {missing}, which these candles do not have; bring "
+                          f"them, or train with features.feature_columns: []")
     return x[:, [names.index(c) for c in self.feature_columns]]
 
 @patch
@@ -462,11 +548,15 @@ WORD = "what it learned from, when, and how it is calibrated is what whoever mad
 
 @patch
 def __repr__(self: Bundle):
-    m, span = self.model_config, [o[:16].replace("T", " ") for o in (*self.fit_span["train"], self.fit_span["validation"][1])]
-    size = sum(t.numel() for t in self.model_state.values()); many = f"{m['members']} times " if m.get("members") else ""
-    rows = dict(learnt=", ".join(m["instruments"]) or "not told", tasks=", ".join(t["name"] for t in self.tasks), features=f"{len(self.feature_columns)}, from {self.feature_columns[0]} to {self.feature_columns[-1]}",
+    m, span = self.model_config, [o[:16].replace("T", " ") for o in (*self.fit_span["train"],
+                                                                     self.fit_span["validation"][1])]
+    size = sum(t.numel() for t in self.model_state.values())
+    many = f"{m['members']} times " if m.get("members") else ""
+    rows = dict(learnt=", ".join(m["instruments"]) or "not told", tasks=", ".join(t["name"] for t in self.tasks),
+                features=f"{len(self.feature_columns)}, from {self.feature_columns[0]} to {self.feature_columns[-1]}",
                 window=f"{self.window_length} bars", fitted=f"{span[0]} to {span[1]}, validation to {span[2]}",
-                network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, {size:,} parameters", phases=", ".join(self.phases), checked=CHECKED, word=WORD)
+                network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, "
+                        f"{size:,} parameters", phases=", ".join(self.phases), checked=CHECKED, word=WORD)
     return "\n".join([f"Natron model {self.sha256[:12] or '(not saved)'}", *(f"  {k:9} {v}" for k, v in rows.items())])
 
 # %% ../nbs/04e_bundle.ipynb #6e62c38c
@@ -474,7 +564,8 @@ def __repr__(self: Bundle):
 def about(self: Bundle, name: str # what the model is called
          ) -> dict: # JSON-able
     "The model as an answer names it; `data_end` is the last bar that was fitted or validated on."
-    return dict(name=name, sha256=self.sha256[:12], instruments=list(self.model_config["instruments"]), data_end=self.fit_span["validation"][1])
+    return dict(name=name, sha256=self.sha256[:12], instruments=list(self.model_config["instruments"]),
+                data_end=self.fit_span["validation"][1])
 
 LATE = 183                 # days after its data from which on a model is said to be old
 
@@ -484,12 +575,17 @@ def _day(ns): return f"{pd.Timestamp(ns):%Y-%m-%d}"
 def time_warning(self: Bundle, ns: int # ns since 1970, of the bar that is asked about
                 ) -> tuple[str, str] | None: # code and message
     "Where the bar lies beside the model's data."
-    if "_ends" not in vars(self): self._ends = [pd.Timestamp(t).as_unit("ns").value for t in (self.fit_span["train"][0], self.fit_span["validation"][1])]
+    if "_ends" not in vars(self):
+        self._ends = [pd.Timestamp(t).as_unit("ns").value for t in (self.fit_span["train"][0],
+                                                                    self.fit_span["validation"][1])]
     first, last = self._ends
-    if ns < first: return "before_training", f"this bar comes before the model's data, which begin on {_day(first)}: the model learned from what came after"
-    if ns <= last: return "fitted_bars", f"this bar lies among those that the model was fitted on ({_day(first)} to {_day(last)}): the answer is in-sample, better than others will be"
+    if ns < first:
+        return "before_training", f"this bar comes before the model's data, which begin on {_day(first)}: the model learned from what came after"
+    if ns <= last:
+        return "fitted_bars", f"this bar lies among those that the model was fitted on ({_day(first)} to {_day(last)}): the answer is in-sample, better than others will be"
     days = (ns-last)/86_400e9
-    if days > LATE: return "after_training", f"this bar comes {days/30.44:.0f} months after the model's data, which end on {_day(last)}"
+    if days > LATE:
+        return "after_training", f"this bar comes {days/30.44:.0f} months after the model's data, which end on {_day(last)}"
 
 # %% ../nbs/04e_bundle.ipynb #b56848a3
 @patch
@@ -508,7 +604,9 @@ def warnings(self: Bundle, symbol: str | None,
     "What is to be said of these candles beside those that the model was fitted on."
     names, profile, said = self.model_config["instruments"], self.market_of(symbol), []
     stranger = symbol is not None and bool(names) and not self.series_of(symbol)
-    if stranger: said.append(("unknown_instrument", f"{symbol!r} is no instrument that this model was trained on ({', '.join(names[:6])}{', ...'*(len(names) > 6)})"))
+    if stranger:
+        said.append(("unknown_instrument", f"{symbol!r} is no instrument that this model was trained on "
+                                           f"({', '.join(names[:6])}{', ...'*(len(names) > 6)})"))
     market = market_warnings(profile, ns, x, window) if profile else []
     stranger = stranger or any("the price" in w["message"] for w in market)
     if (when := self.time_warning(int(ns[-1]))) and not (stranger and when[0] == "fitted_bars"): said.append(when)

@@ -426,7 +426,7 @@ def _judged(asked, bundle, about, series, k, rolling, start, end, force, engine,
     if asked == "ablate": return report.Report(evaluate.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
     if asked: return report.make_report(evaluate.walk_forward(series, cfg, k, rolling, tell=_note), series, cfg, None, ledger)
     judged = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(judged, series, cfg, bundle.features_then(), ledger, about)
+    return report.make_report(judged, series, cfg, bundle.training_reference(), ledger, about)
 
 def _compared(paths, series, start, end):
     "The report on two models, and who they are."
@@ -517,7 +517,7 @@ def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: No
     _new_page(report)
     path, series = _answering(model), _series(candles, tz, no_volume)
     d, bundle = _mod("drift"), _open_model(path)
-    reference, who = bundle.features_then(), dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=[])
+    reference, who = bundle.training_reference(), dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=[])
     if reference is None: raise _err("this model file does not keep what its training looked like; train it again")
     found = {n: _of(n, _drift_of, bundle, reference, n, c, start) for n, c in series.items()}
     if as_json: print(_as_json({n: dict(model=who["model"]) | o.to_dict() for n, o in found.items()}))

@@ -36,8 +36,8 @@ def _ratio(a, b, empty=0.): return np.where(b == 0, empty, a/np.where(b == 0, 1,
 # %% ../nbs/02a_labels.ipynb #aa18e5ed
 class Indicators:
     "One series with the indicators that rules share: arrays (N,), NaN until they have settled."
-    def __init__(self, candles: pd.DataFrame, rng: np.random.Generator | None = None):
-        self.candles, self.rng = check_candles(candles), rng
+    def __init__(self, candles: pd.DataFrame, rng: np.random.Generator | None = None, jitter: float = 0.):
+        self.candles, self.rng, self.jitter = check_candles(candles), rng, jitter
         self.open, self.high, self.low, self.close, self.volume = candles[OHLCV].to_numpy().T.copy()
         self._hlc = np.array([self.high, self.low, self.close]) * 2.**(20-np.frexp(self.close[0])[1])
 
@@ -135,12 +135,12 @@ def first_touch(high: np.ndarray, low: np.ndarray, # (N,) prices
     return out
 
 # %% ../nbs/02a_labels.ipynb #92f3e7e8
-def _jitter(bars, x, size):
-    "The threshold `x`, at every bar another one within `size` of it; unmoved where no generator was given."
-    return x if bars.rng is None else x*(1 + bars.rng.uniform(-size, size, len(bars)))
+def _jitter(bars, x):
+    "The threshold `x`, at every bar another one within `bars.jitter` of it; unmoved where no generator was given."
+    return x if bars.rng is None else x*(1 + bars.rng.uniform(-bars.jitter, bars.jitter, len(bars)))
 
 def _touches(bars, side, cfg):
-    take, stop = (_jitter(bars, x, cfg.jitter)*bars.atr for x in (cfg.take_profit, cfg.stop_loss))
+    take, stop = (_jitter(bars, x)*bars.atr for x in (cfg.take_profit, cfg.stop_loss))
     up, down = (take, stop) if side > 0 else (stop, take)
     return first_touch(bars.high, bars.low, bars.close*(1+up-EPS), bars.close*(1-down+EPS), cfg.barrier_horizon)
 
@@ -153,7 +153,7 @@ def _entry(bars, cfg, fitted, side):
     if cfg.entry == "triple_barrier":
         touch = _touches(bars, side, cfg)
         return np.where(np.isnan(touch), np.nan, touch == (1 if side > 0 else 2))
-    held = _conditions(bars, side, _Cuts(*(_jitter(bars, x, cfg.jitter) for x in astuple(_Cuts())))).sum(1)
+    held = _conditions(bars, side, _Cuts(*(_jitter(bars, x) for x in astuple(_Cuts())))).sum(1)
     return np.where(np.isnan(held), np.nan, held >= fitted["k"])
 
 def _fit_entry(name, side, series, cfg):
@@ -256,10 +256,11 @@ class LabelGenerator:
         return deepcopy(self._state)
 
     def transform(self, candles: pd.DataFrame,
-                  rng: np.random.Generator | None = None # moves the entry thresholds by up to `cfg.jitter`; training only
+                  rng: np.random.Generator | None = None, # moves the entry thresholds; training only
+                  jitter: float = 0.                      # by up to this share
                  ) -> pd.DataFrame: # one column a task: class numbers or raw values, NaN where unknown
         "The answers for every candle, NaN where the history is too short or the future not there yet."
-        bars, fitted = Indicators(candles, rng), self.state["fitted"]
+        bars, fitted = Indicators(candles, rng, jitter), self.state["fitted"]
         return pd.DataFrame({t.name: TASKS[t.name].label(bars, self.cfg, fitted[t.name]) for t in self.tasks}, candles.index, dtype=float)
 
 # %% ../nbs/02a_labels.ipynb #7e0a852a

@@ -24,7 +24,7 @@ from .candles import bar_length
 from .dataset import Prepared
 from .drift import Drift, drift, drift_section
 from .reference import Reference
-from .metrics import BINS, GREY, Scores, block_resamples, headline, interval, plot_reliability, plot_scores, rank_bins, reliability, resample_sums, block_length
+from .metrics import ECE_BINS, GREY, Scores, block_resamples, headline, interval, plot_reliability, plot_scores, rank_bins, reliability, resample_sums, block_length
 from .calibrate import COVERAGES
 from .backtest import Backtest, TrialLog, backtest, plot_equity, signal_of
 from .evaluate import Evaluation, TaskForecasts
@@ -40,7 +40,7 @@ def selective_accuracy(said: TaskForecasts, shares: np.ndarray = np.arange(.1, 1
 def confidence_error(said: TaskForecasts) -> float:
     "Expected calibration error of the announced probability of being right, in equal-mass bins."
     known = ~np.isnan(said.y); sure = said.trust.sure.to_numpy()[known]; right = said.forecasts["model"][known].argmax(1) == said.y[known]
-    return float(pd.DataFrame(dict(gap=sure-right)).groupby(rank_bins(sure, BINS)).gap.sum().abs().sum()/len(sure))
+    return float(pd.DataFrame(dict(gap=sure-right)).groupby(rank_bins(sure, ECE_BINS)).gap.sum().abs().sum()/len(sure))
 
 def _bounded(name, x, said, cfg, seed):
     "The mean of `x` (n,), NaN where it does not count, with its block-bootstrap interval."
@@ -128,7 +128,7 @@ def known_cells(prep: Prepared, part: str # "train", "validation" or "test"
 @dataclass(frozen=True)
 class Report:
     "A judgement, with the account and the drift where there are any."
-    judgement: Evaluation
+    evaluation: Evaluation
     account: Backtest | None = None
     drift: Drift | None = None
     model: dict | None = None        # which it is, as `about` says
@@ -136,22 +136,22 @@ class Report:
     @property
     def subject(self):
         "Model and instruments in one sentence."
-        of = sorted({n for s in self.judgement.said for n in s.series}); m = self.model
+        of = sorted({n for s in self.evaluation.said for n in s.series}); m = self.model
         who = f"Model {m['name']}, {m['sha256'] or 'not saved'}, fitted on {', '.join(m['instruments'])}, data to {m['data_end'][:10]}; judged on" if m else "Judged on"
         return f"{who} {', '.join(of)}"
 
     @property
     def trust(self):
         "How sure is sure, at the level of the scores."
-        scores = self.judgement.scores; return confidence_table(self.judgement.said, scores.cfg, scores.seed)
+        scores = self.evaluation.scores; return confidence_table(self.evaluation.said, scores.cfg, scores.seed)
 
     @property
     def verdicts(self): # by task, and of the account
-        return self.judgement.scores.verdicts | ({"account": self.account.verdict} if self.account else {})
+        return self.evaluation.scores.verdicts | ({"account": self.account.verdict} if self.account else {})
 
     def to_dict(self): # plain values; what is not a number is None
         "Everything, ready for JSON."
-        j = self.judgement; plain = lambda row: {k: float(v) if np.isfinite(v) else None for k, v in row.items()}
+        j = self.evaluation; plain = lambda row: {k: float(v) if np.isfinite(v) else None for k, v in row.items()}
         out = dict(warning=j.warning, **j.scores.to_dict(), trust={n: plain(r) for n, r in self.trust.iterrows()}, folds=[f.to_dict() for f in j.folds])
         table = class_table(j.said); out["classes"] = {t: {c: plain(r) for c, r in table.loc[t].iterrows()} for t in dict.fromkeys(table.index.get_level_values(0))}
         out |= dict(model=self.model, instruments=sorted({str(n) for s in j.said for n in s.series}))
@@ -174,15 +174,15 @@ def _trust_text(table):
         f"; {c} % sets hold {span(r, f'held_{c}')} (adaptive {r[f'held_{c}_adaptive']:.1%}{by_class(r, c)}) with {r[f'size_{c}']:.2f} classes" for c in COVERAGES if f"held_{c}" in r and not np.isnan(r[f"held_{c}"]))
     return [shown(r) for _, r in table.iterrows()]
 
-def make_report(judgement: Evaluation, candles: dict[str, pd.DataFrame], cfg: Config,
+def make_report(evaluation: Evaluation, candles: dict[str, pd.DataFrame], cfg: Config,
                 reference: Reference | None = None, # what the training features looked like
                 ledger: TrialLog | None = None,       # counts the backtest
                 model: dict | None = None           # which it is, as `about` says
                ) -> Report:
     "The judgement with its account, and with the drift of what was judged; fewer than 96 rows have none."
-    if judgement.warning: return Report(judgement, model=model)                                        # what was fitted is not traded, and not counted as a trial
-    live = known_cells(judgement.prep, "test") if reference and judgement.prep else []
-    return Report(judgement, traded(judgement.said, candles, cfg, ledger), drift(reference, live) if len(live) >= 96 else None, model)
+    if evaluation.warning: return Report(evaluation, model=model)                                        # what was fitted is not traded, and not counted as a trial
+    live = known_cells(evaluation.prep, "test") if reference and evaluation.prep else []
+    return Report(evaluation, traded(evaluation.said, candles, cfg, ledger), drift(reference, live) if len(live) >= 96 else None, model)
 
 # %% ../nbs/06i_report.ipynb #382f4d29
 CONFIDENCE = "confidence: mean probability of the likeliest class, the expected share of such forecasts that are right, not the chance that one is"
@@ -197,7 +197,7 @@ def _class_text(table):
 def text(self: Report, full: bool = False # all of it, not a line a task
         ) -> str:
     "The report for a terminal: which model, the verdicts, a line each; or everything."
-    j = self.judgement; head, *rest = j.scores.text(full).split("\n")
+    j = self.evaluation; head, *rest = j.scores.text(full).split("\n")
     lines = [f"WARNING. {j.warning}"]*bool(j.warning) + [f"{self.subject}; {head[0].lower()}{head[1:]}", *rest]
     if full:
         if len(table := self.trust): lines += ["", f"How sure is sure ({CONFIDENCE})", *_trust_text(table), "", "Class by class", *_class_text(class_table(j.said))]
@@ -213,7 +213,7 @@ def __repr__(self: Report): return self.text()
 def _repr_html_(self: Report):
     "The verdicts; a notebook shows it so."
     rows = pd.DataFrame([(n, str(v)) for n, v in self.verdicts.items()], columns=["", "verdict"]).to_html(index=False, border=0)
-    return "".join(f"<p><b>{html.escape(self.judgement.warning)}</b></p>" for _ in range(bool(self.judgement.warning))) + rows
+    return "".join(f"<p><b>{html.escape(self.evaluation.warning)}</b></p>" for _ in range(bool(self.evaluation.warning))) + rows
 
 # %% ../nbs/06i_report.ipynb #f6b22ead
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
@@ -267,7 +267,7 @@ def _folds_section(folds):
 @patch
 def body(self: Report, title: str) -> str:
     "What stands on the page, as HTML."
-    j, figure = self.judgement, _Figures()
+    j, figure = self.evaluation, _Figures()
     verdicts = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(str(v))}</td></tr>" for n, v in self.verdicts.items())
     body = [f"<p class=warning>{html.escape(j.warning)}</p>"]*bool(j.warning) + [f"<p>{html.escape(self.subject)}.</p><p>Bars judged: {j.scores.span[0]} to {j.scores.span[1]}{'' if j.warning else ', none of them seen in fitting'}. Brackets are "
             f"block-bootstrap intervals of {j.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</p><table class=verdicts>{verdicts}</table>"]
