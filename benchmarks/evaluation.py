@@ -11,7 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, pandas as pd, torch
 from natron.bundle import load_bundle
-from natron.calibrate import calibrate, corrected, log_loss
+from natron.calibrate import calibrate, calibrated_probs, log_loss
 from natron.candles import read_candles
 from natron.confidence import confidence_sources, source_table
 from natron.config import load_config
@@ -32,7 +32,7 @@ def eces(prep, model, how):
     for k, t in enumerate(prep.labels.tasks):
         if not t.classes: continue
         y = data.y[data.ends, k].numpy(); known = ~np.isnan(y)
-        s = [class_scores(class_sums(y[known], p[known]).sum(0, dtype=float), len(t.classes)) for p in (raw[t.name], corrected(raw[t.name], how.get(t.name)))]
+        s = [class_scores(class_sums(y[known], p[known]).sum(0, dtype=float), len(t.classes)) for p in (raw[t.name], calibrated_probs(raw[t.name], how.get(t.name)))]
         rows.append((t.name, how[t.name].method, *(f"{float(o[m]):.4f}" for m in ("ece", "brier", "log_loss") for o in s)))
     return rows
 

@@ -135,7 +135,7 @@ def join(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, *,
     files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
     taken = next((p for p in files.values() if os.path.lexists(p)), None)
     if taken: raise _err(f"{taken} exists; choose another --to")
-    joined = _mod("features").join_markets(_series(candles, tz, no_volume))
+    joined = _mod("markets").join_markets(_series(candles, tz, no_volume))
     to.mkdir(parents=True, exist_ok=True)
     for n, c in joined.items():
         _mod("candles").write_candles(c, files[n])
@@ -426,7 +426,7 @@ def _judged(asked, bundle, about, series, k, rolling, start, end, force, engine,
     if asked == "ablate": return report.Report(evaluate.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
     if asked: return report.make_report(evaluate.walk_forward(series, cfg, k, rolling, tell=_note), series, cfg, None, ledger)
     judged = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(judged, series, cfg, bundle.features_then(), ledger, about)
+    return report.make_report(judged, series, cfg, bundle.training_reference(), ledger, about)
 
 def _compared(paths, series, start, end):
     "The report on two models, and who they are."
@@ -497,7 +497,7 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
     who = _beside(bundle, path, series, end)
     told = account.to_dict() | dict(model=who["model"], warnings=who["warnings"] + account.to_dict()["warnings"])
     print(json.dumps(told, indent=2) if as_json else f"{_head(who['model'], who['warnings'])}\n{account.text()}")
-    if report: _page(report, "backtest", who, _mod("report").account_page(account))
+    if report: _page(report, "backtest", who, _mod("report").backtest_page(account))
     if trades:
         with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
         _note(f"{len(account.trades):,} trades written to {trades}")
@@ -517,7 +517,7 @@ def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: No
     _new_page(report)
     path, series = _answering(model), _series(candles, tz, no_volume)
     d, bundle = _mod("drift"), _open_model(path)
-    reference, who = bundle.features_then(), dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=[])
+    reference, who = bundle.training_reference(), dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=[])
     if reference is None: raise _err("this model file does not keep what its training looked like; train it again")
     found = {n: _of(n, _drift_of, bundle, reference, n, c, start) for n, c in series.items()}
     if as_json: print(_as_json({n: dict(model=who["model"]) | o.to_dict() for n, o in found.items()}))

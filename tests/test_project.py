@@ -15,10 +15,6 @@ def source(cell): return "".join(cell["source"])
 def module(p): return next(m[1] for c in cells[p] if (m := re.search(r"^#\|\s*default_exp\s+(\S+)", source(c), re.M)))
 
 
-def test_readme_is_the_index_notebook():
-    assert subprocess.run([sys.executable, "tools/readme.py", "--check"], cwd=root).returncode == 0, "run `make readme`"
-
-
 def test_imports_point_downwards():
     "A notebook imports only from the ones before it, in its tests too."
     number = {module(p): k for k, p in enumerate(notebooks)}
