@@ -497,7 +497,7 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
     who = _beside(bundle, path, series, end)
     told = account.to_dict() | dict(model=who["model"], warnings=who["warnings"] + account.to_dict()["warnings"])
     print(json.dumps(told, indent=2) if as_json else f"{_head(who['model'], who['warnings'])}\n{account.text()}")
-    if report: _page(report, "backtest", who, _mod("report").account_page(account))
+    if report: _page(report, "backtest", who, _mod("report").backtest_page(account))
     if trades:
         with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
         _note(f"{len(account.trades):,} trades written to {trades}")
