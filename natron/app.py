@@ -40,7 +40,8 @@ from .drift import drift, plot_distances, plot_drift
 from .reference import SHORTEST
 from .quality import candle_report
 from .metrics import plot_reliability, reliability, score_table, verdict
-from .backtest import Backtest, backtest, pip_size, plot_equity, signal_of
+from .broker import pip_size
+from .backtest import Backtest, backtest, plot_equity, signal_of
 from .explain import agreement, attention_rollout, attention_maps, attention_note, attributions, embeddings, nearest_windows, plot_attention, plot_attributions, top_features
 from .predictor import MAX_CANDLES, Predictor, Window
 from .service import DeadlineError, AccessPolicy, Service, TokenError
