@@ -1,9 +1,9 @@
-# Natron: `make demo` and `make test` need only Python 3.11 to 3.13 and make; each builds its own .venv first.
+# Natron: `make demo` and `make test` need only Python 3.11 to 3.14 and make; each builds its own .venv first.
 VENV := .venv
 BIN := $(VENV)/bin
 # The first interpreter on the PATH that fits; name another with `make PYTHON=/path/to/python3.12 demo`.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 .PHONY: help demo test test-fast lab readme notebooks clean
 
@@ -16,18 +16,15 @@ help:
 	@echo "make notebooks  run the notebooks in place and export them (needs a Chromium for the pictures)"
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "Natron needs Python 3.11, 3.12 or 3.13 on the PATH (or make PYTHON=/path/to/python3.12 ...)"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "Natron needs Python 3.11, 3.12, 3.13 or 3.14 on the PATH (or make PYTHON=/path/to/python3.12 ...)"; exit 2; }
 	$(PYTHON) -m venv $(VENV) || { echo "this Python cannot make virtual environments; on Debian: apt install python3-venv"; rm -rf $(VENV); exit 2; }
 
-$(VENV)/.run: settings.ini setup.py constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+# What is installed with Natron: `make demo` trains, and needs no more.
+$(VENV)/.train $(VENV)/.dev: $(VENV)/.%: settings.ini setup.py constraints.txt tools/install.py | $(BIN)/python
+	$(BIN)/python tools/install.py $*
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	@touch $@
-
-demo: $(VENV)/.run
+demo: $(VENV)/.train
 	$(BIN)/natron demo
 
 test: $(VENV)/.dev

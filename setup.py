@@ -10,15 +10,22 @@ c = cfg["DEFAULT"]
 # Candles, configurations and run notebooks stand at the top of the repository; a wheel carries them inside the package.
 carried = {"natron.data": "data", "natron.configs": "configs", "natron.nbs.runs": "nbs/runs"}
 
+
+def needed(*groups): return sorted({r for g in groups for r in c[f"{g}requirements"].split()})
+
+parts = {"train": ["train_"], "serve": ["serve_"], "app": ["serve_", "app_"], "lab": ["lab_"]}
+parts["all"] = [g for groups in parts.values() for g in groups]
+parts |= {"dev": [*parts["all"], "dev_"], "bench": ["bench_"], "track": ["track_"]}
+
 setup(
     name=c["lib_name"], version=c["version"], description=c["description"], author=c["author"],
     license="Apache-2.0", keywords=c["keywords"],
     long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     python_requires=f">={c['min_python']},<3.{int(c['max_python'].split('.')[1]) + 1}",
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Financial and Insurance Industry"]
-        + [f"Programming Language :: Python :: 3.{m}" for m in (11, 12, 13)],
+        + [f"Programming Language :: Python :: 3.{m}" for m in range(11, 15)],
     packages=["natron", *carried], package_dir={"natron": "natron", **carried},
     package_data={"natron.data": ["*.csv.gz", "README.md"], "natron.configs": ["*.yaml"], "natron.nbs.runs": ["*.ipynb"]},
-    install_requires=c["requirements"].split(), extras_require={"dev": c["dev_requirements"].split(), "bench": c["bench_requirements"].split(), "track": c["track_requirements"].split()},
+    install_requires=needed(""), extras_require={name: needed(*groups) for name, groups in parts.items()},
     entry_points={"console_scripts": c["console_scripts"].split()}, zip_safe=False,
 )

@@ -5,6 +5,10 @@
 # %% auto #0
 __all__ = []
 
+# %% ../nbs/10_all.ipynb #5e7a1d14
+from .core import need
+need("all", "accelerate", "ipywidgets", "lightgbm", "plotly", "sklearn")
+
 # %% ../nbs/10_all.ipynb #c8553e75
 from .core import NatronError
 from .config import Config, load_config
@@ -23,10 +27,10 @@ from .backtest import backtest
 from .evaluate import evaluate
 from .bundle import load_bundle, save_bundle
 from .predictor import Predictor, load_predictor
-from .watch import predictions_of, train_monitor
+from .watch import train_monitor
 
 # %% ../nbs/10_all.ipynb #27cb6463
 __all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles", "simulate_candles",
            "plot_candles", "FEATURES", "compute_context", "compute_features", "explore", "plot_features", "FeatureStream", "audit",
            "LabelGenerator", "prepare", "pretrain", "finetune", "make_bundle", "calibrate", "evaluate", "backtest", "load_bundle", "save_bundle", "Predictor", "load_predictor",
-           "predictions_of", "train_monitor"]
+           "train_monitor"]

@@ -16,12 +16,11 @@ from functools import partial
 from pathlib import Path
 from types import CellType, FunctionType
 
-import numpy as np, pandas as pd, plotly.graph_objects as go
+import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .core import NatronError, make_rng
 from .candles import OHLCV, check_candles, has_volume, read_candles
-from .charts import plot_candles
 from .features import CONTEXT, compute_features
 
 # %% ../nbs/01c_audit.ipynb #5352ac97
@@ -990,8 +989,9 @@ def audit(function: Callable,                   # candles -> frame (or Series) o
 
 # %% ../nbs/01c_audit.ipynb #171f7708
 def plot_rewrites(function: Callable, candles: pd.DataFrame, # the last 200 bars are shown, after a history of 1,000
-                  column: str, title: str = "") -> go.Figure:
+                  column: str, title: str = "") -> "go.Figure":
     "A column over the candles, as it was first shown bar by bar and as it stands in the end."
+    from natron.charts import plot_candles
     candles = candles.iloc[-1200:]
     case = make_case(function, candles, context=min(CONTEXT, len(candles)//2)); r = replay(case)
     name = case.subject.name

@@ -7,6 +7,10 @@ __all__ = ['K', 'SPAN', 'WEIGHTS', 'PENALTIES', 'HAR_PENALTIES', 'LAGS', 'LEAVES
            'shares_after', 'chandelier', 'oscillators', 'nearest_answers', 'parts_of', 'neighbour_forecast',
            'softmax_path', 'ridge_path', 'Trees', 'baseline_forecasts']
 
+# %% ../nbs/06a_baselines.ipynb #5e7a1d03
+from .core import need
+need("train", "lightgbm")
+
 # %% ../nbs/06a_baselines.ipynb #760a38ee
 from dataclasses import dataclass
 from typing import Sequence

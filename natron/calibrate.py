@@ -8,6 +8,10 @@ __all__ = ['COVERAGES', 'log_loss', 'calibrated_probs', 'fit_temperature', 'fit_
            'class_conditional_levels', 'class_conditional_sets', 'adaptive_conformal_levels', 'top_label_curve',
            'top_label_confidence', 'calibrate_task', 'calibrate']
 
+# %% ../nbs/06c_calibrate.ipynb #5e7a1d04
+from .core import need
+need("train", "sklearn")
+
 # %% ../nbs/06c_calibrate.ipynb #cd381814
 import heapq, math
 from dataclasses import replace

@@ -6,6 +6,10 @@
 __all__ = ['PALETTE', 'DASHES', 'PATTERNS', 'time_ticks', 'price_digits', 'price_format', 'plot_candles', 'plot_lines',
            'plot_bars', 'plot_heatmap']
 
+# %% ../nbs/00c_charts.ipynb #5e7a1d00
+from .core import need
+need("lab", "plotly")
+
 # %% ../nbs/00c_charts.ipynb #24f48201
 import numpy as np, pandas as pd
 import plotly.graph_objects as go, plotly.io as pio

@@ -135,7 +135,7 @@ def join(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, *,
     files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
     taken = next((p for p in files.values() if os.path.lexists(p)), None)
     if taken: raise _err(f"{taken} exists; choose another --to")
-    joined = _mod("features").join_markets(_series(candles, tz, no_volume))
+    joined = _mod("markets").join_markets(_series(candles, tz, no_volume))
     to.mkdir(parents=True, exist_ok=True)
     for n, c in joined.items():
         _mod("candles").write_candles(c, files[n])
@@ -253,7 +253,7 @@ def _below(c): return {c.__name__}.union(*map(_below, c.__subclasses__()))
 
 def _user_errors():
     "Names of `NatronError` and of every class below it."
-    _mod("rest")                                    # whatever the run imports
+    for name in ("report", "predictor"): _mod(name)           # whatever the run imports
     return _below(_mod("core").NatronError)
 
 # %% ../nbs/09b_cli.ipynb #909803fa
@@ -304,6 +304,11 @@ def run_notebook(folder: Path,             # where everything lands
             if e.ename in _user_errors(): raise core.NatronError(e.evalue) from e
             raise
 
+# %% ../nbs/09b_cli.ipynb #5e7a1c12
+def _need_training():
+    names = "accelerate ipykernel lightgbm papermill plotly sklearn tensorboard tqdm".split()
+    _mod("core").need("train", *names)
+
 # %% ../nbs/09b_cli.ipynb #4022afce
 def _summary(folder):
     "What a finished run found, in a dozen lines."
@@ -319,6 +324,7 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
           config: ConfigPath = None, sets: Set = None, tz: Zone = "UTC", no_volume: NoVolume = False,
           resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False):
     "Train on candle files; everything lands in runs/NAME."
+    _need_training()
     folder = run_folder(name, resume)
     cfg = _config(config or (folder/"config.yaml" if resume else None), sets)
     learnt = lambda c: c.model_dump(exclude={"backtest", "evaluate", "device", "threads"})  # what the weights depend on
@@ -344,6 +350,7 @@ def demo(sets: Set = None,
 
 def _demonstrate(folder, sets):
     "Run the demonstration."
+    _need_training()
     core, old = _mod("core"), None
     cfg = _config("configs/demo.yaml", sets)
     with _alone(folder) as lock:
@@ -419,7 +426,7 @@ def _judged(asked, bundle, about, series, k, rolling, start, end, force, engine,
     if asked == "ablate": return report.Report(evaluate.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
     if asked: return report.make_report(evaluate.walk_forward(series, cfg, k, rolling, tell=_note), series, cfg, None, ledger)
     judged = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(judged, series, cfg, bundle.features_then(), ledger, about)
+    return report.make_report(judged, series, cfg, bundle.training_reference(), ledger, about)
 
 def _compared(paths, series, start, end):
     "The report on two models, and who they are."
@@ -510,7 +517,7 @@ def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: No
     _new_page(report)
     path, series = _answering(model), _series(candles, tz, no_volume)
     d, bundle = _mod("drift"), _open_model(path)
-    reference, who = bundle.features_then(), dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=[])
+    reference, who = bundle.training_reference(), dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=[])
     if reference is None: raise _err("this model file does not keep what its training looked like; train it again")
     found = {n: _of(n, _drift_of, bundle, reference, n, c, start) for n, c in series.items()}
     if as_json: print(_as_json({n: dict(model=who["model"]) | o.to_dict() for n, o in found.items()}))
@@ -632,6 +639,12 @@ def _serve(model, device, engine, rate, record, *makers):
     for s in servers: print(f"natron {path} listens at {s.url}", flush=True)
     m.run_servers(service, *servers)
 
+# %% ../nbs/09b_cli.ipynb #5e7a1c14
+def _page_mount():
+    "What mounts the page on a server; raises `NatronError` where the extra is missing."
+    try: return _mod("app").mount
+    except _mod("core").ExtraError as e: raise _err(f"{e}; or leave the page out with --no-app") from e
+
 # %% ../nbs/09b_cli.ipynb #8f4e5895
 @app.command()
 def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
@@ -643,7 +656,7 @@ def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
     "Answer over REST and on a page, and over the bridge if asked."
     _free(host, *(p for p in (port, bridge_port) if p is not None))
     def rest(*gated):
-        return _mod("rest").RestServer(*gated, host, port, tls_cert, tls_key, _mod("app").mount if app else None)
+        return _mod("rest").RestServer(*gated, host, port, tls_cert, tls_key, _page_mount() if app else None)
     def lines(*gated): return _mod("bridge").BridgeServer(*gated, host, bridge_port, tls_cert, tls_key, max_clients)
     _serve(model, device, engine, rate, record, rest, *([] if bridge_port is None else [lines]))
 

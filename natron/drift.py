@@ -5,6 +5,10 @@
 # %% auto #0
 __all__ = ['FAR', 'GONE', 'Drift', 'drift', 'plot_drift', 'plot_distances', 'drift_section']
 
+# %% ../nbs/06f_drift.ipynb #5e7a1d07
+from .core import need
+need("train", "plotly")
+
 # %% ../nbs/06f_drift.ipynb #27b28588
 import html
 from dataclasses import dataclass

@@ -8,6 +8,10 @@ __all__ = ['AGREES', 'SHARES', 'window_at', 'attention_maps', 'plot_attention', 
            'deletion_areas', 'plot_deletion', 'feature_gates', 'column_groups', 'group_importance', 'embeddings',
            'nearest', 'nearest_windows']
 
+# %% ../nbs/06g_explain.ipynb #5e7a1d08
+from .core import need
+need("lab", "plotly")
+
 # %% ../nbs/06g_explain.ipynb #f772c780
 from types import SimpleNamespace
 from typing import Sequence

@@ -5,6 +5,10 @@
 # %% auto #0
 __all__ = ['price_lines', 'plot_features', 'Explorer', 'explore']
 
+# %% ../nbs/01e_explore.ipynb #5e7a1d01
+from .core import need
+need("lab", "ipywidgets", "IPython", "plotly")
+
 # %% ../nbs/01e_explore.ipynb #eeac18da
 import difflib
 
@@ -99,4 +103,4 @@ def explore(what: pd.DataFrame # open, high, low, close, volume by `time`; or an
     "Walk through the features of these candles, or through these predictions, in JupyterLab; raises `CandleError` for anything else, and for faulty candles."
     if hasattr(what, "explore"): return what.explore()
     if isinstance(what, pd.DataFrame): return Explorer(what)
-    raise CandleError(f"expected a frame of candles, as `read_candles` makes it, or predictions, as `predictions_of(predictor, candles)` makes them; got {type(what).__name__}", "columns")
+    raise CandleError(f"expected a frame of candles, as `read_candles` makes it, or predictions, as `predictor.predict_bars(candles)` makes them; got {type(what).__name__}", "columns")

@@ -4,19 +4,22 @@
 
 # %% auto #0
 __all__ = ['MAX_CANDLES', 'OUTSIDE', 'CONFIDENCE', 'MAX_MARKETS', 'own_columns', 'Predictor', 'model_name', 'load_predictor',
-           'Window', 'confidence_text', 'model_text', 'Prediction', 'Market']
+           'Window', 'confidence_text', 'model_text', 'Prediction', 'Predictions', 'Market']
 
 # %% ../nbs/08_predictor.ipynb #950f938b
 import html, logging
 from collections import deque
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np, pandas as pd
-from fastcore.basics import patch
+from fastcore.basics import chunked, patch
 from .core import NatronError
 from .candles import OHLCV, CandleError, check_bar_length, check_candles, read_candles, simulate_candles
 from .features import context_bars
+from .tasks import Task
 from .stream import FeatureStream, candle_time
 from .bundle import Bundle, BundleError, load_bundle
 from .engine import pick_engine
@@ -39,7 +42,7 @@ class Predictor:
         self.bundle, self.tasks, self.scaler, self.calibration = bundle, bundle.task_list(), bundle.scaler(), bundle.calibrations()
         self.engine, self.difference = pick_engine(bundle, device, engine)
         self.window_length, self.context = bundle.window_length, context_bars(bundle.window_length)
-        self.own, reference = own_columns(bundle), bundle.features_then()
+        self.own, reference = own_columns(bundle), bundle.training_reference()
         self.span = None if reference is None else reference.span          # (2,F) lowest and highest scaled value in training
         self.live: dict[str, Market] = {}                                  # the longest unused first
 
@@ -91,14 +94,19 @@ def warnings(self: Predictor, symbol: str | None,
 
 # %% ../nbs/08_predictor.ipynb #3c3db10c
 @patch
+def _window(self: Predictor, ns, bars, x, mask, n, symbol):
+    "The window of (T,) times, (T,5) bars and (T,F) rows that are computed already, of `n` candles."
+    instrument, timeframe = self.bundle.ids(symbol, ns)
+    return Window(x, mask, pd.Timestamp(ns[-1], tz="UTC"), min(n, self.context), instrument, timeframe, self.warnings(symbol, ns, bars, x, mask))
+
+@patch
 def window_of(self: Predictor, candles: pd.DataFrame,   # (T rows) those of the window
               x: np.ndarray, mask: np.ndarray,          # (T,F) as the network sees them
               bars: int,                                # candles that went into it
               symbol: str | None = None                 # whose they are; None: nobody says
              ) -> Window:
     "The window of rows that are computed already, with its names and warnings."
-    places = self.bundle.places(symbol, candles.index)
-    return Window(x, mask, candles.index[-1], min(bars, self.context), *places, self.warnings(symbol, *_bars(candles, len(candles)), x, mask))
+    return self._window(*_bars(candles, len(candles)), x, mask, bars, symbol)
 
 @patch
 def window(self: Predictor, candles: pd.DataFrame, # checked; the window's length (96 by default) to 4,096 of them
@@ -108,8 +116,8 @@ def window(self: Predictor, candles: pd.DataFrame, # checked; the window's lengt
     n = len(candles)
     if not self.window_length <= n <= MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window_length} to {MAX_CANDLES:,} candles, got {n:,}", "length")
-    rows = self.bundle.rows(candles.iloc[-self.context:] if n > self.context else candles, self.window_length)           # (T,F)
-    return self.window_of(candles.iloc[-self.window_length:], *self.scaler.transform(rows), n, symbol)
+    rows = self.bundle.rows(candles.iloc[-self.context:], self.window_length)            # (T,F)
+    return self._window(*_bars(candles, self.window_length), *self.scaler.transform(rows), n, symbol)
 
 # %% ../nbs/08_predictor.ipynb #789ee866
 @patch
@@ -194,6 +202,77 @@ def predict(self: Predictor,
     self.bundle.check_timeframe(candles)
     return self.answers([self.window(candles, symbol)])[0]
 
+# %% ../nbs/08_predictor.ipynb #e644bb92
+@dataclass(frozen=True, repr=False)
+class Predictions:
+    "What a model answers for each of these candles."
+    candles: pd.DataFrame      # (n rows) those that were answered
+    answers: list[Prediction]  # (n,)
+    tasks: list[Task]
+
+    def __len__(self): return len(self.answers)
+    def __repr__(self): return f"{len(self):,} predictions" + (f", {self.candles.index[0]} to {self.candles.index[-1]}" if len(self) else "")
+
+    def _repr_html_(self):
+        "The newest five."
+        return f"<p>{len(self):,} predictions</p>{self.frame.tail().to_html(float_format='{:.3f}'.format, border=0)}"
+
+# %% ../nbs/08_predictor.ipynb #ab5cc842
+def _numbers(answer, task):
+    "One task's numbers in an answer, by column."
+    if not task.classes: return {task.name: answer[task.name]}
+    if task.output == "binary": return {task.name: answer[f"{task.name}_prob"]}
+    return {f"{task.name}_{c}": p for c, p in answer[f"{task.name}_probs"].items()}
+
+@patch(as_prop=True)
+def frame(self: Predictions) -> pd.DataFrame: # (n, ...) by time
+    "A column for each class's probability, such as direction_UP, for each number, and `confidence`."
+    rows = [{k: v for t in self.tasks for k, v in _numbers(a, t).items()} | dict(confidence=a["confidence"]) for a in self.answers]
+    return pd.DataFrame(rows, self.candles.index)
+
+# %% ../nbs/08_predictor.ipynb #1882f32a
+_BLOCK = 4096  # bars whose features are computed together
+_BATCH = 64    # windows that go through the network together
+
+@patch
+def _windows(self: Predictor, candles, rows, symbol):
+    "The window that ends at each of these bars, in order of time."
+    T = self.window_length
+    for _, block in groupby(rows.tolist(), lambda k: k//_BLOCK):
+        block = list(block); first, end = block[0], block[-1]+1
+        known = candles.iloc[max(first+1-self.context, 0):end]
+        n = end - first + T - 1                                                          # rows of all their windows
+        x, mask = self.scaler.transform(self.bundle.rows(known, n))                      # (n,F)
+        ns, bars = _bars(known, n)
+        for k in block:
+            at = slice(k-first, k-first+T)
+            yield self._window(ns[at], bars[at], x[at], mask[at], k+1, symbol)
+
+# %% ../nbs/08_predictor.ipynb #57b22e7a
+def _row_numbers(rows, n, first):
+    "Numbers of the bars that are asked for, in order of time, of `n` of which the `first` is the earliest that has a window."
+    if rows is None: rows = slice(first, None)
+    try: rows = np.unique(np.arange(n)[rows if isinstance(rows, slice) else np.asarray(rows, int)])
+    except IndexError as e: raise CandleError(f"rows: {e}; there are {n:,} candles, and the first is row 0", "length") from e
+    if len(rows) and rows[0] < first:
+        raise CandleError(f"rows: the model reads {first+1} candles at once, and up to row {rows[0]} there are {rows[0]+1}; ask for rows from {first} on", "length")
+    return rows
+
+@patch
+def predict_bars(self: Predictor,
+                 candles: pd.DataFrame | list[dict],        # oldest first, any number from the window's length (96) on
+                 rows: slice | Sequence[int] | None = None, # which bars, by their number; None: all with a window of candles up to them
+                 symbol: str | None = None                  # whose they are; None: nobody says
+                ) -> Predictions: # in order of time
+    "What `predict` would have answered when each of these bars closed; raises `CandleError` and `BundleError` as it does."
+    candles = _candles(candles)
+    self.bundle.check_timeframe(candles)
+    if len(candles) < self.window_length:
+        raise CandleError(f"a prediction takes {self.window_length} candles at least, got {len(candles):,}", "length")
+    rows = _row_numbers(rows, len(candles), self.window_length-1)
+    answers = [a for batch in chunked(self._windows(candles, rows, symbol), _BATCH) for a in self.answers(batch)]
+    return Predictions(candles.iloc[rows], answers, self.tasks)
+
 # %% ../nbs/08_predictor.ipynb #e028e7b0
 class Market:
     "One symbol's candles, feature stream and window, for the columns of one model."
@@ -263,7 +342,7 @@ def live_window(self: Predictor, symbol: str) -> Window | None: # None while the
     m = self.live[symbol]
     if len(m.rows) < self.window_length: return None
     x, mask = self.scaler.transform(m.rows)
-    return Window(x, mask, m.kept[-1][0], min(len(m.stream), self.context), *self.bundle.places(symbol, m.times), self.warnings(symbol, m.times, m.bars, x, mask))
+    return self._window(m.times, m.bars, x, mask, len(m.stream), symbol)
 
 @patch
 def advance(self: Predictor, symbol: str, candle: Mapping) -> Window | None:

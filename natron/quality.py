@@ -8,10 +8,9 @@ __all__ = ['BEFORE', 'JUMP', 'SPIKE', 'BACK', 'RANGE', 'CandleReport', 'candle_r
 # %% ../nbs/00e_quality.ipynb #4aadecc1
 from dataclasses import dataclass
 
-import numpy as np, pandas as pd, plotly.graph_objects as go
+import numpy as np, pandas as pd
 from scipy.ndimage import minimum_filter1d
 from .candles import OHLCV, bar_length, check_candles, length_text, second_length
-from .charts import PALETTE, plot_lines
 from .rolling import rolling_quantile
 
 # %% ../nbs/00e_quality.ipynb #5b3c194a
@@ -144,8 +143,9 @@ def candle_report(candles: pd.DataFrame,          # OHLCV by UTC `time`, two can
 # %% ../nbs/00e_quality.ipynb #831db136
 def plot_alarms(report: CandleReport,
                 candles: pd.DataFrame, # those of the report, or a part of them
-                title: str = "") -> go.Figure:
+                title: str = "") -> "go.Figure":
     "Closes, and a mark for each alarm by its kind."
+    from natron.charts import PALETTE, plot_lines
     fig = plot_lines(candles.close, title or report.sentence, "price", height=360); names = np.array(fig.data[0].x)
     for k, (kind, rows) in enumerate(report.table.groupby("kind"), 1):
         at = candles.index.get_indexer(rows.time); at = at[at >= 0]

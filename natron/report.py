@@ -7,6 +7,10 @@ __all__ = ['CONFIDENCE', 'selective_accuracy', 'confidence_error', 'confidence_t
            'plot_coverage', 'signals_of', 'traded', 'known_cells', 'Report', 'make_report', 'write_page',
            'backtest_page']
 
+# %% ../nbs/06i_report.ipynb #5e7a1d09
+from .core import need
+need("train", "plotly")
+
 # %% ../nbs/06i_report.ipynb #13ae44a6
 import html, math
 from dataclasses import dataclass

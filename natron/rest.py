@@ -7,6 +7,10 @@ __all__ = ['log', 'Prob', 'Model', 'Warned', 'Info', 'Health', 'DROP', 'OPEN', '
            'HEADERS', 'AHEAD', 'CONNECTIONS', 'LINGER', 'prediction_type', 'Problem', 'Incoming', 'RestMiddleware',
            'foreign', 'Route', 'limit_of', 'create_app', 'TimedProtocol', 'RestServer']
 
+# %% ../nbs/08c_rest.ipynb #5e7a1d11
+from .core import need
+need("serve", "anyio", "fastapi", "httptools", "uvicorn")
+
 # %% ../nbs/08c_rest.ipynb #a036a1b1
 import asyncio, difflib, io, json, logging, re, time
 from contextlib import nullcontext

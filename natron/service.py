@@ -8,6 +8,10 @@ __all__ = ['log', 'MINUTE', 'KINDS', 'QUEUE', 'BATCH', 'DEADLINE', 'LIVE', 'SYMB
            'gap_warnings', 'history_gaps', 'append_warnings', 'TokenError', 'AccessPolicy', 'check_bind', 'log_json',
            'Recorder', 'replay', 'listen', 'tls_context', 'run_servers', 'in_background']
 
+# %% ../nbs/08b_service.ipynb #5e7a1d10
+from .core import need
+need("serve", "limits", "prometheus_client", "pythonjsonlogger")
+
 # %% ../nbs/08b_service.ipynb #3cfa1763
 import asyncio, collections, ctypes, gc, hmac, ipaddress, logging, math, os, platform, secrets
 import signal, socket, ssl, stat, sys, threading, time

@@ -182,14 +182,14 @@ def test_a_reload_changes_nothing(browser, model):
         v.page.set_input_files("#send input[type=file]", files=[dict(name="mine.csv", mimeType="text/csv", buffer=csv)])
         v.until(lambda: "700 candles" in v.text("#notice"))
         v.page.locator("#bar input[type=number]").fill("500"); v.page.keyboard.press("Enter"); v.until(lambda: bar(v) == f"{sample.index[-200]:%Y-%m-%d %H:%M}")
-        v.page.get_by_role("tab", name="Account").click(); v.until(lambda: "a pip is assumed to be 0.0001" in v.text("#account"))
+        v.page.get_by_role("tab", name="Backtest").click(); v.until(lambda: "a pip is assumed to be 0.0001" in v.text("#backtest"))
         v.page.locator("#threshold input[type=number]").fill("0.02"); v.page.keyboard.press("Enter")
         v.until(lambda: '0.02' in (v.page.evaluate("sessionStorage.getItem('natron')") or ""))
         v.page.reload(); v.until(lambda: "mine" in v.text("#verdict h1"))
         assert bar(v) == f"{sample.index[-200]:%Y-%m-%d %H:%M}"
-        v.until(lambda: "a pip is assumed" in v.text("#account"))
+        v.until(lambda: "a pip is assumed" in v.text("#backtest"))
         assert v.page.locator("#threshold input[type=number]").input_value() == "0.02"
-        assert v.page.get_by_role("tab", name="Account").get_attribute("aria-selected") == "true"
+        assert v.page.get_by_role("tab", name="Backtest").get_attribute("aria-selected") == "true"
         assert "mine" in v.page.locator("#source input").input_value()
         kept = json.loads(v.page.evaluate("sessionStorage.getItem('natron')"))
         v.page.evaluate("kept => sessionStorage.setItem('natron', kept)", json.dumps(kept | dict(key="lost", mine=["lost"])))
@@ -203,12 +203,12 @@ def test_a_reload_changes_nothing(browser, model):
 def test_tabs_heads_and_sliders(browser, served):
     "Every tab fills when it is opened; heads and costs change what is shown, and each setting counts as a trial."
     with Visit(browser, served.urls[0]) as v:
-        v.ready(); assert "all heads" in v.text("#attention") and v.page.locator("#reasons tr").count() == 9
+        v.ready(); assert "all heads" in v.text("#attention") and v.page.locator("#explanation tr").count() == 9
         v.page.locator("#head input").click(); v.page.get_by_role("option", name="2").click(); v.until(lambda: "all layers, head 2" in v.text("#attention"))
-        for tab, place, says in (("Before", "#alike", "ended, UTC"), ("Record", "#judgement", "none of them fitted on"), ("Account", "#account", "after 1 trial"), ("Drift", "#likeness", "features moved"), ("Limits", "#limits", "no news")):
+        for tab, place, says in (("Similar history", "#similar", "ended, UTC"), ("Track record", "#evaluation", "out-of-sample bars"), ("Backtest", "#backtest", "after 1 trial"), ("Drift", "#drift", "features drifted"), ("Limitations", "#limitations", "no news")):
             v.page.get_by_role("tab", name=tab).click(); v.until(lambda: says in v.text(place))
-        v.page.get_by_role("tab", name="Account").click(); v.page.locator("#threshold input[type=number]").fill("0.01"); v.page.keyboard.press("Enter"); v.until(lambda: "after 2 trials" in v.text("#account"))
-        cheap = v.text("#account"); v.page.locator("#spread input[type=range]").focus(); v.page.keyboard.press("End"); v.until(lambda: "trials" in v.text("#account") and v.text("#account") != cheap)
+        v.page.get_by_role("tab", name="Backtest").click(); v.page.locator("#threshold input[type=number]").fill("0.01"); v.page.keyboard.press("Enter"); v.until(lambda: "after 2 trials" in v.text("#backtest"))
+        cheap = v.text("#backtest"); v.page.locator("#spread input[type=range]").focus(); v.page.keyboard.press("End"); v.until(lambda: "trials" in v.text("#backtest") and v.text("#backtest") != cheap)
 
 
 def test_it_follows_a_live_market(browser, served):
@@ -217,13 +217,13 @@ def test_it_follows_a_live_market(browser, served):
     with Visit(browser, served.urls[0]) as v, BridgeClient(host, port, symbol="GBPUSD", timeframe="H1") as bridge:
         v.ready(); bridge.history(sample[-600:-3]); bridge.append(sample.iloc[-3])
         v.page.wait_for_timeout(3_000); v.page.locator("#source input").click(); v.page.get_by_role("option", name="GBPUSD, live").click(); v.until(lambda: "on GBPUSD, bar of 2017-12-29 19:00" in v.text("#verdict"))
-        v.until(lambda: "bar of 2017-12-29 19:00" in v.text("#reasons")); assert "The last candle closed" in v.text("#verdict")
+        v.until(lambda: "bar of 2017-12-29 19:00" in v.text("#explanation")); assert "The last candle closed" in v.text("#verdict")
         live = bridge.append(sample.iloc[-2]); v.until(lambda: "on GBPUSD, bar of 2017-12-29 20:00" in v.text("#verdict"), 10)
         p = max(live["volatility_probs"].values()); assert any(c.split()[0] == "volatility" and f"{p:.0%}" in c for c in v.page.locator("#verdict .card").all_inner_texts())
-        v.until(lambda: "bar of 2017-12-29 20:00" in v.text("#reasons"), 10)
+        v.until(lambda: "bar of 2017-12-29 20:00" in v.text("#explanation"), 10)
         v.page.locator("#bar input[type=number]").fill("300"); v.page.keyboard.press("Enter"); v.until(lambda: "12-29" not in bar(v)); was = bar(v)
         bridge.append(sample.iloc[-1]); v.until(lambda: "A new candle has closed" in v.text("#notice"), 10); assert bar(v) == was
-        v.until(lambda: f"bar of {was}" in v.text("#reasons"), 10)
+        v.until(lambda: f"bar of {was}" in v.text("#explanation"), 10)
         v.page.locator("#bar input[type=number]").fill("511"); v.page.keyboard.press("Enter"); v.until(lambda: "2017-12-29 21:00" in bar(v)); said = v.text("#verdict .cards")
         bridge.history(sample[-600:][::-1].set_axis(sample.index[-600:])); v.until(lambda: v.text("#verdict .cards") != said, 10)
         now = httpx.post(f"{served.urls[0]}/predict", json=dict(symbol="GBPUSD", candles=[dict(time=t.isoformat(), **r) for t, r in zip(sample.index[-512:], sample[-600:][::-1].to_dict("records")[-512:])]), timeout=60).json()
@@ -245,7 +245,7 @@ def test_it_fits_the_screen(browser, served, width, scheme, tmp_path):
     "Nothing is wider than the screen, and every tab can be reached."
     with Visit(browser, served.urls[0], width, 844, color_scheme=scheme) as v:
         v.ready(); assert v.page.evaluate("document.documentElement.scrollWidth") <= width
-        for tab in ("Before", "Record", "Account", "Drift", "Limits", "Why"): v.page.get_by_role("tab", name=tab).click()
+        for tab in ("Similar history", "Track record", "Backtest", "Drift", "Limitations", "Explanation"): v.page.get_by_role("tab", name=tab).click()
         assert v.page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
         wide = v.page.evaluate("[...document.querySelectorAll('#verdict *, .figure, .plot')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"); assert not wide
 
