@@ -5,6 +5,10 @@
 # %% auto #0
 __all__ = []
 
+# %% ../nbs/10_all.ipynb #5e7a1d14
+from .core import need
+need("all", "accelerate", "ipywidgets", "lightgbm", "plotly", "sklearn")
+
 # %% ../nbs/10_all.ipynb #c8553e75
 from .core import NatronError
 from .config import Config, load_config

@@ -1104,8 +1104,8 @@ def _entry(says, status, **headers): return HTMLResponse(ENTRY.replace("SAYS", s
 class PageMiddleware(RestMiddleware):
     "In front of page and REST server: sends each request to one of them, and to the page only from whoever may see it."
     server = "page"
-    def __init__(self, rest, page, service: Service, gate: AccessPolicy):
-        super().__init__(page, service, gate, BODIES.get)
+    def __init__(self, rest, page, service: Service, policy: AccessPolicy):
+        super().__init__(page, service, policy, BODIES.get)
         self.rest = rest
         # a name of its own: all ports share their cookies
         self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)
@@ -1120,9 +1120,9 @@ class PageMiddleware(RestMiddleware):
             await send(message)
         await super().__call__(scope, receive, sealed)
 
-    def _stranger(self, scope, client):
+    def _unauthorized(self, scope, client):
         "Whoever has not logged in."
-        if not self.gate.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
+        if not self.policy.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
         return _entry("This server asks for its token.", 401)
 
     def _ticket(self, headers):
@@ -1138,7 +1138,7 @@ class PageMiddleware(RestMiddleware):
     async def enter(self, request: Request) -> Response:
         "The form's answer: the cookie, or the form again."
         given = urllib.parse.parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-        try: self.gate.admit(request.client.host if request.client else "?", given)
+        try: self.policy.admit(request.client.host if request.client else "?", given)
         except TokenError as e:
             if not e.retry: return _entry("This is not the server's token.", 403)
             return _entry(f"Too many tries; come back in {e.retry} seconds.", 429, **{"Retry-After": str(e.retry)})
@@ -1174,7 +1174,7 @@ def bound_queue(blocks: gr.Blocks) -> None:
 def _plotly(): return gzip.compress((Path(plotly.__file__).parent/"package_data/plotly.min.js").read_bytes(), 6)
 
 def mount(rest, # the REST server's application
-          service: Service, gate: AccessPolicy) -> PageMiddleware:
+          service: Service, policy: AccessPolicy) -> PageMiddleware:
     "The page before the REST server; give it to `RestServer` as `page`."
     blocks = page(PageState(service)); bound_queue(blocks)
     @contextlib.asynccontextmanager
@@ -1182,7 +1182,7 @@ def mount(rest, # the REST server's application
         yield
         blocks._queue.close(); await asyncio.sleep(.05)                      # its two loops see that and end
     outer, theme = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan), gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    door = PageMiddleware(rest, outer, service, gate)
+    door = PageMiddleware(rest, outer, service, policy)
     outer.post("/enter")(door.enter)
     outer.get("/plotly.js")(lambda: Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", "Cache-Control": "max-age=86400"}))
     gr.mount_gradio_app(outer, blocks, path="/", theme=theme, css=STYLE, head='<script src="/plotly.js" defer></script>', footer_links=[], run_history=False, allowed_paths=[], show_error=False,

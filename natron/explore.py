@@ -5,6 +5,10 @@
 # %% auto #0
 __all__ = ['price_lines', 'plot_features', 'Explorer', 'explore']
 
+# %% ../nbs/01e_explore.ipynb #5e7a1d01
+from .core import need
+need("lab", "ipywidgets", "IPython", "plotly")
+
 # %% ../nbs/01e_explore.ipynb #eeac18da
 import difflib
 

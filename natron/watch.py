@@ -5,6 +5,10 @@
 # %% auto #0
 __all__ = ['plot_predictions', 'PredictionExplorer', 'TrainMonitor', 'train_monitor']
 
+# %% ../nbs/08g_watch.ipynb #5e7a1d13
+from .core import need
+need("lab", "ipywidgets", "IPython", "plotly")
+
 # %% ../nbs/08g_watch.ipynb #7af46ec9
 import asyncio
 from pathlib import Path
