@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TABS', 'PageState', 'error_html', 'figure_box', 'receive', 'choices', 'Asked', 'Tab', 'tab', 'memory_text', 'recall',
-           'fits', 'page', 'on_page', 'bound_queue', 'mount']
+           'fits', 'page', 'on_page', 'PageMiddleware', 'bound_queue', 'mount']
 
 # %% ../nbs/08f_app.ipynb #5e7a1d12
 from .core import need
@@ -698,16 +698,8 @@ def _login(says, status, **headers): return HTMLResponse(_LOGIN.replace("SAYS", 
 class PageMiddleware(RestMiddleware):
     "In front of page and REST server: sends each request to one of them, and to the page only from whoever may see it."
     server = "page"
-<<<<<<< ours
-    def __init__(self, rest, page, service: Service, gate: AccessPolicy):
-        super().__init__(page, service, gate, _BODIES.get)
-||||||| base
-    def __init__(self, rest, page, service: Service, gate: AccessPolicy):
-        super().__init__(page, service, gate, BODIES.get)
-=======
     def __init__(self, rest, page, service: Service, policy: AccessPolicy):
-        super().__init__(page, service, policy, BODIES.get)
->>>>>>> theirs
+        super().__init__(page, service, policy, _BODIES.get)
         self.rest = rest
         # a name of its own: all ports share their cookies
         self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)
@@ -721,68 +713,12 @@ class PageMiddleware(RestMiddleware):
             if message["type"] == "http.response.start": message["headers"] = [*message["headers"], *_HEADERS, *kept]
             await send(message)
         await super().__call__(scope, receive, sealed)
-<<<<<<< ours
-||||||| base
-
-    def _stranger(self, scope, client):
-        "Whoever has not logged in."
-        if not self.gate.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
-        return _entry("This server asks for its token.", 401)
-
-    def _ticket(self, headers):
-        cookies = headers.get(b"cookie", b"").decode("latin-1").split("; ")
-        held = [c.partition("=")[2].encode() for c in cookies if c.startswith(f"{self.cookie}=")]
-        return any(hmac.compare_digest(c, self.ticket.encode()) for c in held)
-
-    def _note(self, scope, status, seconds, ours, refusal):
-        "An open page asks every two seconds; that is neither counted nor logged, unless it is refused."
-        guess = scope["path"] == "/enter" and status in (403, 429)               # summed up, as on every other road
-        if status >= 400 or scope["path"] == "/enter": super()._note(scope, status, seconds, ours, refusal or guess)
-
-    async def enter(self, request: Request) -> Response:
-        "The form's answer: the cookie, or the form again."
-        given = urllib.parse.parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-        try: self.gate.admit(request.client.host if request.client else "?", given)
-        except TokenError as e:
-            if not e.retry: return _entry("This is not the server's token.", 403)
-            return _entry(f"Too many tries; come back in {e.retry} seconds.", 429, **{"Retry-After": str(e.retry)})
-        out, secure = RedirectResponse("/", 303), request.url.scheme == "https"
-        out.set_cookie(self.cookie, self.ticket, httponly=True, samesite="strict", secure=secure, path="/")
-        return out
-=======
-
-    def _unauthorized(self, scope, client):
-        "Whoever has not logged in."
-        if not self.policy.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
-        return _entry("This server asks for its token.", 401)
-
-    def _ticket(self, headers):
-        cookies = headers.get(b"cookie", b"").decode("latin-1").split("; ")
-        held = [c.partition("=")[2].encode() for c in cookies if c.startswith(f"{self.cookie}=")]
-        return any(hmac.compare_digest(c, self.ticket.encode()) for c in held)
-
-    def _note(self, scope, status, seconds, ours, refusal):
-        "An open page asks every two seconds; that is neither counted nor logged, unless it is refused."
-        guess = scope["path"] == "/enter" and status in (403, 429)               # summed up, as on every other road
-        if status >= 400 or scope["path"] == "/enter": super()._note(scope, status, seconds, ours, refusal or guess)
-
-    async def enter(self, request: Request) -> Response:
-        "The form's answer: the cookie, or the form again."
-        given = urllib.parse.parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-        try: self.policy.admit(request.client.host if request.client else "?", given)
-        except TokenError as e:
-            if not e.retry: return _entry("This is not the server's token.", 403)
-            return _entry(f"Too many tries; come back in {e.retry} seconds.", 429, **{"Retry-After": str(e.retry)})
-        out, secure = RedirectResponse("/", 303), request.url.scheme == "https"
-        out.set_cookie(self.cookie, self.ticket, httponly=True, samesite="strict", secure=secure, path="/")
-        return out
->>>>>>> theirs
 
 # %% ../nbs/08f_app.ipynb #7a100032
 @patch
-def _stranger(self: PageMiddleware, scope, client):
+def _unauthorized(self: PageMiddleware, scope, client):
     "Whoever has not logged in."
-    if not self.gate.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
+    if not self.policy.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
     return _login("This server asks for its token.", 401)
 
 @patch
@@ -804,7 +740,7 @@ def _note(self: PageMiddleware, scope, status, seconds, ours, refusal):
 async def enter(self: PageMiddleware, request: Request) -> Response:
     "The form's answer: the cookie, or the form again."
     given = urllib.parse.parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-    try: self.gate.admit(request.client.host if request.client else "?", given)
+    try: self.policy.admit(request.client.host if request.client else "?", given)
     except TokenError as e:
         if not e.retry: return _login("This is not the server's token.", 403)
         return _login(f"Too many tries; come back in {e.retry} seconds.", 429, **{"Retry-After": str(e.retry)})
@@ -842,7 +778,6 @@ def bound_queue(blocks: gr.Blocks) -> None:
 @functools.cache
 def _plotly(): return gzip.compress((Path(plotly.__file__).parent/"package_data/plotly.min.js").read_bytes(), 6)
 
-<<<<<<< ours
 def _send_plotly():
     "The plotting library, kept by the browser for a day."
     headers = {"Content-Encoding": "gzip", "Cache-Control": "max-age=86400"}
@@ -851,43 +786,10 @@ def _send_plotly():
 def _theme():
     fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return gr.themes.Default(primary_hue="blue", **fonts)
-||||||| base
-def mount(rest, # the REST server's application
-          service: Service, gate: AccessPolicy) -> PageMiddleware:
-    "The page before the REST server; give it to `RestServer` as `page`."
-    blocks = page(PageState(service)); bound_queue(blocks)
-    @contextlib.asynccontextmanager
-    async def lifespan(app):
-        yield
-        blocks._queue.close(); await asyncio.sleep(.05)                      # its two loops see that and end
-    outer, theme = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan), gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    door = PageMiddleware(rest, outer, service, gate)
-    outer.post("/enter")(door.enter)
-    outer.get("/plotly.js")(lambda: Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", "Cache-Control": "max-age=86400"}))
-    gr.mount_gradio_app(outer, blocks, path="/", theme=theme, css=STYLE, head='<script src="/plotly.js" defer></script>', footer_links=[], run_history=False, allowed_paths=[], show_error=False,
-                        max_file_size=1, ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False)
-    return door
-=======
-def mount(rest, # the REST server's application
-          service: Service, policy: AccessPolicy) -> PageMiddleware:
-    "The page before the REST server; give it to `RestServer` as `page`."
-    blocks = page(PageState(service)); bound_queue(blocks)
-    @contextlib.asynccontextmanager
-    async def lifespan(app):
-        yield
-        blocks._queue.close(); await asyncio.sleep(.05)                      # its two loops see that and end
-    outer, theme = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan), gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    door = PageMiddleware(rest, outer, service, policy)
-    outer.post("/enter")(door.enter)
-    outer.get("/plotly.js")(lambda: Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", "Cache-Control": "max-age=86400"}))
-    gr.mount_gradio_app(outer, blocks, path="/", theme=theme, css=STYLE, head='<script src="/plotly.js" defer></script>', footer_links=[], run_history=False, allowed_paths=[], show_error=False,
-                        max_file_size=1, ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False)
-    return door
->>>>>>> theirs
 
 # %% ../nbs/08f_app.ipynb #7a100034
 def mount(rest,             # the REST server's application
-          service: Service, gate: AccessPolicy) -> PageMiddleware:
+          service: Service, policy: AccessPolicy) -> PageMiddleware:
     "The page before the REST server; give it to `RestServer` as `page`."
     blocks = page(PageState(service))
     bound_queue(blocks)
@@ -897,7 +799,7 @@ def mount(rest,             # the REST server's application
         blocks._queue.close()
         await asyncio.sleep(.05)                                              # its two loops see that and end
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    front = PageMiddleware(rest, outer, service, gate)
+    front = PageMiddleware(rest, outer, service, policy)
     outer.post("/enter")(front.enter)
     outer.get("/plotly.js")(_send_plotly)
     gr.mount_gradio_app(outer, blocks, path="/", theme=_theme(), css=_STYLE,

@@ -505,7 +505,7 @@ class RestServer:
     "The REST server; give it to `run_servers` or `in_background`."
     def __init__(self, service: Service, policy: AccessPolicy | None = None, host: str = "127.0.0.1", port: int = 8000, # 0 for any free port
                  cert: str | Path | None = None, key: str | Path | None = None, # PEM files for TLS
-                 page: Callable | None = None): # puts something before the application: (app, service, gate) -> app
+                 page: Callable | None = None): # puts something before the application: (app, service, policy) -> app
         policy = policy or AccessPolicy()
         check_bind(host, policy.token, cert); tls_context(cert, key)
         self.socket = listen(host, port)
