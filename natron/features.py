@@ -839,8 +839,8 @@ def _volume_known(volume):
 def _fill(out, at, start, columns, plan, volume_known):
     "Compute the piece whose first row is `at` into `out`, whose first is `start`."
     begin, end, k = max(at-_BEFORE, 0), min(at+_PIECE, len(columns[0])), 0
-    bars = make_bars(Indicators._piece(columns, slice(begin, end)), at-begin)
     with np.errstate(all="ignore"):
+        bars = make_bars(Indicators._piece(columns, slice(begin, end)), at-begin)
         for group, size, reads_volume in plan.groups:
             out[k:k+size, at-start:end-start] = group(bars) if volume_known or not reads_volume else np.nan
             k += size
