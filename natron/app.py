@@ -8,7 +8,7 @@ __all__ = ['TABS', 'PageState', 'error_html', 'figure_box', 'receive', 'choices'
 
 # %% ../nbs/08f_app.ipynb #5e7a1d12
 from .core import need
-need("app", "captum", "gradio", "plotly")
+need("app", "fastapi", "captum", "gradio", "plotly")
 
 # %% ../nbs/08f_app.ipynb #805e03f9
 import os
