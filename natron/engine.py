@@ -178,7 +178,7 @@ def _mean_logits(g, task, logits):
 # %% ../nbs/04f_engine.ipynb #fe3c510a
 def export_graph(model: Natron | Ensemble, # on the CPU, in evaluation mode
                  batch: int | str = 1      # windows in a call; a name stands for any number
-                ) -> onnx.ModelProto: # inputs x, mask (batch,T,F), and instrument, timeframe (batch,) if read; logits by task
+                ) -> onnx.ModelProto: # x, mask (batch,T,F); instrument, timeframe (batch,) if read; logits by task
     "The network as an ONNX graph."
     g, ids = GraphBuilder(), ["instrument", "timeframe"] if model.backbone.can.id_embeddings else []
     with torch.no_grad(): out = [_network(g, m, "x", "mask", ids) for m in getattr(model, "members", [model])]
