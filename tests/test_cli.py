@@ -96,7 +96,7 @@ def test_demo_leaves_a_whole_run(run):
     for word in ("volatility", "direction", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in told, word
     assert len(told.splitlines()) < 40 and "majority  " not in told and "majority  " in (folder/"scores.txt").read_text()
     assert "<h1>Natron: demo on EURUSD</h1>" in (folder/"report.html").read_text()
-    assert len((cwd/"runs/ledger.jsonl").read_text().splitlines()) == 1
+    assert len((cwd/"runs/trials.jsonl").read_text().splitlines()) == 1
     said = [json.loads((folder/"metrics.json").read_text())["prediction"]["EURUSD"],
             json.loads(natron("predict", "--json", "--model", folder/"natron_v2.pt", "--candles", sample, cwd=cwd, process=True).stdout)]
     for o in said: o.pop("model", None)                              # a folder is called by its name from outside, too
@@ -126,7 +126,7 @@ def test_killed_run_resumes_to_the_same_model(run, tmp_path):
     assert checkpoint.exists() and not (tmp_path/"runs/killed/natron_v2.pt").exists()
     while not (held := hold(lock)): time.sleep(.05)                 # the notebook's own process notices and leaves
     let_go(held)
-    assert not (tmp_path/"runs/ledger.jsonl").exists()              # nobody has seen a backtest
+    assert not (tmp_path/"runs/trials.jsonl").exists()              # nobody has seen a backtest
     refused(natron(*train, cwd=tmp_path, ok=False), "--resume")
     refused(natron(*train, "--resume", "--set", "seed=5", cwd=tmp_path, ok=False), "other settings")
     (tmp_path/"other").mkdir(); other = pd.read_csv(sample); other.iloc[:, -1] = other.iloc[::-1, -1].to_numpy()
@@ -185,11 +185,11 @@ def test_evaluate_judges_only_later_bars(run):
     scores = json.loads(natron("evaluate", "--json", "--candles", sample, cwd=cwd, process=True).stdout)
     told = json.loads((cwd/"runs/demo/metrics.json").read_text())["scores"]
     assert scores["model"]["name"] == "demo" and scores.pop("warnings") == []
-    for s in (scores, told): s["verdicts"].pop("account"); del s["account"], s["instruments"]      # it depends on how often these bars were tried before; and the file has another name
+    for s in (scores, told): s["verdicts"].pop("backtest"); del s["backtest"], s["instruments"]      # it depends on how often these bars were tried before; and the file has another name
     assert flat(scores) == flat(told)                                # the file alone repeats the run's own report, to the last digit
     refused(natron("evaluate", "--candles", sample, "--start", "2017-02-01", cwd=cwd, ok=False), "flattery")
     r = natron("evaluate", "--candles", sample, "--start", "2017-02-01", "--end", "2017-04-30", "--force", "--report", "red.html", cwd=cwd)
-    assert "WARNING. This score is flattery" in r.stdout and "<p class=warning>This score is flattery" in (cwd/"red.html").read_text() and "edge over" not in r.stdout
+    assert "WARNING. This is an in-sample score" in r.stdout and "<p class=warning>This is an in-sample score" in (cwd/"red.html").read_text() and "edge over" not in r.stdout
     candles = pd.read_csv(sample); candles.loc[2000, "volume"] += 1; (cwd/"revised").mkdir(exist_ok=True); candles.to_csv(cwd/"revised/EURUSD.csv", index=False)
     refused(natron("evaluate", "--candles", cwd/"revised/EURUSD.csv", cwd=cwd, ok=False), "EURUSD: the candles of 2017-0")
     later = read_candles(sample)[:5000]; later.index += pd.Timedelta("1100D"); write_candles(later, cwd/"revised/FRESH.csv")
