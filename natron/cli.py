@@ -385,7 +385,7 @@ def _open_model(name):
     if threads: import_module("torch").set_num_threads(threads)                # sums are added in the same order
     return bundle
 
-def _ledger(): return _mod("backtest").TrialLog("runs/ledger.jsonl", wait=True)
+def _ledger(): return _mod("backtest").TrialLog("runs/trials.jsonl", wait=True)
 
 def _one_of(**asked):
     "The single question that is asked, if any."

@@ -7,6 +7,10 @@ __all__ = ['ECE_BINS', 'GREY', 'FEW_BLOCKS', 'rank_bins', 'class_sums', 'class_s
            'block_length', 'block_resamples', 'resample_sums', 'interval', 'task_sums', 'task_scores', 'headline',
            'score_table', 'Verdict', 'verdict', 'Scores', 'plot_scores', 'reliability', 'plot_reliability']
 
+# %% ../nbs/06b_metrics.ipynb #5e7a1d05
+from .core import need
+need("train", "plotly")
+
 # %% ../nbs/06b_metrics.ipynb #00cf0d7c
 from dataclasses import asdict, dataclass
 from typing import Literal
