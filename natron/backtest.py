@@ -7,10 +7,6 @@ __all__ = ['signal_of', 'Simulation', 'simulate_trades', 'bar_sums', 'performanc
            'expected_max_sharpe', 'Trial', 'TrialLog', 'Backtest', 'backtest', 'BacktestVerdict', 'plot_equity',
            'plot_trades']
 
-# %% ../nbs/06e_backtest.ipynb #5e7a1d06
-from .core import need
-need("train", "plotly")
-
 # %% ../nbs/06e_backtest.ipynb #fe3398a5
 import hashlib, html, json, os, stat
 from collections.abc import Sequence
@@ -48,18 +44,19 @@ def signal_of(tasks: Sequence[Task], probs: dict[str, np.ndarray] # (n,C) probab
 
 # %% ../nbs/06e_backtest.ipynb #232fe877
 def _signal_values(name, candles, signal):
-    "The signal at every bar, (N,), NaN where there is none; raises `NatronError` for one that does not fit the candles."
+    "The signal at every bar, (N,), NaN where there is none; raises `NatronError` for one that does not fit."
     if not isinstance(signal, pd.Series) or not signal.index.is_unique:
         raise NatronError(f"{name}: expected a Series with one signal a candle, got {type(signal).__name__}")
     odd = signal.index.difference(candles.index)
     if len(odd):
-        raise NatronError(f"{name}: the signal of {odd[0]} belongs to no candle; give a Series by the candles' own times")
+        raise NatronError(f"{name}: the signal of {odd[0]} belongs to no candle; "
+                          "give a Series by the candles' own times")
     s = signal.reindex(candles.index).to_numpy(float)
     if (far := np.abs(s) > 1).any():
         raise NatronError(f"{name}: expected signals from -1 to 1, got {s[far][0]:g} at {candles.index[far][0]}")
     return s
 
-# %% ../nbs/06e_backtest.ipynb #ca2bef89
+# %% ../nbs/06e_backtest.ipynb #1257963f
 def _requests(name, candles, signal, confidence, cfg):
     "What is asked for at the close of each bar: the signal (N,), 0 where it does not count."
     s = _signal_values(name, candles, signal)
@@ -70,7 +67,7 @@ def _requests(name, candles, signal, confidence, cfg):
                           "give one by instrument, or set it to 0")
     return np.where(counts & (confidence[name].reindex(candles.index).to_numpy(float) >= cfg.confidence), s, 0.)
 
-# %% ../nbs/06e_backtest.ipynb #51fa06df
+# %% ../nbs/06e_backtest.ipynb #2b4d93d5
 def _asked(candles, signals, confidence, cfg):
     "The requests of every instrument, in the order of the candles."
     if set(candles) != set(signals):
@@ -205,7 +202,9 @@ def _money(t, price, fee, commission):
     gross = t["side"]*t["size"]*(price-t["entry_price"])
     return gross, t["size"]*(2*fee + commission*(t["entry_price"]+price)) - t["swap"]
 
-# %% ../nbs/06e_backtest.ipynb #ff82e7ba
+# %% ../nbs/06e_backtest.ipynb #27e4dfa3
+_SIDES, _WHY = pd.CategoricalDtype(["long", "short"]), pd.CategoricalDtype(list(REASONS))
+
 def _trade_table(market, t, cfg):
     "The trades as people read them."
     fee, when = market.costs["fee"][t["instrument"]], market.times
@@ -214,11 +213,11 @@ def _trade_table(market, t, cfg):
     better = np.subtract(*_money(t, np.where(known, t["exit_price"], t["better"]), fee, cfg.commission))
     def word(codes, words): return pd.Categorical.from_codes(codes, dtype=words)
     return pd.DataFrame(dict(
-        instrument=word(t["instrument"], market.names), side=word((1-t["side"])//2, pd.CategoricalDtype(["long", "short"])),
+        instrument=word(t["instrument"], market.names), side=word((1-t["side"])//2, _SIDES),
         entry=when[t["entry"]], exit=when[t["exit"]],
         entry_price=t["entry_price"] + t["side"]*fee, exit_price=t["exit_price"] - t["side"]*fee,
         size=t["size"], stop=t["stop"], target=t["target"], gross=gross, costs=costs, pnl=gross-costs,
-        reason=word(t["reason"], pd.CategoricalDtype(list(REASONS))), bars=t["bars"], ambiguous=~known, better_pnl=better))
+        reason=word(t["reason"], _WHY), bars=t["bars"], ambiguous=~known, better_pnl=better))
 
 # %% ../nbs/06e_backtest.ipynb #546d3f6a
 def _play(market, asked, cfg):
@@ -233,13 +232,13 @@ def _play(market, asked, cfg):
     trades = trades[:n][np.argsort(trades["number"][:n])]
     return Simulation(pd.Series(equity, market.times, name="equity"), _trade_table(market, trades, cfg), cfg.equity)
 
-# %% ../nbs/06e_backtest.ipynb #c0c1d999
-def simulate_trades(candles: dict[str, pd.DataFrame], # checked, by instrument, with 14 bars or more before the first signal
-                    signals: dict[str, pd.Series],    # by the candles' times, -1 to 1, known at the close; NaN: no opinion
+# %% ../nbs/06e_backtest.ipynb #21e6a6ec
+def simulate_trades(candles: dict[str, pd.DataFrame], # by instrument, 14 bars or more before the first signal
+                    signals: dict[str, pd.Series],    # by the candles' times, -1 to 1, known at the close; NaN: none
                     cfg: BacktestConfig = BacktestConfig(),
                     confidence: dict[str, pd.Series] | None = None # from 0 to 1, where `cfg.confidence` filters by it
                    ) -> Simulation:
-    "What these signals do, from the first opinion to the last; raises `NatronError` for those that do not fit the candles."
+    "What these signals do, from the first opinion to the last; raises `NatronError` for those that do not fit."
     asked, market = _asked(candles, signals, confidence, cfg), _market(candles, signals, cfg)
     return _play(market, [x[r] for x, r in zip(asked, market.rows)], cfg)
 
@@ -253,10 +252,11 @@ def _returns(sim):
 def _at_open(t): return ((t.reason == "signal") | (t.reason == "time")).to_numpy()   # others leave within the bar
 
 def bar_sums(sim: Simulation) -> np.ndarray: # (S,14)
-    "What each bar adds: one, return, its square, its square if a loss, log growth, held, traded; and of the trades that end there number, wins, gain, loss, gross, costs, size."
+    "What each bar adds to `performance`: of the bar itself, and of the trades that end there."
     (before, r), t, S = _returns(sim), sim.trades, len(sim.equity)
     i, o = (sim.equity.index.searchsorted(t[k]) for k in ("entry", "exit"))
-    pnl, gross, costs, size, a, b = (t[k].to_numpy() for k in ("pnl", "gross", "costs", "size", "entry_price", "exit_price"))
+    columns = "pnl", "gross", "costs", "size", "entry_price", "exit_price"
+    pnl, gross, costs, size, a, b = (t[k].to_numpy() for k in columns)
     def add(at, x): return np.bincount(at, x, S)
     held = np.cumsum(np.bincount(i, minlength=S+1) - np.bincount(o + ~_at_open(t), minlength=S+1))[:S] > 0
     traded = (add(i, size*a) + add(o, size*b))/np.where(before > 0, before, 1.)
@@ -264,7 +264,7 @@ def bar_sums(sim: Simulation) -> np.ndarray: # (S,14)
     ends = np.bincount(o, minlength=S), add(o, pnl > 0), add(o, np.maximum(pnl, 0)), add(o, np.maximum(-pnl, 0))
     return np.array([*bars, *ends, add(o, gross), add(o, costs), add(o, size*a)]).T
 
-# %% ../nbs/06e_backtest.ipynb #645b9aa8
+# %% ../nbs/06e_backtest.ipynb #86336d73
 def performance(s: np.ndarray,   # (...,14) totals of `bar_sums`
                 bars: int,       # of the simulation
                 per_year: float  # bars in a year
@@ -307,7 +307,7 @@ def _bounds(k, point, draws, blocks, level):
     if k in _OF_PATHS: return np.quantile(d, [(1-level)/2, (1+level)/2])
     return np.clip(interval(point, d, blocks, level), *_LIMITS.get(k, (-np.inf, np.inf)))
 
-# %% ../nbs/06e_backtest.ipynb #6e0db684
+# %% ../nbs/06e_backtest.ipynb #1d14ad16
 def _figures(sim, per_year, starts=None, block=0):
     "Every figure of the simulation, or of its resamples, by name; the two returns as logarithms."
     s = bar_sums(sim)
@@ -328,7 +328,7 @@ def _with_bounds(sim, per_year, starts, cfg):
 
 # %% ../nbs/06e_backtest.ipynb #c8992319
 def probabilistic_sharpe(sharpe: float,        # per bar
-                         bars: int, skew: float, kurtosis: float, # of the returns; 3 is a normal distribution's kurtosis
+                         bars: int, skew: float, kurtosis: float, # of the returns; a normal distribution's kurtosis is 3
                          benchmark: float = 0. # per bar
                         ) -> float:
     "Probability that the true Sharpe ratio is above the benchmark (Bailey and Lopez de Prado, 2012)."
@@ -359,9 +359,10 @@ class Trial(Group):
     def met(self, other):
         "Whether the two have seen the same candles, under whatever name, or an instrument at the same time."
         if self.data == other.data: return True
-        return bool(set(self.instruments) & set(other.instruments)) and self.first <= other.last and other.first <= self.last
+        if not set(self.instruments) & set(other.instruments): return False
+        return self.first <= other.last and other.first <= self.last
 
-# %% ../nbs/06e_backtest.ipynb #28ec4237
+# %% ../nbs/06e_backtest.ipynb #e018a467
 class TrialLog:
     "The trials of a project, a JSON line each, in a file of one's own."
     def __init__(self, path: str | Path = "runs/trials.jsonl",
@@ -378,7 +379,7 @@ class TrialLog:
         self._append(self.waiting)
         self.waiting = []
 
-# %% ../nbs/06e_backtest.ipynb #eddff24f
+# %% ../nbs/06e_backtest.ipynb #8ce19f9d
 @patch
 def _open(self: TrialLog, path, flags):
     "A descriptor of the file itself; raises `NatronError` for a link, a pipe or a folder."
@@ -441,7 +442,7 @@ class Backtest(Simulation):
 
     def __repr__(self): return self.text()
 
-# %% ../nbs/06e_backtest.ipynb #838c2b64
+# %% ../nbs/06e_backtest.ipynb #82598cb7
 def _turned(x, share): return np.roll(x, max(1, int(share*len(x))))     # by a bar at least: unturned it is no shuffle
 
 def _shuffles(market, asked, cfg, rng):
@@ -463,8 +464,9 @@ def _trial(market, candles, asked, sharpe, cfg):
     bars = "".join(data_hash(c[r]) for c, r in zip(candles.values(), market.rows))
     what = cfg.model_dump_json().encode() + b"".join(np.sign(x).astype(np.int8).tobytes() for x in asked)
     def short(b): return hashlib.sha256(b).hexdigest()[:16]
-    return Trial(time=pd.Timestamp.now(tz="UTC"), data=short(bars.encode()), settings=short(what), instruments=list(candles),
-                 first=market.times[0], last=market.times[-1], bars=len(market.times), sharpe=sharpe)
+    first, last, bars_there = market.times[0], market.times[-1], len(market.times)
+    return Trial(time=pd.Timestamp.now(tz="UTC"), data=short(bars.encode()), settings=short(what),
+                 instruments=list(candles), first=first, last=last, bars=bars_there, sharpe=sharpe)
 
 def _deflated(trial, sim, log):
     "Number of trials, probabilistic and deflated Sharpe ratio; the trial joins the log."
@@ -478,7 +480,7 @@ def _deflated(trial, sim, log):
     def above(benchmark): return probabilistic_sharpe(trial.sharpe, len(r), (z**3).mean(), (z**4).mean(), benchmark)
     return dict(trials=len(known), psr=above(0.), dsr=above(expected_max_sharpe(len(known), spread)))
 
-# %% ../nbs/06e_backtest.ipynb #cf809b7d
+# %% ../nbs/06e_backtest.ipynb #89a92b6c
 def _table(sim, hold, shuffled, starts, per_year, cfg):
     "Figures with their intervals, a row each: the strategy, buy and hold, the shuffled signals, nothing at all."
     rows = {n: _with_bounds(a, per_year, starts, cfg) for n, a in {"strategy": sim, "buy and hold": hold}.items()}
@@ -494,7 +496,7 @@ def _buy_and_hold(market, asked, cfg):
     return _play(market, [np.ones(len(x)) for x in asked], whole)
 
 # %% ../nbs/06e_backtest.ipynb #9b601e30
-def backtest(candles: dict[str, pd.DataFrame],                # by instrument, with 14 bars or more before the first signal
+def backtest(candles: dict[str, pd.DataFrame],                # by instrument, 14 bars or more before the first signal
              signals: dict[str, pd.Series],                   # as for `simulate_trades`
              cfg: Config = Config(),                          # its groups backtest and evaluate, and its seed
              confidence: dict[str, pd.Series] | None = None,  # from 0 to 1
@@ -538,7 +540,7 @@ class BacktestVerdict:
     def to_dict(self): return asdict(self) | dict(sentence=self.sentence)
     def __str__(self): return self.sentence
 
-# %% ../nbs/06e_backtest.ipynb #fb0f9182
+# %% ../nbs/06e_backtest.ipynb #4b71a452
 _CLAIMS = dict(profit="profit after costs", profit_unproven="profit after costs", no_profit="no profit after costs",
                loss="loss after costs", no_trade="no trade", too_few_blocks="no verdict")
 
@@ -553,20 +555,22 @@ def sentence(self: BacktestVerdict) -> str:
     rough = f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS)
     return f"{claim} ({_with_interval(self.value, self.low, self.high)}){doubt}{rough}"
 
-# %% ../nbs/06e_backtest.ipynb #adaf5457
+# %% ../nbs/06e_backtest.ipynb #46a41960
 _RARE, _SURE = .05, .95              # p-value and deflated Sharpe ratio from which a profit is taken for skill
 
 def _doubts(bt):
     "What a profit may be instead of skill."
     if bt.p_value > _RARE: yield f"{bt.p_value:.0%} of the shuffled signals did as well"
     if bt.dsr >= _SURE: return
-    many = f"the best of {bt.trials} trials without skill on these bars would look like this (deflated Sharpe ratio {bt.dsr:.2f})"
+    many = (f"the best of {bt.trials} trials without skill on these bars would look like this "
+            f"(deflated Sharpe ratio {bt.dsr:.2f})")
     yield many if bt.trials > 1 else f"the Sharpe ratio is above zero with probability {bt.psr:.2f} only"
 
 @patch(as_prop=True)
 def verdict(self: Backtest) -> BacktestVerdict:
     "What interval, permutation test and trials allow one to say."
-    r, about = self.table.loc["strategy"], dict(blocks=self.blocks, p_value=self.p_value, trials=self.trials, dsr=self.dsr)
+    r = self.table.loc["strategy"]
+    about = dict(blocks=self.blocks, p_value=self.p_value, trials=self.trials, dsr=self.dsr)
     few = f"{len(self.equity)} bars are less than two independent blocks; bring more"
     none = f"no signal reached the threshold of {self.threshold:g} and the confidence that is asked for"
     if not len(self.trades): return BacktestVerdict("no_trade", **about, note=none)
@@ -598,7 +602,7 @@ def shown(self: Backtest) -> pd.DataFrame:
     rows = {k.replace("_", " "): [_cell(r, k, f) for _, r in self.table.iterrows()] for k, f in _SHOWN.items()}
     return pd.DataFrame(rows | {"trades": [f"{n:.0f}" for n in self.table.trades]}, self.table.index).T
 
-# %% ../nbs/06e_backtest.ipynb #a66fc707
+# %% ../nbs/06e_backtest.ipynb #0a90f32d
 @patch(as_prop=True)
 def warnings(self: Backtest) -> list[dict]: # code and message
     "What may be wrong with the costs."
@@ -607,22 +611,22 @@ def warnings(self: Backtest) -> list[dict]: # code and message
                  f"{p.border:.4g}, where the guess and all costs change tenfold; name it in backtest.pips, as in "
                  f"{{{n}: {p.size:g}}}.") for n, p in near.items()]
 
-_HOW = ("Break-even and cost (of spread, slippage, commission and swap) are basis points a round trip, turnover is times the "
-        "equity a year; brackets are block-bootstrap intervals, for shuffled where most of a hundred lie.")
+_HOW = ("Break-even and cost (of spread, slippage, commission and swap) are basis points a round trip, turnover is times "
+        "the equity a year; brackets are block-bootstrap intervals, for shuffled where most of a hundred lie.")
 
 def _notes(bt):
     "What stands below the table."
     a, s = bt.ambiguous, "s"*(bt.trials > 1)
     pips = ", ".join(f"{n} {p.size:g}{' (assumed from its first close)'*p.assumed}" for n, p in bt.pips.items())
     return [_HOW,
-            f"Stop and target lay in one bar for {a['trades']} of {len(bt.trades)} trades ({a['share']:.1%}); these count as "
-            f"stops, and the better order would have brought {a['gain']:+.1%} of the first equity.",
-            f"Permutation test: {bt.p_value:.0%} of the shuffled signals earned as much. Probability of a Sharpe ratio above "
-            f"zero {bt.psr:.2f}, above the expected best of {bt.trials} trial{s} without skill {bt.dsr:.2f}.",
+            f"Stop and target lay in one bar for {a['trades']} of {len(bt.trades)} trades ({a['share']:.1%}); these count "
+            f"as stops, and the better order would have brought {a['gain']:+.1%} of the first equity.",
+            f"Permutation test: {bt.p_value:.0%} of the shuffled signals earned as much. Probability of a Sharpe ratio "
+            f"above zero {bt.psr:.2f}, above the expected best of {bt.trials} trial{s} without skill {bt.dsr:.2f}.",
             f"A pip, in which spread, slippage and swap are set: {pips}; backtest.pips names another.",
             *(f"WARNING. {w['message']}" for w in bt.warnings)]
 
-# %% ../nbs/06e_backtest.ipynb #2c79a409
+# %% ../nbs/06e_backtest.ipynb #777f2be7
 @patch
 def text(self: Backtest) -> str:
     "Everything for a terminal."
@@ -642,9 +646,10 @@ def _plain(v): return float(v) if np.isfinite(v) else None
 def to_dict(self: Backtest) -> dict: # plain values; what is not a number is None
     "Verdict, figures and trials, ready for JSON."
     figures = {n: {k: _plain(v) for k, v in r.items()} for n, r in self.table.iterrows()}
-    return dict(span=[t.isoformat() for t in self.equity.index[[0, -1]]], bars=len(self.equity), verdict=self.verdict.to_dict(),
-                ambiguous=self.ambiguous, p_value=self.p_value, trials=self.trials, psr=self.psr, dsr=self.dsr,
-                pips={n: asdict(p) for n, p in self.pips.items()}, warnings=self.warnings, figures=figures)
+    return dict(span=[t.isoformat() for t in self.equity.index[[0, -1]]], bars=len(self.equity),
+                verdict=self.verdict.to_dict(), ambiguous=self.ambiguous, p_value=self.p_value, trials=self.trials,
+                psr=self.psr, dsr=self.dsr, pips={n: asdict(p) for n, p in self.pips.items()}, warnings=self.warnings,
+                figures=figures)
 
 # %% ../nbs/06e_backtest.ipynb #bedd5b78
 def _thin(x, most=1500):
@@ -671,15 +676,15 @@ def plot_equity(bt: Backtest, title: str = "", height: int = 460 # pixels
 def _trade_trace(r, x):
     "A trade's line on the candles."
     long, won = r.side == "long", r.pnl > 0
-    return dict(x=[x[r.entry], x[r.exit]], y=[r.entry_price, r.exit_price], name=f"{r.side}, {r.reason}, {r.pnl:+.2f}",
-                mode="lines+markers", showlegend=False,
-                line=dict(color=PALETTE[2 if won else 5], width=1.5, dash="solid" if long else "dot"),
-                marker=dict(size=10, symbol=["triangle-up" if long else "triangle-down", "circle-open" if won else "x-thin-open"]))
+    symbols = ["triangle-up" if long else "triangle-down", "circle-open" if won else "x-thin-open"]
+    return dict(x=[x[r.entry], x[r.exit]], y=[r.entry_price, r.exit_price], mode="lines+markers",
+                name=f"{r.side}, {r.reason}, {r.pnl:+.2f}", showlegend=False, marker=dict(size=10, symbol=symbols),
+                line=dict(color=PALETTE[2 if won else 5], width=1.5, dash="solid" if long else "dot"))
 
 def plot_trades(sim: Simulation, candles: pd.DataFrame, # the part to be drawn
                 instrument: str, title: str = "", height: int = 420 # pixels
                ) -> go.Figure:
-    "Candles with a line for each trade from where it began (triangle) to where it ended (circle: a profit, cross: a loss)."
+    "Candles with a line for each trade, from its entry (triangle) to its exit (circle: a profit, cross: a loss)."
     fig, t = plot_candles(candles, title=title, height=height), sim.trades
     x = dict(zip(candles.index, fig.data[0].x))
     for _, r in t[(t.instrument == instrument) & t.entry.isin(candles.index) & t.exit.isin(candles.index)].iterrows():

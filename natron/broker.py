@@ -7,17 +7,17 @@ __all__ = ['COST', 'BAR', 'REASONS', 'SIGNAL', 'TIME', 'STOP', 'TARGET', 'END', 
            'Pip', 'pip_of', 'pip_size', 'swap_nights', 'costs_of', 'bars_of', 'inlined', 'size_of', 'levels_of',
            'exit_of', 'Account', 'new_account', 'step']
 
-# %% ../nbs/06d_broker.ipynb #25f763f4
+# %% ../nbs/06d_broker.ipynb #0a52f872
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np, pandas as pd, talib
+import numpy as np, pandas as pd
 from numba import njit
 from .config import BacktestConfig
 from .candles import OHLCV
-from .rolling import kernel
+from .features import Indicators
 
-# %% ../nbs/06d_broker.ipynb #553a6359
+# %% ../nbs/06d_broker.ipynb #0fb82887
 _NEAR = 1.25       # a close so many times from where the guess turns is near it
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pip:
 
 def _guess(price): return 10.**round(np.log10(price)-4)
 
-# %% ../nbs/06d_broker.ipynb #ff082996
+# %% ../nbs/06d_broker.ipynb #c5163df6
 def pip_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestConfig()) -> Pip:
     "The pip from the settings, or the power of ten nearest to a ten-thousandth of the first close."
     if name in cfg.pips: return Pip(cfg.pips[name], False, None)
@@ -41,7 +41,7 @@ def pip_size(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestCon
     "Price of one pip, as `pip_of` takes it."
     return pip_of(name, candles, cfg).size
 
-# %% ../nbs/06d_broker.ipynb #c021fd06
+# %% ../nbs/06d_broker.ipynb #ab46b989
 def swap_nights(times: pd.DatetimeIndex # (N,) opening times, UTC
                ) -> np.ndarray:         # (N,)
     "Nights of interest between each bar and the one before it: rollovers at 17:00 New York, Wednesday's three times."
@@ -51,16 +51,16 @@ def swap_nights(times: pd.DatetimeIndex # (N,) opening times, UTC
     weight = np.array([1, 1, 3, 1, 1, 0, 0])[days.day_of_week]
     return np.bincount(times.searchsorted(rolls), weight, len(times)+1)[:-1]*(np.arange(len(times)) > 0)
 
-# %% ../nbs/06d_broker.ipynb #e2f90d4d
+# %% ../nbs/06d_broker.ipynb #2905258a
 COST = np.dtype([(k, "f8") for k in ("fee", "swap_long", "swap_short", "commission")])
 
 def costs_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestConfig()
-            ) -> np.void: # of COST: price a unit at each fill; price a unit and night, long and short; share of the money
+            ) -> np.void: # of COST: price a unit at each fill; a unit and night, long and short; share of the money
     "What trading one instrument costs."
     pips = np.array([cfg.spread/2 + cfg.slippage, cfg.swap_long, cfg.swap_short])
     return np.array((*pip_size(name, candles, cfg)*pips, cfg.commission), COST)[()]
 
-# %% ../nbs/06d_broker.ipynb #3c9f39b8
+# %% ../nbs/06d_broker.ipynb #65220c37
 BAR = np.dtype([(k, "i4") for k in ("step", "instrument", "last", "nights")] +
                [(k, "f8") for k in ("open", "high", "low", "close", "atr")])
 
@@ -69,7 +69,7 @@ def bars_of(candles: pd.DataFrame,
             instrument: int = 0        # its number in the account
            ) -> np.ndarray:            # (n,) of BAR
     "The bars of one instrument, each with what was known when it opened."
-    atr = talib.ATR(*(np.ascontiguousarray(candles[x]) for x in ("high", "low", "close")), 14)
+    atr = Indicators(candles).atr_14
     out = np.empty(len(candles[rows]), BAR)
     for name in OHLCV[:4]: out[name] = candles[name].to_numpy()[rows]
     out["atr"] = np.concatenate([[np.nan], atr[:-1]])[rows]
@@ -78,7 +78,7 @@ def bars_of(candles: pd.DataFrame,
     out["last"] = out["step"] == len(out)-1
     return out
 
-# %% ../nbs/06d_broker.ipynb #de4b2c17
+# %% ../nbs/06d_broker.ipynb #2fff1a15
 def inlined(f):
     "Compile `f` as `kernel` does, and copy it into compiled callers."
     cache = f.__module__ != "__main__"
@@ -95,7 +95,7 @@ def size_of(equity: float, price: float,
     size = risk*equity/stop if risk > 0 else share*equity/price
     return min(size, free/price)
 
-# %% ../nbs/06d_broker.ipynb #f2b89acc
+# %% ../nbs/06d_broker.ipynb #24744d71
 REASONS = ("signal", "time", "stop", "target", "end", "margin")   # why a position ended
 SIGNAL, TIME, STOP, TARGET, END, MARGIN = range(6)
 HELD = -1                                                         # it did not
@@ -107,7 +107,7 @@ def levels_of(side: int, price: float, # +1 long, -1 short, at this price
     "Prices at which a stop and a target lie."
     return price - side*stop if stop > 0 else np.nan, price + side*target if target > 0 else np.nan
 
-# %% ../nbs/06d_broker.ipynb #9cd0d32f
+# %% ../nbs/06d_broker.ipynb #c3fe57b9
 @inlined
 def exit_of(side: int, stop: float, target: float, # of a position, as from `levels_of`
             bar # of BAR
@@ -120,18 +120,19 @@ def exit_of(side: int, stop: float, target: float, # of a position, as from `lev
     if side*(worst-stop) <= 0: return STOP, stop, target if reached else np.nan
     return (TARGET, target, np.nan) if reached else (HELD, np.nan, np.nan)
 
-# %% ../nbs/06d_broker.ipynb #d69f3651
+# %% ../nbs/06d_broker.ipynb #8c5969ca
 ORDER = np.dtype([(k, "f8") for k in ("units", "stop", "target")] + [(k, "i8") for k in ("reason", "rank")])
 
-POSITION = np.dtype([(k, "i8") for k in ("number", "instrument", "side", "entry", "exit", "bars", "reason", "seen")] +
-                    [(k, "f8") for k in ("size", "entry_price", "exit_price", "stop", "target", "swap", "better", "close")])
+_WHOLE = "number", "instrument", "side", "entry", "exit", "bars", "reason", "seen"
+_REAL = "size", "entry_price", "exit_price", "stop", "target", "swap", "better", "close"
+POSITION = np.dtype([(k, "i8") for k in _WHOLE] + [(k, "f8") for k in _REAL])
 
 BOOK = np.dtype([(k, "f8") for k in ("cash", "equity", "leverage")] + [(k, "i8") for k in ("opened", "ended")])
 
-# %% ../nbs/06d_broker.ipynb #c58b41f1
+# %% ../nbs/06d_broker.ipynb #39b40e76
 class Account(NamedTuple):
     "The state of an account, changed in place."
-    book: np.void         # of BOOK: cash, equity at the last close, leverage; positions opened so far; ended in this step
+    book: np.void         # of BOOK: cash, equity at the last close, leverage; opened so far; ended in this step
     positions: np.ndarray # (K,) of POSITION, one an instrument
     ended: np.ndarray     # (2K,) of POSITION: the first `book.ended` are those that the last step ended
 
@@ -145,7 +146,7 @@ def new_account(instruments: int = 1,
     book["leverage"] = leverage
     return Account(book, np.zeros(instruments, POSITION), np.zeros(2*instruments, POSITION))
 
-# %% ../nbs/06d_broker.ipynb #2a4fd880
+# %% ../nbs/06d_broker.ipynb #62810e8c
 @inlined
 def _end(account, p, size, step, price, reason, cost):
     "End `size` units of position `p`; returns cash."
@@ -156,7 +157,7 @@ def _end(account, p, size, step, price, reason, cost):
     p.size -= size; p.swap -= out.swap
     return p.side*size*(price-p.entry_price) - size*(cost.fee + cost.commission*(price-p.side*cost.fee))
 
-# %% ../nbs/06d_broker.ipynb #963fb6b7
+# %% ../nbs/06d_broker.ipynb #f993dadb
 @inlined
 def _at_open_out(account, orders, bars, costs):
     "Rollovers, and what the orders reduce; returns how many positions are to begin or to grow."
@@ -173,7 +174,7 @@ def _at_open_out(account, orders, bars, costs):
     account.book.cash += cash
     return growing
 
-# %% ../nbs/06d_broker.ipynb #38abcda8
+# %% ../nbs/06d_broker.ipynb #0959412f
 @inlined
 def _begin(account, p, order, bar):
     "A position from nothing."
@@ -191,7 +192,7 @@ def _grow(account, p, order, bar, cost):
     p.size = size
     return -more*(cost.fee + cost.commission*(bar.open+p.side*cost.fee))
 
-# %% ../nbs/06d_broker.ipynb #68dbada4
+# %% ../nbs/06d_broker.ipynb #e0677234
 @inlined
 def _at_open_in(account, orders, bars, costs):
     "What begins or grows, by the rank of the orders."
@@ -203,7 +204,7 @@ def _at_open_in(account, orders, bars, costs):
             cash += _grow(account, p, orders[k], bars[i], costs[k])
     account.book.cash += cash
 
-# %% ../nbs/06d_broker.ipynb #3abbde78
+# %% ../nbs/06d_broker.ipynb #6b970c0f
 @inlined
 def _inside(account, bars, costs):
     "Stops, targets and the end of the data."
@@ -217,7 +218,7 @@ def _inside(account, bars, costs):
         if reason != HELD: cash += _end(account, p, p.size, bar.step, price, reason, costs[bar.instrument])
     account.book.cash += cash
 
-# %% ../nbs/06d_broker.ipynb #bd4e520a
+# %% ../nbs/06d_broker.ipynb #326f0931
 @inlined
 def _exposure(account):
     "Profit and size in money of all open positions."
@@ -236,7 +237,7 @@ def _end_all(account, costs):
         if p.size > 0: cash += _end(account, p, p.size, p.seen, p.close, MARGIN, costs[k])
     return cash
 
-# %% ../nbs/06d_broker.ipynb #856ead2f
+# %% ../nbs/06d_broker.ipynb #110ccb01
 @inlined
 def _mark(account, costs):
     "Equity at the close, after the broker has looked at the margin."

@@ -13,6 +13,7 @@ from configparser import ConfigParser
 from pathlib import Path
 from typing import NamedTuple
 import pytest, yaml
+from natron.app import TABS
 from natron.candles import sample_candles
 from natron.cli import app
 from natron.config import load_config, setting_names
@@ -296,6 +297,11 @@ def test_functions_exist():
         for span in spans(text):
             called = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", span))
             assert called <= known | elsewhere, f"{path.name}: {span}"
+
+
+def test_tabs_of_the_page_are_as_listed():
+    listed = re.findall(r"^\| ([A-Z][\w() ]+) \|", texts[root/"docs/page.md"], re.M)
+    assert listed == [tab.label for tab in TABS.values()]
 
 
 def test_extras_are_as_listed():
