@@ -627,13 +627,13 @@ def _free(host, *ports):
 
 # %% ../nbs/09b_cli.ipynb #38ef6736
 def _serve(model, device, engine, rate, record, *makers):
-    "Run the servers that the makers make of a service and a gate."
+    "Run the servers that the makers make of a service and an access policy."
     import torch
     path, m = model_file(model), _mod("service")
     m.log_json(); torch.set_num_threads(1)                 # fastest for one request; the servers have the rest
     predictor = _mod("predictor").load_predictor(path, device, engine)
-    service, gate = m.Service(predictor), m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate)
-    servers = [make(service, gate) for make in makers]
+    service, policy = m.Service(predictor), m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate)
+    servers = [make(service, policy) for make in makers]
     if record: service.recorder = m.Recorder(record, predictor)
     service.start().watch(path, device, engine)
     for s in servers: print(f"natron {path} listens at {s.url}", flush=True)
