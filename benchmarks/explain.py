@@ -14,7 +14,7 @@ from natron.bundle import load_bundle
 from natron.candles import read_candles
 from natron.config import load_config
 from natron.dataset import window_data
-from natron.explain import agreement, attention_line, attention_maps, attributions, deletion_areas, deletion_curves, embeddings, group_importance, nearest_windows, nearest, window_at
+from natron.explain import agreement, attention_rollout, attention_maps, attributions, deletion_areas, deletion_curves, embeddings, group_importance, nearest_windows, nearest, window_at
 from natron.finetune import prepare_for
 from natron.model import build_model
 from common import table
@@ -41,7 +41,7 @@ def from_another(model, window, other, task, class_name):
 
 def agreements(model, data, tasks, n):
     "Rank correlations over bars with the attributions of the same window: quartiles over the windows."
-    at = np.linspace(0, len(data)-1, n).astype(int); ws = [window_at(data, int(i)) for i in at]; lines = [attention_line(model, w) for w in ws]; apart = n//3
+    at = np.linspace(0, len(data)-1, n).astype(int); ws = [window_at(data, int(i)) for i in at]; lines = [attention_rollout(model, w) for w in ws]; apart = n//3
     for task in tasks:
         classes = next(t.classes for t in model.tasks if t.name == task)
         with torch.no_grad(): top = [classes[int(model(**data.inputs([int(i)]))[task][0].argmax())] for i in at]
@@ -82,7 +82,7 @@ def speeds(model, prep, data, task):
     cfg = load_config(); big = build_model(cfg.model, len(prep.columns), model.tasks, data.window).eval(); w = window_at(data, len(data)//2)
     before = window_data(prep, "train", stride=96); groups = window_data(prep, "validation", stride=96)
     yield "attention maps", *(seconds(lambda: attention_maps(m, w), 20) for m in (model, big))
-    yield "rollout", *(seconds(lambda: attention_line(m, w), 20) for m in (model, big))
+    yield "rollout", *(seconds(lambda: attention_rollout(m, w), 20) for m in (model, big))
     for steps in (16, 32, 64): yield f"attributions, {steps} points", *(seconds(lambda: attributions(m, w, task, steps=steps), 5) for m in (model, big))
     yield "deletion curves by bar, a window", seconds(lambda: deletion_curves(model, data, task, "bar", 1), 5), ""
     yield f"look-alikes among {len(before):,} windows", seconds(lambda: nearest_windows(model, w, data.times[len(data)//2], before), 3), ""

@@ -15,7 +15,7 @@ from natron.calibrate import log_loss
 from natron.candles import read_candles
 from natron.core import atomic_write
 from natron.config import load_config
-from natron.dataset import identity, make_series, prepare, window_data
+from natron.dataset import resume_key, make_series, prepare, window_data
 from natron.splits import Splits, split_series
 from natron.metrics import score_table
 from natron.features import feature_frame
@@ -47,7 +47,7 @@ VARIANTS = {
 
 def trained(prep, folder):
     "The network of this seed and what it says on the validation part, trained or read from its file."
-    path, of = folder/f"{prep.config.seed}.pt", identity(prep) | {"seed": prep.config.seed, "train": str(prep.config.train.model_dump())}
+    path, of = folder/f"{prep.config.seed}.pt", resume_key(prep) | {"seed": prep.config.seed, "train": str(prep.config.train.model_dump())}
     if not path.exists():
         start = time.process_time(); backbone = pretrain(prep)[0].backbone.state_dict() if prep.config.pretrain.epochs else None
         model, history = finetune(prep, backbone=backbone); seconds = time.process_time() - start

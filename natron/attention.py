@@ -9,6 +9,7 @@ __all__ = ['ALL', 'distance', 'attend', 'attend_window', 'attend_recency_bias', 
 import math
 
 import torch, torch.nn as nn, torch.nn.functional as F
+from fastcore.basics import patch
 
 # %% ../nbs/04_attention.ipynb #d5ffbc85
 def distance(n: int # positions
@@ -22,9 +23,9 @@ def attend(q: torch.Tensor,        # (B,H,T,D) what each position looks for
            v: torch.Tensor,        # (B,H,T,D) what each position says
            causal: bool = False,   # read earlier positions and itself only
            window: int = 0,        # read positions less than so many away; 0: all
-           rate: torch.Tensor | None = None # (H,) how fast weights fade with distance
+           rate: torch.Tensor | None = None # (H,) recency bias: how fast weights decay with distance
           ) -> tuple[torch.Tensor, torch.Tensor]: # (B,H,T,D) what was read, (B,H,T,T) weights
-    "Attention with an explicit softmax (Vaswani et al. 2017), for when the weights are wanted, and to measure faster ways by; with a `rate`, ALiBi (Press et al. 2022)."
+    "Attention with an explicit softmax (Vaswani et al. 2017), to show the weights; with a `rate`, ALiBi (Press 2022)."
     d = distance(q.shape[-2]).to(q.device)                                               # (T,T)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])                            # (B,H,T,T)
     if rate is not None: scores = scores - rate[:, None, None]*d.abs()
@@ -44,28 +45,37 @@ def attend_window(q: torch.Tensor, # (B,H,T,D), as k and v
                   rate: torch.Tensor | None = None # (H,)
                  ) -> torch.Tensor: # (B,H,T,D)
     "`attend` with a sliding window (Beltagy et al. 2020, arXiv:2004.05150), without the pairs that are too far apart."
-    t = q.shape[2]; n, after = -(-t//window), 0 if causal else window
+    t = q.shape[2]
+    n, after = -(-t//window), 0 if causal else window
     q = F.pad(q, (0, 0, 0, n*window - t)).unflatten(2, (n, window))                      # (B,H,n,w,D)
     k, v = _pieces(k, n, window, after), _pieces(v, n, window, after)                    # (B,H,n,S,D)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])                            # (B,H,n,w,S)
     own, seen = torch.arange(window, device=q.device), torch.arange(k.shape[-2], device=q.device) - window
-    d, at = own[:, None] - seen, seen + window*torch.arange(n, device=q.device)[:, None] # (w,S) distance, (n,S) position
+    # (w,S) distance, (n,S) position
+    d, at = own[:, None] - seen, seen + window*torch.arange(n, device=q.device)[:, None]
     if rate is not None: scores = scores - rate[:, None, None, None]*d.abs()
     shut = (d < 0) & causal | (d.abs() >= window) | ((at < 0) | (at >= t))[:, None]      # (n,w,S)
-    scores = scores.masked_fill(shut, torch.finfo(scores.dtype).min)                     # not -inf: what was padded sees nobody, and must not become NaN
+    # not -inf: what was padded sees nobody, and must not become NaN
+    scores = scores.masked_fill(shut, torch.finfo(scores.dtype).min)
     return (scores.softmax(-1) @ v).flatten(2, 3)[:, :, :t]                              # (B,H,T,D)
 
 # %% ../nbs/04_attention.ipynb #6bb8eedc
+def _widened(x, a, b):
+    "`x` (B,H,T,D) with the columns `a` and `b`, and six of zeros, as kernels like eights: (B,H,T,D+8)."
+    pair = torch.stack([a, b], -1).expand(*x.shape[:-1], 2)
+    return torch.cat([x, pair, x.new_zeros(6).expand(*x.shape[:-1], 6)], -1)
+
 def attend_recency_bias(q: torch.Tensor, # (B,H,T,D), as k and v
-                  k: torch.Tensor, v: torch.Tensor,
-                  rate: torch.Tensor # (H,)
-                 ) -> torch.Tensor: # (B,H,T,D)
+                        k: torch.Tensor, v: torch.Tensor,
+                        rate: torch.Tensor # (H,)
+                       ) -> torch.Tensor: # (B,H,T,D)
     "Causal `attend` with a rate, in the fused version."
     t, d = q.shape[-2:]
     age = rate[:, None] * torch.arange(t, device=q.device) * math.sqrt(d)                # (H,T)
-    high = age.to(k.dtype); low = (age-high).to(k.dtype)                                 # what 16 bits lose of a large number is a small one
-    def wider(x, a, b): return torch.cat([x, torch.stack([a, b], -1).expand(*x.shape[:-1], 2), x.new_zeros(6).expand(*x.shape[:-1], 6)], -1) # (B,H,T,D+8): kernels like eights
-    one, none = q.new_ones(t), v.new_zeros(t); q, k, v = wider(q, one, one), wider(k, high, low), wider(v, none, none)
+    high = age.to(k.dtype)
+    low = (age-high).to(k.dtype)                                 # what 16 bits lose of a large number is a small one
+    one, none = q.new_ones(t), v.new_zeros(t)
+    q, k, v = _widened(q, one, one), _widened(k, high, low), _widened(v, none, none)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=d**-0.5)[..., :d]
 
 # %% ../nbs/04_attention.ipynb #80e7662d
@@ -74,13 +84,13 @@ ALL = slice(None)
 class Attention(nn.Module):
     "Multi-head self-attention."
     def __init__(self, d: int, heads: int, causal: bool,
-                 window: int = 0,      # bars that one may read, itself included, each way; 0: all
-                 fading: bool = False  # whether weights fade with age, by a rate that each head learns
+                 window: int = 0,            # bars that one may read, itself included, each way; 0: all
+                 recency_bias: bool = False  # whether attention decays with distance, by a rate that each head learns
                 ):
         super().__init__()
         self.heads, self.causal, self.window = heads, causal, window
         self.qkv, self.out = nn.Linear(d, 3*d), nn.Linear(d, d)
-        self.log_rate = nn.Parameter(torch.full((heads,), math.log(0.1))) if fading else None
+        self.log_rate = nn.Parameter(torch.full((heads,), math.log(0.1))) if recency_bias else None
 
     def forward(self, x: torch.Tensor,       # (B,T,D)
                 weights: bool = False,       # return the attention weights too, by the slower way
@@ -88,16 +98,19 @@ class Attention(nn.Module):
                ) -> tuple[torch.Tensor, torch.Tensor | None]: # (B,R,D), (B,H,T,T) or None
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B,H,T,D/H) each
         rate = None if self.log_rate is None else self.log_rate.exp()
-        if weights: y, w = attend(q, k, v, self.causal, self.window, rate); y = y[:, :, rows]
+        if weights: y, w = attend(q, k, v, self.causal, self.window, rate)
         else: y, w = self._read(q, k, v, rate, rows), None
+        if weights: y = y[:, :, rows]
         return self.out(y.transpose(1, 2).flatten(2)), w                                 # (B,R,D), (B,H,T,T)
 
-    def _read(self, q, k, v, rate, rows):
-        "The quickest way to what `attend` says."
-        if 0 < self.window < q.shape[2]: return attend_window(q, k, v, self.causal, self.window, rate)[:, :, rows]
-        if rows == ALL and (rate is None or self.causal):
-            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal) if rate is None else attend_recency_bias(q, k, v, rate)
-        d = distance(q.shape[2]).to(q.device)[rows]                                      # (R,T)
-        how = torch.zeros_like(d, dtype=q.dtype) if rate is None else (-rate[:, None, None]*d.abs()).to(q.dtype)
-        if self.causal: how = how.masked_fill(d < 0, -math.inf)
-        return F.scaled_dot_product_attention(q[:, :, rows], k, v, attn_mask=how)        # (B,H,R,D/H)
+# %% ../nbs/04_attention.ipynb #91fdd38c
+@patch
+def _read(self: Attention, q, k, v, rate, rows):
+    "The quickest way to what `attend` gives."
+    if 0 < self.window < q.shape[2]: return attend_window(q, k, v, self.causal, self.window, rate)[:, :, rows]
+    if rows == ALL and rate is None: return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+    if rows == ALL and self.causal: return attend_recency_bias(q, k, v, rate)
+    d = distance(q.shape[2]).to(q.device)[rows]                                      # (R,T)
+    bias = torch.zeros_like(d, dtype=q.dtype) if rate is None else (-rate[:, None, None]*d.abs()).to(q.dtype)
+    if self.causal: bias = bias.masked_fill(d < 0, -math.inf)
+    return F.scaled_dot_product_attention(q[:, :, rows], k, v, attn_mask=bias)       # (B,H,R,D/H)

@@ -42,7 +42,7 @@ class Predictor:
         self.bundle, self.tasks, self.scaler, self.calibration = bundle, bundle.task_list(), bundle.scaler(), bundle.calibrations()
         self.engine, self.difference = pick_engine(bundle, device, engine)
         self.window_length, self.context = bundle.window_length, context_bars(bundle.window_length)
-        self.own, reference = _own_columns(bundle), bundle.features_then()
+        self.own, reference = _own_columns(bundle), bundle.training_reference()
         self.span = None if reference is None else reference.span          # (2,F) lowest and highest scaled value in training
         self.live: dict[str, Market] = {}                                  # the longest unused first
 
@@ -96,7 +96,7 @@ def warnings(self: Predictor, symbol: str | None,
 @patch
 def _window(self: Predictor, ns, bars, x, mask, n, symbol):
     "The window of (T,) times, (T,5) bars and (T,F) rows that are computed already, of `n` candles."
-    instrument, timeframe = self.bundle.places(symbol, ns)
+    instrument, timeframe = self.bundle.ids(symbol, ns)
     return Window(x, mask, pd.Timestamp(ns[-1], tz="UTC"), min(n, self.context), instrument, timeframe, self.warnings(symbol, ns, bars, x, mask))
 
 @patch

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd, torch, torch.nn as nn, torch.nn.functional as F
 from .core import NatronError, pick_device
 from .config import PretrainConfig
-from .dataset import Prepared, WindowDataset, identity, window_data
+from .dataset import Prepared, WindowDataset, resume_key, window_data
 from .model import Natron, new_model, pool
 from .train import fit
 
@@ -25,7 +25,8 @@ def span_mask(n: int, T: int,   # windows, and their bars
              ) -> torch.Tensor: # (n,T) bool, True where hidden
     "Stretches of bars to hide (SpanBERT, Joshi et al. 2020); they may overlap or reach beyond an end."
     starts = torch.rand(n, T+span-1, generator=generator) < 1-(1-share)**(1/span)        # (n,T+span-1)
-    return F.max_pool1d(starts.float()[:, None], span, 1)[:, 0] > 0                      # (n,T): one of the `span` places up to here began a stretch
+    # (n,T): one of the `span` places up to here began a stretch
+    return F.max_pool1d(starts.float()[:, None], span, 1)[:, 0] > 0
 
 # %% ../nbs/05_pretrain.ipynb #a0b83a4f
 def reconstruction_loss(guess: torch.Tensor, # (B,T,F)
@@ -69,7 +70,8 @@ class Unlabelled:
     def __init__(self, data: WindowDataset): self.data = data
     def __len__(self): return len(self.data)
 
-    def __getitems__(self, idx) -> dict[str, torch.Tensor]: # x, mask (B,T,F); instrument, timeframe (B,); span (B,2), nanoseconds
+    # x, mask (B,T,F); instrument, timeframe (B,); span (B,2), nanoseconds
+    def __getitems__(self, idx) -> dict[str, torch.Tensor]:
         d, ends = self.data, self.data.ends[torch.as_tensor(idx)]
         return d.inputs(idx) | dict(span=torch.from_numpy(d.clock[torch.stack([ends-d.window+1, ends], 1).numpy()].astype("datetime64[ns]").view("int64")))
 
@@ -89,24 +91,29 @@ class Pretrainer(nn.Module):
 
     def damaged(self, batch: dict, draws: torch.Generator | None,
                 share: float # of the bars that are hidden
-               ) -> tuple[torch.Tensor, torch.Tensor]: # (B,T,D) vectors, (B,T) hidden bars; with [CLS] in front (B,1+T,D)
+               ) -> tuple[torch.Tensor,
+                          torch.Tensor]: # (B,T,D) vectors, (B,T) hidden bars; with [CLS] in front (B,1+T,D)
         "A copy of the windows with bars hidden and noise added, as the backbone sees it."
         x, mask = batch["x"], batch["mask"]                                              # (B,T,F)
         hidden = span_mask(*x.shape[:2], share, self.cfg.span, draws).to(x.device)       # (B,T)
         noisy = x + self.cfg.jitter*torch.randn(x.shape, generator=draws).to(x.device)
         return self.backbone(noisy, mask & ~hidden[..., None], batch["instrument"], batch["timeframe"])[0], hidden
 
-def pretrain_loss(net: Pretrainer, batch: dict) -> dict[str, torch.Tensor]: # scalars: loss, reconstruction or ahead, contrast
+# scalars: loss, reconstruction or ahead, contrast
+def pretrain_loss(net: Pretrainer, batch: dict) -> dict[str, torch.Tensor]:
     "What one copy says to the question, and the contrast of two copies."
     x, mask, cfg, draws = batch["x"], batch["mask"], net.cfg, net.draws(batch)
     h, hidden = net.damaged(batch, draws, cfg.mask if cfg.question == "hidden" else 0.)
     guess = net.decode(h[:, -x.shape[1]:])                                               # (B,T,F)
     if cfg.question == "hidden": parts = dict(reconstruction=reconstruction_loss(guess, x, mask, hidden))
-    else: mean, known = future_means(x, mask, cfg.span); parts = dict(ahead=reconstruction_loss(guess[:, :-cfg.span], mean, known, known.any(-1)))
+    else:
+        mean, known = future_means(x, mask, cfg.span)
+        parts = dict(ahead=reconstruction_loss(guess[:, :-cfg.span], mean, known, known.any(-1)))
     loss = sum(parts.values())
     if net.project is not None:
         a, b = (net.project(pool(o, net.pooling)) for o in (h, net.damaged(batch, draws, cfg.mask)[0])) # (B,P)
-        parts["contrast"] = info_nce(a, b, batch["span"], cfg.temperature); loss = loss + cfg.contrast*parts["contrast"]
+        parts["contrast"] = info_nce(a, b, batch["span"], cfg.temperature)
+        loss = loss + cfg.contrast*parts["contrast"]
     return dict(loss=loss, **parts)
 
 # %% ../nbs/05_pretrain.ipynb #ee3735bb
@@ -115,9 +122,12 @@ def pretrain(prep: Prepared,
              resume: bool = False        # go on from the folder's checkpoint
             ) -> tuple[Pretrainer, pd.DataFrame]: # with the best weights; `finetune` begins from its backbone's; and the history by epoch
     "Teach the backbone of `prep.config` by its own candles."
-    cfg = prep.config; how = cfg.pretrain
+    cfg = prep.config
+    how = cfg.pretrain
     net = Pretrainer(new_model(prep), how)
-    train, valid = (Unlabelled(window_data(prep, part, True, stride, cfg.data.cold_start)) for part, stride in (("train", cfg.data.stride), ("validation", cfg.data.window_length//2)))
+    train, valid = (Unlabelled(window_data(prep, part, True, stride, cfg.data.cold_start))
+                    for part, stride in (("train", cfg.data.stride), ("validation", cfg.data.window_length//2)))
     loop = cfg.train.model_copy(update=dict(epochs=how.epochs, batch_size=how.batch_size, lr=how.lr))
-    history = fit(net, pretrain_loss, train, valid, loop, cfg.seed, folder, pick_device(cfg.device), resume, identity(prep))
+    history = fit(net, pretrain_loss, train, valid, loop, cfg.seed, folder, pick_device(cfg.device), resume,
+                  resume_key(prep))
     return net.eval(), history

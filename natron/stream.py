@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .candles import OHLCV, RULES, CandleError, check_candles
-from .features import (CONTEXT, CONTEXT_FEATURES, FEATURES, MEMORY, STILL, TINY, VOL_HORIZON, cci, engulfing, ratio,
+from .features import (CONTEXT, CONTEXT_FEATURES, EPS, FEATURES, MEMORY, STANDSTILL, FLOOR, VOL_HORIZON, cci, engulfing, ratio,
                              seasonal_mean, side, total_z)
 from .rolling import BINS, LAGS, SIDE, kernel, rolling_cov, rolling_mean_std, rolling_moments, swing_highs, value_area, window_profile
 
@@ -43,9 +43,9 @@ def _last(x, i, n): return x[i-n+1:i+1]
 def _mean(x, i, n): return _last(x, i, n).sum()/n
 
 @kernel
-def _least(b, i):
+def _floor(b, i):
     "What an average that fades must exceed to be a denominator; nothing does where the market stands still."
-    return np.inf if _last(b[_TR], i, STILL).max() <= 0 else TINY*b[_C, i]
+    return np.inf if _last(b[_TR], i, STANDSTILL).max() <= 0 else FLOOR*b[_C, i]
 
 @kernel
 def _mean_std(x):
@@ -118,11 +118,11 @@ def _movement(b, i, s):
     s.up_7, s.down_7 = _gains(s.up_7, s.down_7, d, m, 7)
     s.up_14, s.down_14 = _gains(s.up_14, s.down_14, d, m, 14)
     s.up_21, s.down_21 = _gains(s.up_21, s.down_21, d, m, 21)
-    up, down, tie, keep = b[_H, i]-b[_H, i-1], b[_L, i-1]-b[_L, i], 1e-10*c, 1. if m < 14 else 1 - 1/14
+    up, down, tie, keep = b[_H, i]-b[_H, i-1], b[_L, i-1]-b[_L, i], EPS*c, 1. if m < 14 else 1 - 1/14
     s.plus = keep*s.plus + (up if up > max(down+tie, 0.) else 0.)
     s.minus = keep*s.minus + (down if down > max(up+tie, 0.) else 0.)
     s.range = keep*s.range + b[_TR, i]
-    if m >= 14: s.adx += (ratio(abs(s.plus-s.minus), s.plus+s.minus, 0., _least(b, i)) - (s.adx if m >= 28 else 0.))/14
+    if m >= 14: s.adx += (ratio(abs(s.plus-s.minus), s.plus+s.minus, 0., _floor(b, i)) - (s.adx if m >= 28 else 0.))/14
 
 # %% ../nbs/01b_stream.ipynb #ac02a0ce
 @kernel
@@ -174,8 +174,8 @@ def _moving_average(b, i, s):
 # %% ../nbs/01b_stream.ipynb #1372ec92
 @kernel
 def _rsi(up, down, b, i):
-    still = (np.diff(_last(b[_C], i, STILL+1)) == 0).all()
-    return 0. if still else ratio(up-down, up+down, 0., TINY*b[_C, i])
+    still = (np.diff(_last(b[_C], i, STANDSTILL+1)) == 0).all()
+    return 0. if still else ratio(up-down, up+down, 0., FLOOR*b[_C, i])
 
 @kernel
 def _stochastic(b, i):
@@ -192,17 +192,17 @@ def _ultimate(b, i):
 def _momentum(b, i, s):
     c, vol = b[_C, i], math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1])
     return (_rsi(s.up_7, s.down_7, b, i), _rsi(s.up_14, s.down_14, b, i), _rsi(s.up_21, s.down_21, b, i),
-            ratio(b[_LOG, i]-b[_LOG, i-5], vol*math.sqrt(5), 0., TINY), ratio(b[_LOG, i]-b[_LOG, i-10], vol*math.sqrt(10), 0., TINY),
+            ratio(b[_LOG, i]-b[_LOG, i-5], vol*math.sqrt(5), 0., FLOOR), ratio(b[_LOG, i]-b[_LOG, i-10], vol*math.sqrt(10), 0., FLOOR),
             cci(_last(b[_TYP], i, 20), 20)[-1], _stochastic(b, i), (_stochastic(b, i)+_stochastic(b, i-1)+_stochastic(b, i-2))/3,
             b[_MACD, i]/c, s.macd_signal/c, s.hist/c, (s.hist-s.hist_before)/c, _ultimate(b, i))
 
 # %% ../nbs/01b_stream.ipynb #6c6739cc
 @kernel
 def _volatility(b, i, s):
-    c, floor = b[_C, i], TINY*b[_C, i]
+    c, floor = b[_C, i], FLOOR*b[_C, i]
     (mean, sd), ema, atr = _mean_std(_last(b[_C], i, 20)), s.ema_20, s.atr_20
     return (s.atr_14/c, atr/c, ratio(_mean(b[_TR], i, 5), _mean(b[_TR], i, 50), 1., floor), (mean+2*sd-c)/c, (c-mean+2*sd)/c, 4*sd/c, ratio(c-mean, 2*sd, 0., floor),
-            (ema+2*atr-c)/c, (c-ema+2*atr)/c, ratio(c-ema, 2*atr, 0., _least(b, i)), ratio(sd, atr, 1., _least(b, i)),
+            (ema+2*atr-c)/c, (c-ema+2*atr)/c, ratio(c-ema, 2*atr, 0., _floor(b, i)), ratio(sd, atr, 1., _floor(b, i)),
             math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1]), _mean_std(_last(b[_RET], i, 50))[1],
             math.sqrt(_mean(b[_PARK], i, 20)/(4*math.log(2))), math.sqrt(_mean(b[_GK], i, 20)))
 
@@ -228,7 +228,7 @@ def _hammer(b, i):
 
 @kernel
 def _price_pattern(b, i, s):
-    o, h, l, c, before, floor = b[_O, i], b[_H, i], b[_L, i], b[_C, i], b[_C, i-1], _least(b, i)
+    o, h, l, c, before, floor = b[_O, i], b[_H, i], b[_L, i], b[_C, i], b[_C, i-1], _floor(b, i)
     return (ratio(c-o, h-l, 0., 0.), ratio(h-max(o, c), h-l, 0., 0.), ratio(min(o, c)-l, h-l, 0., 0.), 1. if side(0.1*(h-l), abs(c-o), c) > 0 else 0.,
             ratio(max(o-before, 0.), s.atr_14, 0., floor), ratio(max(before-o, 0.), s.atr_14, 0., floor), ratio(c-l, h-l, 0.5, 0.), ratio(h-l, s.atr_14, 1., floor),
             engulfing(b[_O], b[_C], i), _hammer(b, i))
@@ -237,7 +237,7 @@ def _price_pattern(b, i, s):
 @kernel
 def _returns(b, i, s):
     x, vol = b[_LOG], math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1])
-    return (b[_RET, i], x[i]-x[i-5], x[i]-x[i-10], b[_C, i]/b[_O, i] - 1, (b[_H, i]-b[_L, i])/b[_C, i], x[i]-x[i-20], x[i]-x[i-50], ratio(x[i]-x[i-20], vol*math.sqrt(20), 0., TINY))
+    return (b[_RET, i], x[i]-x[i-5], x[i]-x[i-10], b[_C, i]/b[_O, i] - 1, (b[_H, i]-b[_L, i])/b[_C, i], x[i]-x[i-20], x[i]-x[i-50], ratio(x[i]-x[i-20], vol*math.sqrt(20), 0., FLOOR))
 
 # %% ../nbs/01b_stream.ipynb #f21a1ff0
 @kernel
@@ -250,9 +250,9 @@ def _latest(x):
 
 @kernel
 def _trend_strength(b, i, s):
-    c, floor = b[_C, i], TINY*b[_C, i]
+    c, floor = b[_C, i], FLOOR*b[_C, i]
     cov, vt, vc = _cov(np.arange(20.), _last(b[_C], i, 20))
-    return (s.adx, ratio(s.plus, s.range, 0., _least(b, i)), ratio(s.minus, s.range, 0., _least(b, i)), _latest(_last(b[_H], i, 26))/25, _latest(-_last(b[_L], i, 26))/25,
+    return (s.adx, ratio(s.plus, s.range, 0., _floor(b, i)), ratio(s.minus, s.range, 0., _floor(b, i)), _latest(_last(b[_H], i, 26))/25, _latest(-_last(b[_L], i, 26))/25,
             ratio(cov, math.sqrt(vt*vc), 0., floor))
 
 # %% ../nbs/01b_stream.ipynb #ea7d0215
@@ -272,8 +272,8 @@ def _statistical(b, i, s):
     r, c = _last(b[_RET], i, 20), _last(b[_C], i, 20)
     mean, m2, m3, m4 = rolling_moments(r, 20)
     sd, (cov, v0, v1) = math.sqrt(m2[-1]), _cov(r, _last(b[_RET], i-1, 20))
-    return (ratio(m3[-1], m2[-1]*sd, 0., TINY**3), ratio(m4[-1], m2[-1]**2, 3., TINY**4) - 3, ratio(r[-1]-mean[-1], sd, 0., TINY),
-            _hurst(_last(b[_LOG], i, 100)), ratio(cov, math.sqrt(v0*v1), 0., TINY**2), (c <= c[-1]).sum()/20)
+    return (ratio(m3[-1], m2[-1]*sd, 0., FLOOR**3), ratio(m4[-1], m2[-1]**2, 3., FLOOR**4) - 3, ratio(r[-1]-mean[-1], sd, 0., FLOOR),
+            _hurst(_last(b[_LOG], i, 100)), ratio(cov, math.sqrt(v0*v1), 0., FLOOR**2), (c <= c[-1]).sum()/20)
 
 # %% ../nbs/01b_stream.ipynb #3e2e5eaf
 @kernel
@@ -283,7 +283,7 @@ def _support_resistance(b, i, s):
 
 @kernel
 def _smart_money(b, i, s):
-    c, floor = b[_C, i], _least(b, i)
+    c, floor = b[_C, i], _floor(b, i)
     high, low = _height(b, _H, i, s, s.high_bar), _height(b, _L, i, s, s.low_bar)
     block = s.block if s.n-1-s.block_bar < MEMORY else c
     return (ratio(high-c if high == high else 0., s.atr_14, 0., floor), ratio(c-low if low == low else 0., s.atr_14, 0., floor), s.way,
@@ -297,14 +297,14 @@ def _area(b, i, n):
     p = window_profile(h, l, _last(b[_V], i, n))
     poc, first, last = value_area(p)
     low, step = l.min(), (h.max()-l.min())/BINS
-    return p, low+(poc+0.5)*step, low+first*step, low+(last+1)*step, (last+1-first)/BINS if step > TINY*b[_C, i] else 0.
+    return p, low+(poc+0.5)*step, low+first*step, low+(last+1)*step, (last+1-first)/BINS if step > FLOOR*b[_C, i] else 0.
 
 @kernel
 def _market_profile(b, i, s):
     c, (_, poc50, bottom50, top50, _), (p, poc, bottom, top, width) = b[_C, i], _area(b, i, 50), _area(b, i, 20)
     h = 0.
     for x in p: h -= x*math.log(x) if x > 0 else 0.
-    return (1-poc/c, top/c-1, 1-bottom/c, 1-poc50/c, top50/c-1, 1-bottom50/c, width, ratio(c-bottom, top-bottom, 0.5, TINY*c), h/math.log(BINS), (p*p).sum())
+    return (1-poc/c, top/c-1, 1-bottom/c, 1-poc50/c, top50/c-1, 1-bottom50/c, width, ratio(c-bottom, top-bottom, 0.5, FLOOR*c), h/math.log(BINS), (p*p).sum())
 
 # %% ../nbs/01b_stream.ipynb #14015d57
 @kernel

@@ -2,16 +2,18 @@
 
 The fenced blocks of a document are run in their order, in a folder with the demonstration's run. The convention:
 
-- ```console: lines that begin with `$ ` are commands, the others are their output (standard error where there is no other).
+- ```console: lines that begin with `$ ` are commands, the others are their output (standard error if there is none).
 - ```python is run, and a ```text block right after it is what it prints. ```sh is run, and shows no output.
 - <!-- parsed only: REASON --> before a block: nothing is run, but every option and setting of its commands must exist.
-- `...` in an output stands for anything. The run here is a short one, so a figure (decimal fraction, percentage), a content hash, a class, a
-  baseline and the kind of "no edge" stand for any other; everything else must be equal.
+- `...` in an output stands for anything. The run here is a short one, so a figure (decimal fraction, percentage), a
+  content hash, a class, a baseline and the kind of "no edge" stand for any other; everything else must be equal.
 """
 import ast, contextlib, functools, io, json, os, re, shlex, shutil, socket, subprocess, sys, urllib.request
+from configparser import ConfigParser
 from pathlib import Path
 from typing import NamedTuple
 import pytest, yaml
+from natron.app import TABS
 from natron.candles import sample_candles
 from natron.cli import app
 from natron.config import load_config, setting_names
@@ -32,8 +34,7 @@ class Block(NamedTuple):
     why: str | None
 
 
-pairs = "AUDUSD", "EURJPY", "GBPUSD"
-fence = re.compile(r"(?:^<!-- parsed only: (?P<why>.+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$"
+fence = re.compile(r"(?:^<!-- parsed only: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$"
                    r"(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.M | re.S)
 
 
@@ -42,7 +43,8 @@ def blocks(text): return [Block(m["language"], m["text"], m["printed"], m["why"]
 
 def steps(block):
     "The commands of a block, each with its output; None where none is shown."
-    if block.language == "console": return [s.partition("\n")[::2] for s in re.split(r"^\$ ", block.text, flags=re.M)[1:]]
+    if block.language == "console":
+        return [step.partition("\n")[::2] for step in re.split(r"^\$ ", block.text, flags=re.M)[1:]]
     return [(line, None) for line in block.text.splitlines() if line.strip()]
 
 
@@ -80,16 +82,22 @@ def test_outputs_are_compared():
     assert not matches("one ... end", "one, and no more", names)
 
 
+@each
+def test_every_fence_is_a_block(path):
+    found = blocks(texts[path])
+    fences = re.findall(r"^```", texts[path], re.M)
+    assert len(fences) == 2*len(found) + 2*sum(b.printed is not None for b in found)
+    for b in found: assert b.language in ("sh", "console", "python", "text"), b.text
+
+
 # What is run
 
 @pytest.fixture(scope="module")
 def place(run, tmp_path_factory):
-    "A folder with the demonstration's run, what comes with the project, and the files that the documents speak of."
+    "A folder with the demonstration's run and what comes with the project."
     here = tmp_path_factory.mktemp("project")
     shutil.copytree(run[0]/"runs/demo", here/"runs/demo")
     for name in ("data", "configs", "nbs", "benchmarks"): (here/name).symlink_to(root/name)
-    for seed, pair in enumerate(pairs):
-        natron("simulate", "--bars", 600, "--seed", seed, "--out", f"{pair}.csv.gz", cwd=here)
     return here
 
 
@@ -99,7 +107,7 @@ def names_only(tmp_path_factory):
     here = tmp_path_factory.mktemp("names")
     for name in ("data", "configs", "nbs"): (here/name).symlink_to(root/name)
     (here/"joined").mkdir()
-    files = [f"{folder}{pair}.csv.gz" for folder in ("", "joined/") for pair in pairs]
+    files = [f"{folder}{pair}.csv.gz" for folder in ("", "joined/") for pair in ("AUDUSD", "EURJPY", "GBPUSD")]
     for name in (*files, "cert.pem", "key.pem", "live.jsonl"): (here/name).touch()
     return here
 
@@ -107,7 +115,8 @@ def names_only(tmp_path_factory):
 class Server:
     "`natron serve` with page and bridge, on free ports in place of 8000 and 9000."
     def __init__(self, here):
-        command = [Path(sys.executable).parent/"natron", "serve", "--model", "demo", "--port", "0", "--bridge-port", "0"]
+        natron = Path(sys.executable).parent/"natron"
+        command = [natron, "serve", "--model", "demo", "--port", "0", "--bridge-port", "0"]
         self.process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         lines = [self.process.stdout.readline() for _ in range(2)]
         self.ports = dict(zip(("8000", "9000"), (line.strip().rpartition(":")[2] for line in lines)))
@@ -146,7 +155,8 @@ def parse(line, here):
     "The options and settings of a `natron` command exist, and the target of `make`."
     args = words(line)
     while "=" in args[0]: args = args[1:]                      # of the environment
-    if args[0] == "make": assert subprocess.run(["make", "--dry-run", *args[1:]], cwd=root, capture_output=True).returncode == 0, line
+    if args[0] == "make": subprocess.run(["make", "--dry-run", *args[1:]], cwd=root, capture_output=True, check=True)
+    if args[0] == "python": assert (root/args[1]).exists(), line
     if args[0] != "natron": return
     with noted() as asked: natron(*args[1:], cwd=here)
     for options in asked:
@@ -166,7 +176,8 @@ def execute(line, here, request):
     if "curl" in args:
         if not shutil.which("curl"): pytest.skip("needs curl")
         line = request.getfixturevalue("server").at(line)
-    return subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=here, capture_output=True, text=True, check=True).stdout
+    shell = ["bash", "-o", "pipefail", "-c", line]
+    return subprocess.run(shell, cwd=here, capture_output=True, text=True, check=True).stdout
 
 
 def run_python(block, space, here, request):
@@ -201,7 +212,8 @@ def test_bridge_answers_as_shown(place, server):
     lines = [l for b in blocks(texts[root/"docs/bridge.md"]) if b.language == "text" for l in b.text.splitlines()]
     asked, answers = [l[2:] for l in lines if l[0] == ">"], [l[2:] for l in lines if l[0] == "<"]
     assert len(asked) == len(answers) > 6
-    with socket.create_connection(("127.0.0.1", int(server.ports["9000"])), timeout=60) as s, s.makefile("rb") as received:
+    bridge = "127.0.0.1", int(server.ports["9000"])
+    with socket.create_connection(bridge, timeout=60) as s, s.makefile("rb") as received:
         for line, shown in zip(asked, answers):
             series = json.dumps(rows if '"predict"' in line else rows[:-1])
             line = line.replace("[...]", series).replace("{...}", json.dumps(rows[-1])).replace("7200", "0")
@@ -253,8 +265,10 @@ def test_commands_and_options_exist():
     known, elsewhere = options(), {"--data-binary", "--backend-store-uri"}          # of curl and mlflow
     for path, text in texts.items():
         for span in spans(text):
-            if span.startswith("natron ") and span.split()[1][0].islower(): assert span.split()[1] in commands, f"{path.name}: {span}"
-            for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", span): assert option in known | elsewhere, f"{path.name}: {span}"
+            named = re.findall(r"^natron ([a-z]\S*)", span)
+            given = re.findall(r"(?<!\S)--[a-z][a-z-]*", span)
+            assert set(named) <= set(commands), f"{path.name}: {span}"
+            assert set(given) <= known | elsewhere, f"{path.name}: {span}"
 
 
 def test_readme_is_short_and_has_every_command():
@@ -275,6 +289,28 @@ def section(name):
 def cells(text): return re.findall(r"^\| `([^|]+)` \|", text, re.M)
 
 
+def test_functions_exist():
+    "What inline code calls by its bare name is exported by a module."
+    known = set.union(*(public(p.stem) for p in (root/"natron").glob("[a-z]*.py")))
+    elsewhere = {"TimeTradeServer", "TimeGMT"}                                       # of MetaTrader
+    for path, text in texts.items():
+        for span in spans(text):
+            called = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", span))
+            assert called <= known | elsewhere, f"{path.name}: {span}"
+
+
+def test_tabs_of_the_page_are_as_listed():
+    listed = re.findall(r"^\| ([A-Z][\w() ]+) \|", texts[root/"docs/page.md"], re.M)
+    assert listed == [tab.label for tab in TABS.values()]
+
+
+def test_extras_are_as_listed():
+    settings = ConfigParser(delimiters=["="])
+    settings.read(root/"settings.ini", encoding="utf-8")
+    groups = {name.removesuffix("_requirements") for name in settings["DEFAULT"] if name.endswith("_requirements")}
+    assert set(cells(section("Installation"))) == groups | {"all"}
+
+
 def reach(value, keys):
     "The values at a dotted name, in which a word in capitals stands for any key."
     if not keys: return [value]
@@ -293,8 +329,8 @@ def test_run_folder_and_metrics_are_as_listed(place):
 def test_rest_errors_are_as_listed(server):
     listed = set(re.findall(r"\b[45]\d\d\b", " ".join(re.findall(r"^\| (\d.*?) \|", section("REST errors"), re.M))))
     with urllib.request.urlopen(server.at("http://localhost:8000/openapi.json")) as r: routes = json.load(r)["paths"]
-    answered = {code for route in routes.values() for way in route.values() for code in way["responses"] if code != "200"}
-    assert answered <= listed, answered - listed
+    answered = {code for route in routes.values() for way in route.values() for code in way["responses"]}
+    assert answered - {"200"} <= listed, answered - listed
 
 
 def public(module):
