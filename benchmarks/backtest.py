@@ -7,7 +7,7 @@ import argparse, contextlib, importlib.util, io, os, platform, sys, time, warnin
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"): os.environ.setdefault(name, "1")
 import numba, numpy as np, pandas as pd
-from natron.backtest import account_scores, account_sums, backtest, simulate_trades
+from natron.backtest import backtest, bar_sums, performance, simulate_trades
 from natron.candles import simulate_candles
 from natron.config import BacktestConfig, Config
 from common import table
@@ -49,8 +49,8 @@ def other(candles, signals):
 
 
 def scored(candles, signals, cfg):
-    sums = account_sums(simulate_trades(candles, signals, cfg))
-    return account_scores(sums.sum(0), len(sums), 6000.)
+    sums = bar_sums(simulate_trades(candles, signals, cfg))
+    return performance(sums.sum(0), len(sums), 6000.)
 
 
 def ours(sizes):

@@ -698,8 +698,8 @@ def _login(says, status, **headers): return HTMLResponse(_LOGIN.replace("SAYS", 
 class PageMiddleware(RestMiddleware):
     "In front of page and REST server: sends each request to one of them, and to the page only from whoever may see it."
     server = "page"
-    def __init__(self, rest, page, service: Service, gate: AccessPolicy):
-        super().__init__(page, service, gate, _BODIES.get)
+    def __init__(self, rest, page, service: Service, policy: AccessPolicy):
+        super().__init__(page, service, policy, _BODIES.get)
         self.rest = rest
         # a name of its own: all ports share their cookies
         self.cookie, self.ticket = f"natron_{secrets.token_hex(4)}", secrets.token_urlsafe(32)
@@ -716,9 +716,9 @@ class PageMiddleware(RestMiddleware):
 
 # %% ../nbs/08f_app.ipynb #7a100032
 @patch
-def _stranger(self: PageMiddleware, scope, client):
+def _unauthorized(self: PageMiddleware, scope, client):
     "Whoever has not logged in."
-    if not self.gate.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
+    if not self.policy.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
     return _login("This server asks for its token.", 401)
 
 @patch
@@ -740,7 +740,7 @@ def _note(self: PageMiddleware, scope, status, seconds, ours, refusal):
 async def enter(self: PageMiddleware, request: Request) -> Response:
     "The form's answer: the cookie, or the form again."
     given = urllib.parse.parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-    try: self.gate.admit(request.client.host if request.client else "?", given)
+    try: self.policy.admit(request.client.host if request.client else "?", given)
     except TokenError as e:
         if not e.retry: return _login("This is not the server's token.", 403)
         return _login(f"Too many tries; come back in {e.retry} seconds.", 429, **{"Retry-After": str(e.retry)})
@@ -789,7 +789,7 @@ def _theme():
 
 # %% ../nbs/08f_app.ipynb #7a100034
 def mount(rest,             # the REST server's application
-          service: Service, gate: AccessPolicy) -> PageMiddleware:
+          service: Service, policy: AccessPolicy) -> PageMiddleware:
     "The page before the REST server; give it to `RestServer` as `page`."
     blocks = page(PageState(service))
     bound_queue(blocks)
@@ -799,7 +799,7 @@ def mount(rest,             # the REST server's application
         blocks._queue.close()
         await asyncio.sleep(.05)                                              # its two loops see that and end
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    front = PageMiddleware(rest, outer, service, gate)
+    front = PageMiddleware(rest, outer, service, policy)
     outer.post("/enter")(front.enter)
     outer.get("/plotly.js")(_send_plotly)
     gr.mount_gradio_app(outer, blocks, path="/", theme=_theme(), css=_STYLE,

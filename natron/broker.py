@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['COST', 'BAR', 'REASONS', 'SIGNAL', 'TIME', 'STOP', 'TARGET', 'END', 'MARGIN', 'HELD', 'ORDER', 'POSITION', 'BOOK',
-           'Pip', 'pip_of', 'pip_size', 'swap_nights', 'costs_of', 'bars_of', 'size_of', 'levels_of', 'exit_of',
-           'Account', 'new_account', 'step']
+           'Pip', 'pip_of', 'pip_size', 'swap_nights', 'costs_of', 'bars_of', 'inlined', 'size_of', 'levels_of',
+           'exit_of', 'Account', 'new_account', 'step']
 
-# %% ../nbs/06d_broker.ipynb #7c7be848
+# %% ../nbs/06d_broker.ipynb #0a52f872
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np, pandas as pd, talib
+import numpy as np, pandas as pd
 from numba import njit
 from .config import BacktestConfig
 from .candles import OHLCV
-from .rolling import kernel
+from .features import Indicators
 
-# %% ../nbs/06d_broker.ipynb #425c90a1
+# %% ../nbs/06d_broker.ipynb #0fb82887
 _NEAR = 1.25       # a close so many times from where the guess turns is near it
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pip:
 
 def _guess(price): return 10.**round(np.log10(price)-4)
 
-# %% ../nbs/06d_broker.ipynb #90cd47f1
+# %% ../nbs/06d_broker.ipynb #c5163df6
 def pip_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestConfig()) -> Pip:
     "The pip from the settings, or the power of ten nearest to a ten-thousandth of the first close."
     if name in cfg.pips: return Pip(cfg.pips[name], False, None)
@@ -41,7 +41,7 @@ def pip_size(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestCon
     "Price of one pip, as `pip_of` takes it."
     return pip_of(name, candles, cfg).size
 
-# %% ../nbs/06d_broker.ipynb #aabcab3f
+# %% ../nbs/06d_broker.ipynb #ab46b989
 def swap_nights(times: pd.DatetimeIndex # (N,) opening times, UTC
                ) -> np.ndarray:         # (N,)
     "Nights of interest between each bar and the one before it: rollovers at 17:00 New York, Wednesday's three times."
@@ -51,16 +51,16 @@ def swap_nights(times: pd.DatetimeIndex # (N,) opening times, UTC
     weight = np.array([1, 1, 3, 1, 1, 0, 0])[days.day_of_week]
     return np.bincount(times.searchsorted(rolls), weight, len(times)+1)[:-1]*(np.arange(len(times)) > 0)
 
-# %% ../nbs/06d_broker.ipynb #348c5e44
+# %% ../nbs/06d_broker.ipynb #2905258a
 COST = np.dtype([(k, "f8") for k in ("fee", "swap_long", "swap_short", "commission")])
 
 def costs_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestConfig()
-            ) -> np.void: # of COST: price a unit at each fill; price a unit and night, long and short; share of the money
+            ) -> np.void: # of COST: price a unit at each fill; a unit and night, long and short; share of the money
     "What trading one instrument costs."
     pips = np.array([cfg.spread/2 + cfg.slippage, cfg.swap_long, cfg.swap_short])
     return np.array((*pip_size(name, candles, cfg)*pips, cfg.commission), COST)[()]
 
-# %% ../nbs/06d_broker.ipynb #03536661
+# %% ../nbs/06d_broker.ipynb #65220c37
 BAR = np.dtype([(k, "i4") for k in ("step", "instrument", "last", "nights")] +
                [(k, "f8") for k in ("open", "high", "low", "close", "atr")])
 
@@ -69,7 +69,7 @@ def bars_of(candles: pd.DataFrame,
             instrument: int = 0        # its number in the account
            ) -> np.ndarray:            # (n,) of BAR
     "The bars of one instrument, each with what was known when it opened."
-    atr = talib.ATR(*(np.ascontiguousarray(candles[x]) for x in ("high", "low", "close")), 14)
+    atr = Indicators(candles).atr_14
     out = np.empty(len(candles[rows]), BAR)
     for name in OHLCV[:4]: out[name] = candles[name].to_numpy()[rows]
     out["atr"] = np.concatenate([[np.nan], atr[:-1]])[rows]
@@ -78,13 +78,13 @@ def bars_of(candles: pd.DataFrame,
     out["last"] = out["step"] == len(out)-1
     return out
 
-# %% ../nbs/06d_broker.ipynb #4ce14c11
-def _inlined(f):
+# %% ../nbs/06d_broker.ipynb #2fff1a15
+def inlined(f):
     "Compile `f` as `kernel` does, and copy it into compiled callers."
     cache = f.__module__ != "__main__"
     return njit(cache=cache, nogil=True, error_model="numpy", forceinline=True)(f)
 
-@_inlined
+@inlined
 def size_of(equity: float, price: float,
             risk: float,  # share of the equity that the stop costs; 0: `share` decides
             stop: float,  # distance of the stop, in price
@@ -95,20 +95,20 @@ def size_of(equity: float, price: float,
     size = risk*equity/stop if risk > 0 else share*equity/price
     return min(size, free/price)
 
-# %% ../nbs/06d_broker.ipynb #5f48768d
+# %% ../nbs/06d_broker.ipynb #24744d71
 REASONS = ("signal", "time", "stop", "target", "end", "margin")   # why a position ended
 SIGNAL, TIME, STOP, TARGET, END, MARGIN = range(6)
 HELD = -1                                                         # it did not
 
-@_inlined
+@inlined
 def levels_of(side: int, price: float, # +1 long, -1 short, at this price
               stop: float, target: float # distances in price; 0: none
              ) -> tuple:                 # prices of stop and target; NaN: none
     "Prices at which a stop and a target lie."
     return price - side*stop if stop > 0 else np.nan, price + side*target if target > 0 else np.nan
 
-# %% ../nbs/06d_broker.ipynb #6a5fdf35
-@_inlined
+# %% ../nbs/06d_broker.ipynb #c3fe57b9
+@inlined
 def exit_of(side: int, stop: float, target: float, # of a position, as from `levels_of`
             bar # of BAR
            ) -> tuple: # reason (HELD: none), price, and the price in the better order, NaN where the order is known
@@ -120,18 +120,19 @@ def exit_of(side: int, stop: float, target: float, # of a position, as from `lev
     if side*(worst-stop) <= 0: return STOP, stop, target if reached else np.nan
     return (TARGET, target, np.nan) if reached else (HELD, np.nan, np.nan)
 
-# %% ../nbs/06d_broker.ipynb #b2065cbd
+# %% ../nbs/06d_broker.ipynb #8c5969ca
 ORDER = np.dtype([(k, "f8") for k in ("units", "stop", "target")] + [(k, "i8") for k in ("reason", "rank")])
 
-POSITION = np.dtype([(k, "i8") for k in ("number", "instrument", "side", "entry", "exit", "bars", "reason", "seen")] +
-                    [(k, "f8") for k in ("size", "entry_price", "exit_price", "stop", "target", "swap", "better", "close")])
+_WHOLE = "number", "instrument", "side", "entry", "exit", "bars", "reason", "seen"
+_REAL = "size", "entry_price", "exit_price", "stop", "target", "swap", "better", "close"
+POSITION = np.dtype([(k, "i8") for k in _WHOLE] + [(k, "f8") for k in _REAL])
 
 BOOK = np.dtype([(k, "f8") for k in ("cash", "equity", "leverage")] + [(k, "i8") for k in ("opened", "ended")])
 
-# %% ../nbs/06d_broker.ipynb #c06994d5
+# %% ../nbs/06d_broker.ipynb #39b40e76
 class Account(NamedTuple):
     "The state of an account, changed in place."
-    book: np.void         # of BOOK: cash, equity at the last close, leverage; positions opened so far; ended in this step
+    book: np.void         # of BOOK: cash, equity at the last close, leverage; opened so far; ended in this step
     positions: np.ndarray # (K,) of POSITION, one an instrument
     ended: np.ndarray     # (2K,) of POSITION: the first `book.ended` are those that the last step ended
 
@@ -145,8 +146,8 @@ def new_account(instruments: int = 1,
     book["leverage"] = leverage
     return Account(book, np.zeros(instruments, POSITION), np.zeros(2*instruments, POSITION))
 
-# %% ../nbs/06d_broker.ipynb #610c0afa
-@_inlined
+# %% ../nbs/06d_broker.ipynb #62810e8c
+@inlined
 def _end(account, p, size, step, price, reason, cost):
     "End `size` units of position `p`; returns cash."
     account.ended[account.book.ended] = p
@@ -156,8 +157,8 @@ def _end(account, p, size, step, price, reason, cost):
     p.size -= size; p.swap -= out.swap
     return p.side*size*(price-p.entry_price) - size*(cost.fee + cost.commission*(price-p.side*cost.fee))
 
-# %% ../nbs/06d_broker.ipynb #a9bd869c
-@_inlined
+# %% ../nbs/06d_broker.ipynb #f993dadb
+@inlined
 def _at_open_out(account, orders, bars, costs):
     "Rollovers, and what the orders reduce; returns how many positions are to begin or to grow."
     cash, growing = 0., 0
@@ -173,8 +174,8 @@ def _at_open_out(account, orders, bars, costs):
     account.book.cash += cash
     return growing
 
-# %% ../nbs/06d_broker.ipynb #f8472d6e
-@_inlined
+# %% ../nbs/06d_broker.ipynb #0959412f
+@inlined
 def _begin(account, p, order, bar):
     "A position from nothing."
     p.number = account.book.opened; account.book.opened += 1
@@ -182,7 +183,7 @@ def _begin(account, p, order, bar):
     p.entry = bar.step; p.bars = 0; p.swap = 0.; p.better = np.nan
     p.stop, p.target = levels_of(p.side, bar.open, order.stop, order.target)
 
-@_inlined
+@inlined
 def _grow(account, p, order, bar, cost):
     "Bring position `p` to the size that is wanted; returns cash."
     size = abs(order.units); more = size-p.size
@@ -191,8 +192,8 @@ def _grow(account, p, order, bar, cost):
     p.size = size
     return -more*(cost.fee + cost.commission*(bar.open+p.side*cost.fee))
 
-# %% ../nbs/06d_broker.ipynb #b9483712
-@_inlined
+# %% ../nbs/06d_broker.ipynb #e0677234
+@inlined
 def _at_open_in(account, orders, bars, costs):
     "What begins or grows, by the rank of the orders."
     cash = 0.
@@ -203,8 +204,8 @@ def _at_open_in(account, orders, bars, costs):
             cash += _grow(account, p, orders[k], bars[i], costs[k])
     account.book.cash += cash
 
-# %% ../nbs/06d_broker.ipynb #6ee3dd96
-@_inlined
+# %% ../nbs/06d_broker.ipynb #6b970c0f
+@inlined
 def _inside(account, bars, costs):
     "Stops, targets and the end of the data."
     cash = 0.
@@ -217,8 +218,8 @@ def _inside(account, bars, costs):
         if reason != HELD: cash += _end(account, p, p.size, bar.step, price, reason, costs[bar.instrument])
     account.book.cash += cash
 
-# %% ../nbs/06d_broker.ipynb #b24d3f35
-@_inlined
+# %% ../nbs/06d_broker.ipynb #326f0931
+@inlined
 def _exposure(account):
     "Profit and size in money of all open positions."
     profit = notional = 0.
@@ -227,7 +228,7 @@ def _exposure(account):
         if p.size > 0: profit += p.side*p.size*(p.close-p.entry_price); notional += p.size*p.close
     return profit, notional
 
-@_inlined
+@inlined
 def _end_all(account, costs):
     "End every position at its last close; returns cash."
     cash = 0.
@@ -236,8 +237,8 @@ def _end_all(account, costs):
         if p.size > 0: cash += _end(account, p, p.size, p.seen, p.close, MARGIN, costs[k])
     return cash
 
-# %% ../nbs/06d_broker.ipynb #48eaec57
-@_inlined
+# %% ../nbs/06d_broker.ipynb #110ccb01
+@inlined
 def _mark(account, costs):
     "Equity at the close, after the broker has looked at the margin."
     book = account.book
@@ -245,7 +246,7 @@ def _mark(account, costs):
     if notional > 2*book.leverage*(book.cash+profit): profit = 0.; book.cash += _end_all(account, costs)
     book.equity = book.cash+profit
 
-@_inlined
+@inlined
 def step(account: Account,   # changed in place
          orders: np.ndarray, # (K,) of ORDER, by instrument
          bars: np.ndarray,   # of BAR: those that open now

@@ -31,7 +31,8 @@ from .tasks import Task, of_role
 from .drift import Drift, drift, plot_distances, plot_drift
 from .reference import SHORTEST
 from .metrics import plot_reliability, reliability, score_table, verdict
-from .backtest import Backtest, backtest, pip_size, plot_equity, signal_of
+from .backtest import Backtest, backtest, plot_equity, signal_of
+from .broker import pip_size
 from .explain import (agreement, attention_maps, attention_rollout, attention_note, attributions, embeddings,
                             nearest_windows, plot_attention, plot_attributions, top_features)
 from .predictor import MAX_CANDLES, Predictor, Window

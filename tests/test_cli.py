@@ -96,7 +96,7 @@ def test_demo_leaves_a_whole_run(run):
     for word in ("volatility", "direction", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in told, word
     assert len(told.splitlines()) < 40 and "majority  " not in told and "majority  " in (folder/"scores.txt").read_text()
     assert "<h1>Natron: demo on EURUSD</h1>" in (folder/"report.html").read_text()
-    assert len((cwd/"runs/ledger.jsonl").read_text().splitlines()) == 1
+    assert len((cwd/"runs/trials.jsonl").read_text().splitlines()) == 1
     said = [json.loads((folder/"metrics.json").read_text())["prediction"]["EURUSD"],
             json.loads(natron("predict", "--json", "--model", folder/"natron_v2.pt", "--candles", sample, cwd=cwd, process=True).stdout)]
     for o in said: o.pop("model", None)                              # a folder is called by its name from outside, too
@@ -126,7 +126,7 @@ def test_killed_run_resumes_to_the_same_model(run, tmp_path):
     assert checkpoint.exists() and not (tmp_path/"runs/killed/natron_v2.pt").exists()
     while not (held := hold(lock)): time.sleep(.05)                 # the notebook's own process notices and leaves
     let_go(held)
-    assert not (tmp_path/"runs/ledger.jsonl").exists()              # nobody has seen a backtest
+    assert not (tmp_path/"runs/trials.jsonl").exists()              # nobody has seen a backtest
     refused(natron(*train, cwd=tmp_path, ok=False), "--resume")
     refused(natron(*train, "--resume", "--set", "seed=5", cwd=tmp_path, ok=False), "other settings")
     (tmp_path/"other").mkdir(); other = pd.read_csv(sample); other.iloc[:, -1] = other.iloc[::-1, -1].to_numpy()
