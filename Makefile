@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 
+# Libraries are compiled when they are first imported, and stay so: it is half of the time that a command takes to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-fast lab readme notebooks clean
 
 help:

@@ -4,7 +4,8 @@ Training steps (gather, forward, backward, clip, AdamW) of finetuning and pretra
 does in a plain product of matrices; the torch indicators beside the device's copy bandwidth; answers one by one and by the thousand; and
 whether the device learns what the CPU learns: the same losses over 100 steps. Medians throughout; candles are simulated.
 
-`--small` does all of it with little data, on any machine, to see that it works. The table goes to `benchmarks/results/gpu.md`, or to `--out`.
+`--small` does all of it with little data, on any machine, to see that it works. What a GPU did is appended to `benchmarks/results/gpu.md`, or to
+`--out`; a small run, or one without a GPU, is only printed.
 """
 import argparse, platform, time
 from pathlib import Path
@@ -61,7 +62,7 @@ def training_step(prep, phase, batch, device, compiled):
     cfg, model = prep.config, new_model(prep)
     dense = cfg.model.supervision == "dense" and phase == "finetune"
     data = window_data(prep, "train", dense)
-    if phase == "pretrain": net, loss, data = Pretrainer(model, cfg.pretrain), pretrain_loss, Unlabelled(data)
+    if phase == "pretrain": net, loss, data = Pretrainer(model, cfg), pretrain_loss, Unlabelled(data)
     else: net, loss = model, multitask_loss(model.tasks, dense)
     if compiled: net.compile() if phase == "finetune" else model.backbone.compile()
     run = Run(net, loss, cfg.train, cfg.seed, device)
@@ -146,11 +147,12 @@ def report(args):
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--small", action="store_true", help="little data and small networks, to see that it works")
-    p.add_argument("--out", type=Path, default=Path(__file__).parent/"results/gpu.md", help="the table is appended to this file")
+    p.add_argument("--out", type=Path, default=Path(__file__).parent/"results/gpu.md", help="what a GPU did is appended to this file")
     args = p.parse_args()
     sizes = dict(batch=32, bars=3000, symbols=20, bars_each=1000, seconds=0.2, steps=5)
     if not args.small: sizes = dict(batch=2048, bars=30_000, symbols=2000, bars_each=10_000, seconds=8., steps=100)
     vars(args).update(sizes)
     text = report(args)
     print(text)
-    with args.out.open("a") as f: f.write(("" if f.tell() else "# On a GPU\n\n") + text + "\n\n")
+    if torch.cuda.is_available() and not args.small:
+        with args.out.open("a") as f: f.write(("" if f.tell() else "# On a GPU\n\n") + text + "\n\n")

@@ -1,10 +1,9 @@
 """How fast the torch indicators are, beside TA-Lib called symbol by symbol in the same run.
 
-    python benchmarks/indicators.py [--symbols 200] [--bars 10000] [--gpu-symbols 2000] [--runs 7] [--out benchmarks/results/indicators.md]
+    python benchmarks/indicators.py [--symbols 200] [--bars 10000] [--runs 7] [--out benchmarks/results/indicators.md]
 
 Simulated candles; needs no file. Million cells (symbols x bars) a second, medians of several runs, values and crossings; TA-Lib gives the same values
-without crossings. With a CUDA device also that device in float32, its copy bandwidth as the physical limit, and the target:
-2,000 symbols x 10,000 bars, all six indicators, in 50 ms. Writes nothing unless told where. On a CPU with other work on it, OMP_WAIT_POLICY=PASSIVE keeps
+without crossings. A GPU is measured by `benchmarks/gpu.py`. Writes nothing unless told where. On a CPU with other work on it, OMP_WAIT_POLICY=PASSIVE keeps
 threads from spinning while they wait for one that is not running.
 """
 import argparse, ctypes, datetime, os, platform, statistics, sys, time
@@ -46,11 +45,11 @@ def market(symbols, bars, dtype):
 def everything(candles): return [f(candles) for f in OURS.values()]
 
 
-def seconds(f, runs, wait=lambda: None):
+def seconds(f, runs):
     "Median time of a call, after one that warms up."
     times = []
     for _ in range(runs+1):
-        wait(); start = time.perf_counter(); f(); wait()
+        start = time.perf_counter(); f()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
@@ -89,10 +88,10 @@ def traffic(f, symbols, bars, dtype):
     return t.kernels, t.bytes/(symbols*bars), least/(symbols*bars)
 
 
-def bandwidth(device, runs, wait):
+def bandwidth(runs):
     "Bytes a second that a copy reads and writes."
-    x = torch.ones(2**28 if device == "cuda" else 2**25, device=device); y = torch.empty_like(x)
-    return 2*x.numel()*x.element_size()/seconds(lambda: y.copy_(x), runs, wait)
+    x = torch.ones(2**25); y = torch.empty_like(x)
+    return 2*x.numel()*x.element_size()/seconds(lambda: y.copy_(x), runs)
 
 
 def cpu_columns(args):
@@ -112,23 +111,10 @@ def cpu_columns(args):
     return cells
 
 
-def gpu_column(args):
-    "Seconds by row on the GPU, peak memory, and the largest difference from the CPU in float64, in sd."
-    wait, exact, worst = torch.cuda.synchronize, market(args.gpu_symbols, args.bars, torch.float64), 0.
-    x = {k: v.float().to("cuda") for k, v in exact.items()}
-    for f in OURS.values():
-        got, want = f({k: v[:20] for k, v in x.items()}), f({k: v[:20] for k, v in exact.items()})
-        for k, v in want.items():
-            if v.dtype != torch.bool: ok = ~v.isnan(); worst = max(worst, float((got[k].cpu().double()-v)[ok].abs().max()/v[ok].std()))
-    out = {k: seconds(lambda: f(x), args.runs, wait) for k, f in OURS.items()} | {"all six": seconds(lambda: everything(x), args.runs, wait)}
-    torch.cuda.reset_peak_memory_stats(); before = torch.cuda.memory_allocated(); everything(x); wait()
-    return out | {"peak": torch.cuda.max_memory_allocated() - before}, worst
-
-
 def table(columns, cells):
     "Markdown: million cells a second by row and column; peak memory below."
     lines = ["| million cells a second | " + " | ".join(columns) + " |", "|---|" + "---:|"*len(columns)]
-    for row in [*OURS, "all six"]: lines.append(f"| {row} | " + " | ".join(f"{cells[name]/c[row]/1e6:,.0f}" for name, c in columns.items()) + " |")
+    for row in [*OURS, "all six"]: lines.append(f"| {row} | " + " | ".join(f"{cells/c[row]/1e6:,.0f}" for c in columns.values()) + " |")
     lines.append("| peak memory of all six, MB | " + " | ".join(f"{c['peak']/1e6:,.0f}" for c in columns.values()) + " |")
     return lines
 
@@ -144,30 +130,22 @@ def busy(): return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else
 
 def report(args):
     load, policy = busy(), "".join(f"{k}={v} " for k, v in os.environ.items() if k.startswith("OMP_"))
-    columns = cpu_columns(args); cells = {k: args.symbols*args.bars for k in columns}
+    columns = cpu_columns(args)
     kernels, moved, least = traffic(everything, 4, args.bars, torch.float32)
     notes = [f"All six in float32: {kernels:,} kernels, which move {moved:,.0f} bytes a cell; each input and output once is {least:.0f}."]
-    if torch.cuda.is_available():
-        columns[name := f"{torch.cuda.get_device_name()}, float32"], worst = gpu_column(args); cells[name] = args.gpu_symbols*args.bars
-        rate, n, took = bandwidth("cuda", args.runs, torch.cuda.synchronize), args.gpu_symbols*args.bars, columns[name]["all six"]
-        notes += [f"GPU, {args.gpu_symbols:,} x {args.bars:,}: all six take {took*1e3:.1f} ms. Its copy bandwidth is {rate/1e12:.2f} TB/s, at which what the kernels move takes {n*moved/rate*1e3:.1f} ms "
-                  f"and the least possible {n*least/rate*1e3:.1f} ms.", f"GPU against CPU in float64: largest difference {worst:.0e} sd."]
-        fits = (args.gpu_symbols, args.bars) == TARGET[:2]
-        notes.append(f"Target, 2,000 x 10,000 in 50 ms: {('met' if took <= TARGET[2] else 'not met') if fits else 'not measured at this size'}.")
-    else:
-        n = TARGET[0]*TARGET[1]
-        notes.append(f"No CUDA device here: the target, 2,000 x 10,000 in 50 ms, is not measured. The kernels would move {n*moved/1e9:.0f} GB, so 50 ms ask for {n*moved/TARGET[2]/1e12:.1f} TB/s.")
-    notes.append(f"CPU copy bandwidth: {bandwidth('cpu', args.runs, lambda: None)/1e9:.0f} GB/s.")
+    n = TARGET[0]*TARGET[1]
+    notes.append(f"The target of a GPU, 2,000 x 10,000 in 50 ms: the kernels move {n*moved/1e9:.0f} GB, so it asks for {n*moved/TARGET[2]/1e12:.1f} TB/s.")
+    notes.append(f"CPU copy bandwidth: {bandwidth(args.runs)/1e9:.0f} GB/s.")
     head = [f"## {datetime.date.today()}: {cpu_name()}, {torch.get_num_threads()} threads", "",
             f"`{policy}python {' '.join([str(Path(sys.argv[0])), *sys.argv[1:]])}`; Python {platform.python_version()}, torch {torch.__version__}, TA-Lib {talib.__version__}; "
             f"{args.symbols:,} x {args.bars:,} on the CPU, medians of {args.runs} runs. Load of the machine before: {load}.", ""]
-    return "\n".join(head + table(columns, cells) + [""] + [f"- {x}" for x in notes]) + "\n"
+    return "\n".join(head + table(columns, args.symbols*args.bars) + [""] + [f"- {x}" for x in notes]) + "\n"
 
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--symbols", type=int, default=200); p.add_argument("--bars", type=int, default=10_000)
-    p.add_argument("--gpu-symbols", type=int, default=2000, help="symbols on a CUDA device"); p.add_argument("--runs", type=int, default=7)
+    p.add_argument("--runs", type=int, default=7)
     p.add_argument("--out", type=Path, help="append the table to this file")
     args = p.parse_args()
     text = report(args); print(text)

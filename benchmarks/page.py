@@ -12,7 +12,8 @@ from playwright.sync_api import sync_playwright
 from natron.candles import sample_candles
 from common import table
 
-FILLED = dict(Before="#alike tr", Record="#judgement tr", Account="#account tr", Drift="#likeness p", Limits="#limits li", Why="#reasons tr")
+FILLED = {"Similar history": "#similar tr", "Track record": "#evaluation tr", "Backtest": "#backtest tr", "Drift": "#drift p",
+          "Limitations": "#limitations li"}
 ASKED = {"first paint": "2,000", "click on a candle, until its verdict": "300"}
 
 
@@ -46,7 +47,9 @@ def clicks(page, n):
 def tabs(page):
     "Milliseconds until each tab is filled for the first time."
     for name, place in FILLED.items():
-        if name != "Why": page.get_by_role("tab", name=name).click(); yield f"tab {name}, first time", [until(lambda: page.locator(place).first.is_visible())]; page.wait_for_timeout(500)
+        page.get_by_role("tab", name=name).click()
+        yield f"tab {name}, first time", [until(lambda: page.locator(place).first.is_visible())]
+        page.wait_for_timeout(500)
 
 
 if __name__ == "__main__":

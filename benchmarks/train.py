@@ -2,7 +2,8 @@
 
 A label is an answer of one task at one bar: a window supervised at its end brings one for each task, a dense one as many as it has bars past the 48th. Each row is the median of whole steps (gather, forward,
 backward, clip, AdamW) on one core. The operations of a step are three times those of a forward pass, as PyTorch counts them; beside them stands what the same core does in a plain product of matrices in the same minute.
-The data loader is measured alone, on a million rows, beside the rate at which this core reads as many bytes in order, from an array that no cache holds. Candles are simulated. Where there is a GPU, the full-size network is measured on it, compiled, in bf16, with windows by the thousand.
+The data loader is measured alone, on a million rows, beside the rate at which this core reads as many bytes in order, from an array that no cache holds. Candles are simulated. A GPU is measured by
+`benchmarks/gpu.py`.
 `--out FILE` appends the tables to a file.
 """
 import argparse, os, platform, time
@@ -29,17 +30,17 @@ CASES = {"transformer, 64 wide, [CLS] window": ("natron", SMALL | AT_END, 32), "
          "hybrid, window": ("hybrid", {"model.supervision": "window"}, 32), "hybrid, causal dense": ("hybrid", {}, 32)}
 
 
-def median(f, seconds=4., least=3, sync=lambda: None):
+def median(f, seconds=4., least=3):
     "Median seconds of a call, after one that does not count."
-    f(); sync(); took, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(took) < least: t = time.perf_counter(); f(); sync(); took.append(time.perf_counter()-t)
+    f(); took, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(took) < least: t = time.perf_counter(); f(); took.append(time.perf_counter()-t)
     return float(np.median(took))
 
 
-def matmul(device, dtype, n=1024, sync=lambda: None):
+def matmul(device, dtype, n=1024):
     "Operations a second of a product of square matrices."
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    return 2*n**3/median(lambda: a @ b, 1.5, sync=sync)
+    return 2*n**3/median(lambda: a @ b, 1.5)
 
 
 def operations(prep):
@@ -48,10 +49,9 @@ def operations(prep):
     return 3e6*model_size(c.model, len(prep.columns), prep.labels.tasks, c.data.window_length, c.model.supervision == "dense")["million operations"]
 
 
-def step_of(prep, batch, device, compiled=False):
+def step_of(prep, batch, device):
     "A function that takes one step on the next windows, and how many labels that brings."
     c = prep.config; dense = c.model.supervision == "dense"; model = new_model(prep)
-    if compiled: model.compile()
     run = Run(model, multitask_loss(model.tasks, dense), c.train, 0, device); data = window_data(prep, "train", dense); order = torch.randperm(len(data)).tolist(); at = 0; run.net.train()
     def step():
         nonlocal at
@@ -87,10 +87,6 @@ if __name__ == "__main__":
     about = f"{platform.processor() or platform.machine()}, one core; torch {torch.__version__.partition('+')[0]}"
     text = [about, table(["one core", "precision", "batch", "windows/s", "labels/s", "Gop/s", "matmul Gop/s", "used"], rows), "Labels a second, dense over [CLS]: " + ", ".join(gain) + " (asked 20 and 40).",
             table(["loading alone, 1,000,000 rows of 100 cells: batch", "windows/s", "reading in order"], [(b, f"{w:,.0f}", f"{c:,.0f}") for b, w, c in loading()])]
-    if torch.cuda.is_available():
-        gpu, batch = torch.device("cuda"), 2048; prep = prepare(candles, load_config(CONFIGS/"natron.yaml", **{"train.precision": "bf16"}))
-        step, labels = step_of(prep, batch, gpu, compiled=True); took, ceiling = median(step, 10, sync=torch.cuda.synchronize), matmul(gpu, torch.bfloat16, 8192, torch.cuda.synchronize); work = operations(prep)*batch
-        text.append(f"{torch.cuda.get_device_name()}, compiled, bf16, batch {batch}: {batch/took:,.0f} windows/s, {labels/took:,.0f} labels/s, {work/took/1e12:.0f} of {ceiling/1e12:.0f} Top/s ({work/took/ceiling:.0%}, asked 40 %); an epoch of 345,600 windows {345_600/batch*took:.1f} s (asked 10)")
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/train.py`", *text]) + "\n")

@@ -6,6 +6,10 @@
 __all__ = ['NEEDS', 'BASELINES', 'Part', 'Case', 'Baseline', 'baseline', 'priors_after', 'chandelier', 'oscillators',
            'nearest_answers', 'parts_of', 'neighbour_forecast', 'softmax_path', 'Trees', 'baseline_forecasts']
 
+# %% ../nbs/06a_baselines.ipynb #5e7a1d03
+from .core import need
+need("train", "lightgbm", "sklearn")
+
 # %% ../nbs/06a_baselines.ipynb #760a38ee
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -197,10 +201,10 @@ def _before(a, n):
     "Each row's predecessor `n` bars ago, NaN where there is none."
     return np.concatenate([np.full((min(n, len(a)), *a.shape[1:]), np.nan, a.dtype), a[:max(len(a)-n, 0)]])
 
-def _har(s):
+def _har(s, horizon):
     "What HAR reads of each bar of a series: its columns, and the seasonal of some bars ago."
-    season = s.har[:, [HAR.index("seasonal_gk_12")]]
-    return np.concatenate([s.har, *(_before(season, n) for n in (6, 12, 24))], 1)
+    season = s.har[:, [HAR.index("seasonal_gk")]]
+    return np.concatenate([s.har, *(_before(season, n) for n in (6, horizon, 24))], 1)
 
 # %% ../nbs/06a_baselines.ipynb #d63fccc6
 def _wait(task): return max(task.horizon, 1)   # bars until an answer is known
@@ -217,12 +221,13 @@ def _neighbours(prep, z, rows, tasks):
         near |= zip(ks, np.concatenate(found).swapaxes(0, 1))
     return near
 
-# %% ../nbs/06a_baselines.ipynb #a9bb2b43
+# %% ../nbs/06a_baselines.ipynb #5626e284
 class _Columns:
     "The columns that tasks share, made once a series, and only those that a baseline needs."
     def __init__(self, prep):
         self.prep, self.needs = prep, [_needed(t) for t in prep.labels.tasks]
-        make, every = dict(side=lambda s: chandelier(s.candles)[0], har=_har), set().union(*self.needs)
+        every, horizon = set().union(*self.needs), prep.config.labels.volatility_horizon
+        make = dict(side=lambda s: chandelier(s.candles)[0], har=lambda s: _har(s, horizon))
         self.shared = {n: [f(s) for s in prep.series] for n, f in make.items() if n in every}
         self.z = _oscillators(prep) if "near" in every else None
 

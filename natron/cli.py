@@ -497,7 +497,7 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
     who = _beside(bundle, path, series, end)
     told = account.to_dict() | dict(model=who["model"], warnings=who["warnings"] + account.to_dict()["warnings"])
     print(json.dumps(told, indent=2) if as_json else f"{_head(who['model'], who['warnings'])}\n{account.text()}")
-    if report: _page(report, "backtest", who, _mod("report").account_page(account))
+    if report: _page(report, "backtest", who, _mod("report").backtest_page(account))
     if trades:
         with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
         _note(f"{len(account.trades):,} trades written to {trades}")
@@ -627,13 +627,13 @@ def _free(host, *ports):
 
 # %% ../nbs/09b_cli.ipynb #38ef6736
 def _serve(model, device, engine, rate, record, *makers):
-    "Run the servers that the makers make of a service and a gate."
+    "Run the servers that the makers make of a service and an access policy."
     import torch
     path, m = model_file(model), _mod("service")
     m.log_json(); torch.set_num_threads(1)                 # fastest for one request; the servers have the rest
     predictor = _mod("predictor").load_predictor(path, device, engine)
-    service, gate = m.Service(predictor), m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate)
-    servers = [make(service, gate) for make in makers]
+    service, policy = m.Service(predictor), m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate)
+    servers = [make(service, policy) for make in makers]
     if record: service.recorder = m.Recorder(record, predictor)
     service.start().watch(path, device, engine)
     for s in servers: print(f"natron {path} listens at {s.url}", flush=True)

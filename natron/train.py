@@ -63,17 +63,16 @@ class WithLoss(nn.Module):
 def _accelerator(cfg, device, folder):
     if cfg.precision == "fp16" and device.type == "cpu":
         raise ConfigError("train.precision: fp16 needs a GPU; on a CPU use bf16 or no")
+    tracker = cfg.tracker if folder is not None and cfg.tracker != "none" else None
+    if tracker and not find_spec(tracker):
+        raise ConfigError(f'train.tracker: {tracker} is not installed; pip install "natron[track]", or choose another')
     if not torch.distributed.is_initialized(): AcceleratorState._reset_state(reset_partial_state=True)
-    track = folder is not None and cfg.tracker != "none"
-    if track and not find_spec(cfg.tracker):
-        raise ConfigError(f'train.tracker: {cfg.tracker} is not installed; pip install "natron[track]", or choose '
-                          f'another')
     return Accelerator(mixed_precision=cfg.precision, cpu=device.type == "cpu", device_placement=False,
-                       log_with=cfg.tracker if track else None, project_dir=folder)
+                       log_with=tracker, project_dir=folder)
 
 # %% ../nbs/04d_train.ipynb #2eeac1e5
 def make_optimizer(model: nn.Module, cfg: TrainConfig) -> torch.optim.AdamW:
-    "AdamW, decaying matrices and leaving vectors alone; deeper parameters learn `layer_decay` times as fast for each layer between (Howard and Ruder 2018)."
+    "AdamW that decays matrices and leaves vectors alone, with the learning rate times `layer_decay` for each layer."
     depths, groups = model.depths() if hasattr(model, "depths") else {}, {}
     for name, p in model.named_parameters():
         rate = cfg.layer_decay**depths.get(name, 0)                                      # 0**0 is 1
@@ -109,8 +108,7 @@ def _finite(value, what, epoch, batch):
     value = float(value)
     if math.isfinite(value): return value
     raise NatronError(f"the {what} is {value} in epoch {epoch}, batch {batch} (both count from 0); the weights before "
-                      f"it are intact. "
-                      "Look for extreme inputs in that batch, or lower train.lr")
+                      "it are intact. Look for extreme inputs in that batch, or lower train.lr")
 
 # %% ../nbs/04d_train.ipynb #0789338a
 @patch
@@ -134,7 +132,7 @@ def step(self: Run,
 
 # %% ../nbs/04d_train.ipynb #39323456
 @patch
-def over_processes(self: Run, total: float, n: int) -> float:
+def mean_over_processes(self: Run, total: float, n: int) -> float:
     "`total/n`, both summed over the processes."
     total, n = self.acc.reduce(torch.tensor([total, n], dtype=torch.float64, device=self.device), "sum").tolist()
     return total/n
@@ -143,23 +141,19 @@ def over_processes(self: Run, total: float, n: int) -> float:
 def train_epoch(self: Run, data, epoch: int, bar: tqdm) -> tuple[float, float]: # mean loss, mean norm of the gradient
     "Steps over all windows in this epoch's order."
     rank, world = self.rank_and_world()
-    k = self.cfg.accumulate
     seed_epoch(self.seed, epoch, rank)
-    batches = epoch_batches(len(data), self.cfg.batch_size, self.seed, epoch, rank, world)
-    total = n = 0
-    norms = []
+    batches, k = epoch_batches(len(data), self.cfg.batch_size, self.seed, epoch, rank, world), self.cfg.accumulate
+    total, n, norms = 0, 0, []
     self.net.train()
     for i in range(0, len(batches), k):
-        group = batches[i:i+k]
-        size = sum(map(len, group))
-        loss, norm = self.step(data, group, epoch, i)
+        loss, norm = self.step(data, batches[i:i+k], epoch, i)
         if self.cfg.scheduler == "cosine": self.scheduler.step(epoch + min(1, (i+k)/len(batches)))
-        total += loss*size
-        n += size
+        size = sum(map(len, batches[i:i+k]))
+        total, n = total + loss*size, n + size
         if not self.acc.optimizer_step_was_skipped: norms.append(norm)
         bar.set_postfix_str(f"epoch {epoch}, loss {total/n:.4f}", refresh=False)
         bar.update(size*world)
-    return self.over_processes(total, n), float(np.mean(norms or [math.nan]))
+    return self.mean_over_processes(total, n), float(np.mean(norms or [math.nan]))
 
 # %% ../nbs/04d_train.ipynb #8c36bcf1
 @patch
@@ -174,48 +168,51 @@ def validate(self: Run, data, epoch: int) -> dict[str, float]: # loss, and its p
         idx = mine[i:i+size]
         for k, v in self.loss(self.batch(data, idx)).items():
             totals[k] = totals.get(k, 0.) + _finite(v, f"validation {k}", epoch, i//size)*len(idx)
-    return {k: self.over_processes(v, len(mine)) for k, v in totals.items()}
+    return {k: self.mean_over_processes(v, len(mine)) for k, v in totals.items()}
 
 # %% ../nbs/04d_train.ipynb #cd2cf616
 @patch
 def one_epoch(self: Run, train, validation, bar: tqdm) -> dict:
-    "Train one epoch, judge it, keep the weights if they are the best so far; returns the row of the history."
+    "Train one epoch, validate, keep the weights if they are the best so far; returns the row of the history."
     epoch, t, lr = len(self.history), time.perf_counter(), max(g["lr"] for g in self.opt.param_groups)
     loss, norm = self.train_epoch(train, epoch, bar)
     seconds = time.perf_counter()-t
     val = self.validate(validation, epoch)
     if self.cfg.scheduler == "plateau": self.scheduler.step(val["loss"])
-    self.stale += 1
-    if val["loss"] < min((o["val_loss"] for o in self.history), default=math.inf):
-        self.best, self.stale = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}, 0
+    self._keep_best(val["loss"])
     row = dict(epoch=epoch, train_loss=loss, **{f"val_{k}": v for k, v in val.items()}, lr=lr, grad_norm=norm,
                seconds=seconds, samples_per_s=len(train)/seconds)
     self.history.append(row)
     return row
 
+@patch
+def _keep_best(self: Run, loss):
+    "Early stopping's count of epochs, and a copy of the weights where no validation loss was lower."
+    self.stale += 1
+    if loss >= min((o["val_loss"] for o in self.history), default=math.inf): return
+    self.best, self.stale = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}, 0
+
 # %% ../nbs/04d_train.ipynb #3411ae38
 @patch
-def about(self: Run, train, validation, identity: dict | None = None) -> dict:
+def about(self: Run, train, validation, resume_key: dict | None = None) -> dict:
     "What must be the same for a run to be resumed, as plain values."
+    windows = {"training windows": len(train), "validation windows": len(validation)}
+    settings = {f"train.{k}": v for k, v in self.cfg.model_dump().items() if k != "tracker"}
     sizes = {f"weight {k}": str(tuple(v.shape)) for k, v in self.model.state_dict().items()}
-    return dict(seed=self.seed, processes=self.acc.num_processes, **{"training windows": len(train),
-                                                                     "validation windows": len(validation)},
-                **{f"train.{k}": v for k, v in self.cfg.model_dump().items() if k != "tracker"}, **sizes,
-                **(identity or {}))
+    return dict(seed=self.seed, processes=self.acc.num_processes) | windows | settings | sizes | (resume_key or {})
 
 @patch
 def save(self: Run, path: Path, about: dict) -> None:
     "Write the checkpoint, whole or not at all."
-    buf = io.BytesIO()
-    torch.save(dict(about=about, model=self.model.state_dict(), best=self.best, stale=self.stale, history=self.history,
-                    opt=self.opt.state_dict(),
-                    scheduler=self.scheduler.state_dict(), scaler=self.acc.scaler and self.acc.scaler.state_dict()),
-               buf)
+    states = dict(model=self.model, opt=self.opt, scheduler=self.scheduler)
+    scaler, buf = self.acc.scaler and self.acc.scaler.state_dict(), io.BytesIO()
+    torch.save(dict(about=about, best=self.best, stale=self.stale, history=self.history, scaler=scaler,
+                    **{k: o.state_dict() for k, o in states.items()}), buf)
     try:
         with atomic_write(path) as tmp: tmp.write_bytes(buf.getbuffer())
     except OSError as e:
         raise NatronError(f"cannot write the checkpoint {path}: {e.strerror}; the one before it stands. Make room, "
-                          f"then resume") from e
+                          "then resume") from e
 
 # %% ../nbs/04d_train.ipynb #cbef940b
 def _read_checkpoint(path):
@@ -224,8 +221,9 @@ def _read_checkpoint(path):
     if isinstance(ck, dict) and "about" in ck: return ck
     raise NatronError(f"{path} is not a checkpoint of this program, or damaged; delete it to start again")
 
-def read_history(folder: str | Path) -> pd.DataFrame: # one row an epoch
-    "What the checkpoint of a run's folder tells so far, of a run that still trains, too; raises `NatronError` for what is not one."
+def read_history(folder: str | Path # of a run, which may still train
+                ) -> pd.DataFrame: # one row an epoch
+    "The history so far, from a run's checkpoint; raises `NatronError` for what is not one."
     return pd.DataFrame(_read_checkpoint(Path(folder)/"checkpoint.pt")["history"])
 
 @patch
@@ -237,9 +235,7 @@ def load(self: Run, path: Path, about: dict) -> None:
     if odd:
         raise NatronError(f"{path} belongs to another run: {'; '.join(odd[:3])}. Resume with the same settings and "
                           f"data, or start in another folder")
-    self.model.load_state_dict(ck["model"])
-    self.opt.load_state_dict(ck["opt"])
-    self.scheduler.load_state_dict(ck["scheduler"])
+    for k, o in dict(model=self.model, opt=self.opt, scheduler=self.scheduler).items(): o.load_state_dict(ck[k])
     if ck["scaler"]: self.acc.scaler.load_state_dict(ck["scaler"])
     self.best, self.stale, self.history = ck["best"], ck["stale"], ck["history"]
 
@@ -250,22 +246,21 @@ def _check_fit(train, validation, folder, resume):
     if resume and folder is None: raise NatronError("resume needs the folder of the run that was interrupted")
 
 def fit(model: nn.Module,            # trained in place; ends with its best weights
-        loss_fn: Callable,           # (model, batch) -> mean loss of the batch, a scalar tensor; or a dictionary of `loss` and its parts
-        train,                       # data set: `len(ds)`, and `ds.__getitems__([3, 7])` gives a batch as a dict of tensors
+        loss_fn: Callable,           # (model, batch) -> mean loss of the batch, or a dictionary of `loss` and its parts
+        train,                       # data set: `len(ds)`, and `ds.__getitems__([3, 7])`, a batch as a dict of tensors
         validation,                  # the same; decides when to stop
         cfg: TrainConfig,
         seed: int,                   # of the order of the windows and of dropout
         folder: Path | None = None,  # for `checkpoint.pt` and `logs/`; None keeps nothing
         device: torch.device | None = None, # None: the best one here
         resume: bool = False,        # go on from the folder's checkpoint, if there is one
-        identity: dict
-        | None = None, # plain values that say what is learnt, such as a digest of the data; another one is not resumed
+        resume_key: dict | None = None, # plain values, such as a digest of the data; with others nothing is resumed
         callbacks: tuple = ()        # each `f(model, row)` may return entries to add to the row
        ) -> pd.DataFrame:            # one row an epoch
     "Train until the epochs are over or validation has stopped improving."
     _check_fit(train, validation, folder, resume)
     run = Run(model, loss_fn, cfg, seed, device or pick_device(), folder)
-    about, path = run.about(train, validation, identity), folder and Path(folder)/"checkpoint.pt"
+    about, path = run.about(train, validation, resume_key), folder and Path(folder)/"checkpoint.pt"
     if resume and path.exists(): run.load(path, about)
     with run.tracked(about, folder, resume), run.progress(len(train)) as bar:
         while len(run.history) < cfg.epochs and run.stale < cfg.patience:
@@ -281,38 +276,39 @@ def fit(model: nn.Module,            # trained in place; ends with its best weig
 def progress(self: Run, n: int) -> tqdm:
     "A bar over the windows of all epochs."
     return tqdm(total=n*self.cfg.epochs, initial=n*len(self.history), unit=" windows", unit_scale=True, ncols=110,
-                mininterval=2,
-                disable=not self.acc.is_main_process)
+                mininterval=2, disable=not self.acc.is_main_process)
 
 @patch
 def report(self: Run, row: dict, bar: tqdm) -> None:
     "Tell the trackers and the bar about an epoch."
     self.acc.log({k: v for k, v in row.items() if k != "epoch"}, step=row["epoch"])
-    bar.set_postfix_str(f"epoch {row['epoch']}, loss {row['train_loss']:.4f}, validation {row['val_loss']:.4f}",
-                        refresh=False)
+    shown = f"epoch {row['epoch']}, loss {row['train_loss']:.4f}, validation {row['val_loss']:.4f}"
+    bar.set_postfix_str(shown, refresh=False)
 
 # %% ../nbs/04d_train.ipynb #0fa614c2
 def _mlflow(folder):
     "MLflow, at its store."
     import mlflow
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new database tells of every table
-    told = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(told or f"sqlite:///{folder.resolve()}/mlflow.db")
-    if not told:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)  # it tells itself, and then the next run
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(given or f"sqlite:///{folder.resolve()}/mlflow.db")
+    if not given: os.environ.pop("MLFLOW_TRACKING_URI", None)  # it sets the variable itself, for the next run too
     return mlflow
+
+def _mlflow_record(name, folder, known):
+    store = _mlflow(folder).get_tracking_uri()
+    local = store.startswith("sqlite")
+    files = (Path(store.removeprefix("sqlite:///")).parent/"mlartifacts").as_uri() if local else None
+    return dict(run_name=name, run_id=known, logging_dir=files)
 
 def _record(kind, folder, known):
     "How a tracker begins the record of this folder, or goes on with the one that is known."
     name = "/".join(folder.resolve().parts[-2:])
-    if kind == "mlflow":
-        store = _mlflow(folder).get_tracking_uri()
-        return dict(run_name=name, run_id=known,
-                    logging_dir=(Path(store.removeprefix("sqlite:///")).parent/"mlartifacts").as_uri()
-                    if store.startswith("sqlite") else None)
+    if kind == "mlflow": return _mlflow_record(name, folder, known)
     if kind == "wandb": return dict(name=name, dir=str(folder), id=known or uuid.uuid4().hex, resume="allow")
     return {}
 
+# %% ../nbs/04d_train.ipynb #b93514fb
 @patch
 @contextmanager
 def tracked(self: Run, about: dict, folder: Path | None, resume: bool):
@@ -329,24 +325,28 @@ def track(self: Run, about: dict, folder: Path, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     known = note.read_text() if resume and note.exists() else None
     settings = {k: v for k, v in about.items() if not k.startswith("weight ")}
-    self.acc.init_trackers("logs" if kind == "tensorboard" else "natron", settings,
-                           {kind: _record(kind, folder, known)})
+    project = "logs" if kind == "tensorboard" else "natron"
+    self.acc.init_trackers(project, settings, {kind: _record(kind, folder, known)})
     if kind == "tensorboard" or not self.acc.is_main_process: return
     run = self.acc.get_tracker(kind, unwrap=True)
     note.write_text(run.info.run_id if kind == "mlflow" else run.id)
 
 # %% ../nbs/04d_train.ipynb #2fb65e48
-def track_files(cfg: TrainConfig, folder: Path, # of the run
-                files: list[Path]) -> None:
+def track_files(cfg: TrainConfig,
+                folder: Path,     # of the run
+                files: list[Path]
+               ) -> None:
     "Give files to the tracker of a run that has ended; TensorBoard takes none."
     if cfg.tracker not in ("mlflow", "wandb"): return
     known = (folder/"tracker.txt").read_text()
     if cfg.tracker == "mlflow":
         client = _mlflow(folder).MlflowClient()
         for f in files: client.log_artifact(known, str(f))
-        return
+    else: _wandb_files(folder, files, known)
+
+def _wandb_files(folder, files, known):
     import wandb
     with wandb.init(project="natron", id=known, resume="must", dir=str(folder)) as run:
-        files_of = wandb.Artifact(f"run-{known}", "run")
-        for f in files: files_of.add_file(str(f))
-        run.log_artifact(files_of)
+        kept = wandb.Artifact(f"run-{known}", "run")
+        for f in files: kept.add_file(str(f))
+        run.log_artifact(kept)

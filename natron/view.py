@@ -18,21 +18,22 @@ need("app", "captum", "plotly")
 import collections, dataclasses, functools, gzip, html, io, json, re, secrets, time, zlib
 from typing import Sequence
 
-import numpy as np, orjson, pandas as pd, plotly.graph_objects as go, talib
+import numpy as np, orjson, pandas as pd, plotly.graph_objects as go
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from fastcore.basics import patch
 from .core import NatronError
-from .config import EvaluateConfig, LabelsConfig
+from .config import ABILITIES, EvaluateConfig, LabelsConfig
 from .candles import CandleError, Reading, read_source
 from .charts import PALETTE, plot_candles, plot_lines, price_format, time_ticks
+from .features import Indicators
 from .dataset import Series, WindowDataset
 from .tasks import Task, of_role
 from .drift import Drift, drift, plot_distances, plot_drift
 from .reference import SHORTEST
 from .metrics import plot_reliability, reliability, score_table, verdict
-from .broker import pip_size
 from .backtest import Backtest, backtest, plot_equity, signal_of
-from .explain import (agreement, attention_line, attention_maps, attention_note, attributions, embeddings,
+from .broker import pip_size
+from .explain import (agreement, attention_maps, attention_rollout, attention_note, attributions, embeddings,
                             nearest_windows, plot_attention, plot_attributions, top_features)
 from .predictor import MAX_CANDLES, Predictor, Window
 
@@ -419,9 +420,6 @@ def onsets(p: np.ndarray # (n,) probability of YES
     on = p >= .5
     return np.flatnonzero(on & ~np.append(False, on[:-1]))
 
-def _atr(candles):
-    "ATR14, by which stops are set; (n,), NaN for the first 14."
-    return talib.ATR(*(candles[k].to_numpy() for k in ("high", "low", "close")), 14)
 
 def _mark_in_sample(fig, bars, **where):
     "Grey behind the first bars of a figure, with the reason in words."
@@ -525,8 +523,8 @@ def market(self: CandleView, start: int, end: int # bars
     "The candles of a span with signals, regime and confidence; drawn once."
     if (start, end) not in self.drawn:
         answers, tasks = self.answers(max(start-1, self.first), end), self.predictor.tasks
-        fig = plot_market(self.candles[start:end], answers, tasks, _atr(self.candles)[start:end],
-                          max(0, self.out_of_sample-start), self.predictor.bundle.config.backtest.stop)
+        atr, stop = Indicators(self.candles).atr_14[start:end], self.predictor.bundle.config.backtest.stop
+        fig = plot_market(self.candles[start:end], answers, tasks, atr, max(0, self.out_of_sample-start), stop)
         self.drawn[start, end] = figure(fig, kinds_text(tasks), _MARKET)
     return self.drawn[start, end]
 
@@ -563,8 +561,8 @@ def features_html(top: pd.DataFrame,  # from `top_features`, with the last bar's
 # %% ../nbs/08e_view.ipynb #3e1a0033
 def _attention(net, window):
     "Attention maps and their line; None for a network that has none."
-    if net.config["backbone"] == "hybrid": return None
-    return attention_maps(net, window), attention_line(net, window)
+    if not ABILITIES[net.config["backbone"]].attention_maps: return None
+    return attention_maps(net, window), attention_rollout(net, window)
 
 def _explained(task, answer, bar_time, note):
     "What is explained, in one sentence: the likeliest class of a task, or the value of a regression."
@@ -639,7 +637,7 @@ def _history(view):
     length = view.first + 1
     if len(view.candles) < 2*length:
         raise NatronError(f"nothing here is early enough to compare with; it takes {2*length} candles")
-    ids = view.predictor.bundle.places(view.symbol, view.candles.index)
+    ids = view.predictor.bundle.ids(view.symbol, view.candles.index)
     series = Series(view.name, view.candles.index, view.x, view.mask, view.outcomes.to_numpy("float32"), *ids)
     return WindowDataset([series], [slice(0, len(series.x))], length, length//4)
 
@@ -850,7 +848,7 @@ def backtested(self: CandleView, trials: SessionTrials, *costs: float # as for `
 def drift_of(self: CandleView) -> Drift:
     "How the features of the last bars differ from those of training; raises `NatronError` where it cannot be told."
     bundle = self.predictor.bundle
-    reference = bundle.features_then()
+    reference = bundle.training_reference()
     if reference is None: raise NatronError("this model file does not keep a reference of its features; train it again")
     n = len(self.candles)
     start = max(n-EVALUATED, min(self.first, n-SHORTEST), 0)                     # rows before `first` lack history

@@ -2,16 +2,18 @@
 
 The fenced blocks of a document are run in their order, in a folder with the demonstration's run. The convention:
 
-- ```console: lines that begin with `$ ` are commands, the others are their output (standard error if there is no other).
+- ```console: lines that begin with `$ ` are commands, the others are their output (standard error if there is none).
 - ```python is run, and a ```text block right after it is what it prints. ```sh is run, and shows no output.
 - <!-- parsed only: REASON --> before a block: nothing is run, but every option and setting of its commands must exist.
 - `...` in an output stands for anything. The run here is a short one, so a figure (decimal fraction, percentage), a
   content hash, a class, a baseline and the kind of "no edge" stand for any other; everything else must be equal.
 """
 import ast, contextlib, functools, io, json, os, re, shlex, shutil, socket, subprocess, sys, urllib.request
+from configparser import ConfigParser
 from pathlib import Path
 from typing import NamedTuple
 import pytest, yaml
+from natron.app import TABS
 from natron.candles import sample_candles
 from natron.cli import app
 from natron.config import load_config, setting_names
@@ -32,7 +34,6 @@ class Block(NamedTuple):
     why: str | None
 
 
-pairs = "AUDUSD", "EURJPY", "GBPUSD"
 fence = re.compile(r"(?:^<!-- parsed only: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$"
                    r"(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.M | re.S)
 
@@ -93,12 +94,10 @@ def test_every_fence_is_a_block(path):
 
 @pytest.fixture(scope="module")
 def place(run, tmp_path_factory):
-    "A folder with the demonstration's run, what comes with the project, and the files that the documents speak of."
+    "A folder with the demonstration's run and what comes with the project."
     here = tmp_path_factory.mktemp("project")
     shutil.copytree(run[0]/"runs/demo", here/"runs/demo")
     for name in ("data", "configs", "nbs", "benchmarks"): (here/name).symlink_to(root/name)
-    for seed, pair in enumerate(pairs):
-        natron("simulate", "--bars", 600, "--seed", seed, "--out", f"{pair}.csv.gz", cwd=here)
     return here
 
 
@@ -108,7 +107,7 @@ def names_only(tmp_path_factory):
     here = tmp_path_factory.mktemp("names")
     for name in ("data", "configs", "nbs"): (here/name).symlink_to(root/name)
     (here/"joined").mkdir()
-    files = [f"{folder}{pair}.csv.gz" for folder in ("", "joined/") for pair in pairs]
+    files = [f"{folder}{pair}.csv.gz" for folder in ("", "joined/") for pair in ("AUDUSD", "EURJPY", "GBPUSD")]
     for name in (*files, "cert.pem", "key.pem", "live.jsonl"): (here/name).touch()
     return here
 
@@ -157,6 +156,7 @@ def parse(line, here):
     args = words(line)
     while "=" in args[0]: args = args[1:]                      # of the environment
     if args[0] == "make": subprocess.run(["make", "--dry-run", *args[1:]], cwd=root, capture_output=True, check=True)
+    if args[0] == "python": assert (root/args[1]).exists(), line
     if args[0] != "natron": return
     with noted() as asked: natron(*args[1:], cwd=here)
     for options in asked:
@@ -287,6 +287,28 @@ def section(name):
 
 
 def cells(text): return re.findall(r"^\| `([^|]+)` \|", text, re.M)
+
+
+def test_functions_exist():
+    "What inline code calls by its bare name is exported by a module."
+    known = set.union(*(public(p.stem) for p in (root/"natron").glob("[a-z]*.py")))
+    elsewhere = {"TimeTradeServer", "TimeGMT"}                                       # of MetaTrader
+    for path, text in texts.items():
+        for span in spans(text):
+            called = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", span))
+            assert called <= known | elsewhere, f"{path.name}: {span}"
+
+
+def test_tabs_of_the_page_are_as_listed():
+    listed = re.findall(r"^\| ([A-Z][\w() ]+) \|", texts[root/"docs/page.md"], re.M)
+    assert listed == [tab.label for tab in TABS.values()]
+
+
+def test_extras_are_as_listed():
+    settings = ConfigParser(delimiters=["="])
+    settings.read(root/"settings.ini", encoding="utf-8")
+    groups = {name.removesuffix("_requirements") for name in settings["DEFAULT"] if name.endswith("_requirements")}
+    assert set(cells(section("Installation"))) == groups | {"all"}
 
 
 def reach(value, keys):

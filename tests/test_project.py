@@ -1,8 +1,10 @@
 "The project as a whole: what is exported, what is written, what imports what."
-import ast, json, re, subprocess, sys
+import ast, json, re, runpy, subprocess, sys
 from configparser import ConfigParser
+from importlib import metadata
 from pathlib import Path
 import pytest, yaml
+from packaging.requirements import Requirement
 
 root = Path(__file__).resolve().parent.parent
 notebooks = sorted((root/"nbs").glob("[0-9]*.ipynb"))
@@ -67,19 +69,108 @@ def test_constraints_pin_what_is_required():
     cfg = ConfigParser(delimiters=["="]); cfg.read(root/"settings.ini")
     norm = lambda s: re.split(r"[=<>\[;]", s)[0].lower().replace("_", "-")
     pinned = {norm(l) for l in (root/"constraints.txt").read_text().splitlines() if "==" in l}
-    for r in (cfg["DEFAULT"]["requirements"] + " " + cfg["DEFAULT"]["dev_requirements"]).split(): assert norm(r) in pinned, f"{r} is not pinned"
+    groups = [cfg["DEFAULT"][k] for k in cfg["DEFAULT"] if k.endswith("requirements")]
+    for r in " ".join(groups).split(): assert norm(r) in pinned, f"{r} is not pinned"
     assert "torch==2.13.0\n" in (root/"constraints.txt").read_text()
+
+
+BROUGHT_ALONG = {"starlette"}                          # by fastapi
+
+
+def base_libraries():
+    "Names to import of what `pip install natron` brings, and of what that needs in turn."
+    cfg = ConfigParser(delimiters=["="]); cfg.read(root/"settings.ini")
+    canonical = lambda name: re.sub(r"[-_.]+", "-", name).lower()
+    found, todo = set(), [Requirement(r) for r in cfg["DEFAULT"]["requirements"].split()]
+    while todo:
+        r = todo.pop()
+        if canonical(r.name) in found or not (r.marker is None or r.marker.evaluate({"extra": ""})): continue
+        found.add(canonical(r.name))
+        todo += map(Requirement, metadata.requires(r.name) or ())
+    return {module for module, names in metadata.packages_distributions().items() if found & {canonical(n) for n in names}}
+
+
+def test_modules_ask_for_the_extras_they_import():
+    "What the base requirements do not bring is asked for by `need`, before it is imported."
+    base, own = base_libraries(), set(sys.stdlib_module_names) | {"natron"}
+    for path in sorted((root/"natron").glob("*.py")):
+        asked = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import): imported = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level: imported = [node.module]
+            else: imported = []
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "need":
+                asked |= {a.value for a in node.value.args[1:]}
+            missing = {name.partition(".")[0] for name in imported} - base - own - asked - BROUGHT_ALONG
+            assert not missing, f"{path.name} imports {missing} without asking: need(EXTRA, ...) in a cell before"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    "Runs Python code where only the base requirements are installed: every other library is hidden."
+    others = set(metadata.packages_distributions()) - base_libraries() - {"natron", "setuptools", "pip", "_distutils_hack"}
+    assert {"fastapi", "gradio", "plotly", "sklearn", "lightgbm", "papermill", "accelerate", "ipywidgets"} <= others
+    hide = f"""import sys, importlib.machinery as m
+finder, hidden = m.PathFinder.find_spec, {others!r}
+m.PathFinder.find_spec = lambda name, *a: None if name.partition(".")[0] in hidden else finder(name, *a)
+"""
+    def run(code):
+        return subprocess.run([sys.executable, "-c", hide + code], cwd=tmp_path_factory.mktemp("bare"), capture_output=True, text=True)
+    return run
+
+
+def natron_there(bare, *args):
+    return bare(f"sys.argv = ['natron', *{[str(a) for a in args]!r}]\nfrom natron.cli import main\nmain()")
+
+
+@pytest.mark.slow
+def test_base_requirements_compute_read_audit_and_predict(bare, toy_model):
+    sample = root/"data/eurusd_h1_2017.csv.gz"
+    audit = ["audit", "natron.features:compute_features", "--candles", sample, "--cuts", "3", "--check", "truncation"]
+    for args in (["info", "--model", toy_model], ["check", "--candles", sample], ["predict", "--model", toy_model, "--candles", sample], audit):
+        r = natron_there(bare, *args)
+        assert r.returncode == 0, r.stderr
+
+
+@pytest.mark.parametrize("args,package,extra", [
+    (["train", "--name", "x", "--candles", "data"], "accelerate", "train"), (["demo"], "accelerate", "train"),
+    (["evaluate", "--candles", "data"], "plotly", "train"), (["serve", "--port", "0"], "limits", "serve"), (["bridge", "--port", "0"], "limits", "serve")])
+def test_a_command_names_the_extra_that_it_lacks(bare, toy_model, args, package, extra):
+    args = [str(root/"data/eurusd_h1_2017.csv.gz") if a == "data" else a for a in args]
+    if args[0] in ("evaluate", "serve", "bridge"): args += ["--model", toy_model]
+    r = natron_there(bare, *args)
+    said = [line for line in r.stderr.splitlines() if not line.startswith("model: ")]
+    assert (r.returncode, r.stdout) == (2, "")
+    assert said == [f'natron: {package} is not installed; install it with: pip install "natron[{extra}]"']
+
+
+@pytest.mark.parametrize("module,package,extra", [
+    ("charts", "plotly", "lab"), ("explore", "ipywidgets", "lab"), ("train", "accelerate", "train"), ("calibrate", "sklearn", "train"),
+    ("baselines", "lightgbm", "train"), ("rest", "anyio", "serve"), ("app", "fastapi", "app"), ("all", "accelerate", "all")])
+def test_a_module_names_the_extra_that_it_lacks(bare, module, package, extra):
+    r = bare(f"import natron.{module}")
+    assert r.stderr.splitlines()[-1] == f'natron.core.ExtraError: {package} is not installed; install it with: pip install "natron[{extra}]"'
+
+
+def test_uv_looks_where_pip_does():
+    install = runpy.run_path(str(root/"tools/install.py"))
+    settings = install["pip_settings"](":env:.cert='/b.pem'\nglobal.cert='/a.pem'\nglobal.find-links='/w /v'\nglobal.extra-index-url='https://a https://b'\ninstall.no-index='true'\n")
+    assert settings == {"cert": "/b.pem", "find-links": "/w /v", "extra-index-url": "https://a https://b", "no-index": "true"}
+    told = {"SSL_CERT_FILE": "/b.pem", "UV_FIND_LINKS": "/w,/v", "UV_EXTRA_INDEX_URL": "https://a https://b", "UV_INDEX_STRATEGY": "unsafe-best-match"}
+    assert install["uv_environment"](settings, {}) == told
+    assert install["uv_environment"](settings, {"UV_FIND_LINKS": "/mine"}) == told | {"UV_FIND_LINKS": "/mine"}
 
 
 @pytest.mark.slow
 def test_wheel_carries_what_the_commands_need(tmp_path):
     "A plain `pip install .` has the sample candles, the configurations and the run notebook inside the package."
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(root)], check=True)
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    subprocess.run([*uv, "build", "--wheel", "--no-build-isolation", "--out-dir", tmp_path, root], check=True)
     import zipfile
     names = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).namelist()
     for n in ("natron/data/eurusd_h1_2017.csv.gz", "natron/configs/demo.yaml", "natron/nbs/runs/train.ipynb", "natron/cli.py"): assert n in names
     meta = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).read(next(n for n in names if n.endswith("METADATA"))).decode()
-    assert re.search(r"Requires-Python: (>=3\.11,<3\.14|<3\.14,>=3\.11)", meta)
+    assert re.search(r"Requires-Python: (>=3\.11,<3\.15|<3\.15,>=3\.11)", meta)
     python = installed(next(tmp_path.glob("natron-*.whl")), tmp_path/"venv")
     away = tmp_path/"away"; away.mkdir()
     def natron(*args): return subprocess.run([python.parent/"natron", *map(str, args)], cwd=away, capture_output=True, text=True)
@@ -94,7 +185,8 @@ def test_wheel_carries_what_the_commands_need(tmp_path):
 def installed(wheel, folder):
     "The Python of a new environment with this wheel; the libraries come from the present one."
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "-q", "--python", folder/"bin/python", "install", "--no-deps", "--no-index", wheel], check=True)
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    subprocess.run([*uv, "pip", "install", "--python", folder/"bin/python", "--no-deps", "--no-index", wheel], check=True)
     here, there = (Path(subprocess.run([p, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True).stdout.strip())
                    for p in (sys.executable, folder/"bin/python"))
     (there/"libraries.pth").write_text(f"{here}\n")

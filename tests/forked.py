@@ -1,0 +1,44 @@
+"Processes forked from one that has the libraries loaded: loading them takes longer than most notebooks do."
+import multiprocessing, os, sys
+from pathlib import Path
+from types import SimpleNamespace
+
+root = Path(__file__).resolve().parent.parent
+# Natron's own modules are not among them, nor what starts threads of its own when it is imported.
+LIBRARIES = ("nbdev.test fastcore.test hypothesis numpy pandas scipy.stats scipy.signal scipy.optimize scipy.ndimage torch numba talib "
+             "sklearn.linear_model sklearn.covariance sklearn.metrics lightgbm accelerate plotly.graph_objects plotly.subplots "
+             "pydantic IPython ipywidgets typer fastapi uvicorn limits prometheus_client httpx safetensors.torch").split()
+
+
+def _forked(function, args, folder):
+    "In the new process: call it, with what it prints in files."
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        with open(Path(folder)/name, "wb") as f: os.dup2(f.fileno(), fd)
+    function(*args)
+
+
+def forked(function, *args, folder):
+    "What became of a function in a forked process: the exit code, and what it printed."
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(LIBRARIES)
+    p = forks.Process(target=_forked, args=(function, args, folder))
+    p.start(); p.join()
+    out, err = (Path(folder, name).read_text(errors="replace") for name in ("stdout", "stderr"))
+    return SimpleNamespace(returncode=p.exitcode, stdout=out, stderr=err)
+
+
+def run_cells(path, flags):
+    "Run a notebook's cells as `nbdev_test` does."
+    from nbdev.config import get_config
+    from nbdev.test import test_nb
+    os.chdir(root/"nbs")
+    ok, _ = test_nb(path, get_config().tst_flags.split(), flags, basepath=root)
+    sys.exit(not ok)
+
+
+def run_natron(args, **environ):
+    "The `natron` command."
+    os.environ |= environ
+    sys.argv = ["natron", *map(str, args)]
+    from natron.cli import main
+    main()

@@ -1,0 +1,39 @@
+"A small model file, and a server process that answers with it."
+import os, signal, subprocess, sys, tempfile
+from pathlib import Path
+
+natron = str(Path(sys.executable).parent/"natron")
+# Seconds after which something is stuck. Nothing is proved by how fast a test is: other programs may have the cores.
+PATIENCE = 600
+
+
+def save_toy(path):
+    "Train a model in seconds, with layers and heads to choose from, and save it."
+    from natron.bundle import save_bundle
+    from natron.candles import sample_candles
+    from natron.config import load_config
+    from natron.dataset import prepare
+    from natron.finetune import finetune, make_bundle
+    from natron.reference import fit_reference
+    from natron.report import known_cells
+    small = dict(d_model=32, layers=2, heads=2, ffn=64, head_dims=[32], pooling="last", attention="causal", supervision="dense")
+    cfg = load_config(model=small, train=dict(epochs=2, lr=0.002, tracker="none"), data=dict(stride=24))
+    series = {"EURUSD": sample_candles()}
+    prep = prepare(series, cfg)
+    save_bundle(make_bundle(finetune(prep)[0], prep, series, reference=fit_reference(known_cells(prep, "train"))), path)
+
+
+class Served:
+    "A `natron` server process, the addresses that it printed, and its log."
+    def __init__(self, *args, servers=1, **env):
+        self.log = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill, and the server wait
+        self.p = subprocess.Popen([natron, *map(str, args)], stdout=subprocess.PIPE, stderr=self.log, text=True, env=os.environ | env)
+        self.urls = [self.p.stdout.readline().split()[-1] for _ in range(servers)]
+
+    def stop(self):
+        "End it politely; its log."
+        self.p.send_signal(signal.SIGTERM); self.p.wait(PATIENCE)
+        self.log.seek(0); return self.log.read()
+
+    def __enter__(self): return self
+    def __exit__(self, *e): self.p.kill(); self.p.wait(); self.p.stdout.close(); self.log.close()
