@@ -2,7 +2,7 @@
 
 A model of `configs/cpu.yaml` is trained on the series, or one that was trained on them is given. On its test part, which decided nothing: calibration of every head before and after, coverage of the conformal
 sets, fixed and adaptive, accuracy of the surest fifth, and how far its sureness is off. On the validation part: what the four sources of confidence know beside the announced probability. `--price P...` trains the same networks
-again, with that price of misjudged sureness in the loss (`train.confidence`), and holds them against these on the validation part alone. `--out FILE` appends the tables to a file.
+again, with that weight of the Brier confidence penalty (`experimental.confidence_penalty`), and holds them against these on the validation part alone. `--out FILE` appends the tables to a file.
 """
 import argparse, os, time
 from dataclasses import replace
@@ -14,7 +14,7 @@ from natron.bundle import load_bundle
 from natron.calibrate import calibrate, corrected, log_loss
 from natron.candles import read_candles
 from natron.confidence import confidence_sources, source_table
-from natron.config import load_config
+from natron.config import load_config, with_settings
 from natron.dataset import prepare, window_data
 from natron.metrics import class_scores, class_sums
 from natron.finetune import finetune, predict_windows
@@ -46,9 +46,9 @@ def sources(prep, model):
 
 def priced(prep, model, prices):
     "Log-loss and error of the announced sureness on every fourth window of the validation part, uncorrected: of the ensemble, and of its networks from the best to the worst; a row a price and task."
-    data = window_data(prep, "validation", stride=4); train = prep.config.train
+    data = window_data(prep, "validation", stride=4)
     for price in (0., *prices):
-        net = finetune(replace(prep, config=prep.config.model_copy(update=dict(train=train.model_copy(update=dict(confidence=price))))))[0] if price else model
+        net = finetune(replace(prep, config=with_settings(prep.config, **{"experimental.confidence_penalty": price})))[0] if price else model
         members = [predict_windows(m, data) for m in (net.members if isinstance(net, Ensemble) else [net])]
         for k, t in enumerate(prep.labels.tasks):
             if not t.classes: continue

@@ -27,7 +27,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastcore.basics import patch
 from .core import NatronError
-from .config import Config, EvaluateConfig, LabelsConfig
+from .config import ABILITIES, Config, EvaluateConfig, LabelsConfig
 from .candles import CandleError, Reading, bar_length, check_bar_length, read_source, sample_candles
 from .charts import PALETTE, plot_candles, plot_lines, price_format, time_ticks
 from .dataset import Series, WindowDataset
@@ -727,7 +727,7 @@ def overview(self: PageState, key: str, bar: int) -> tuple[str, str]: # HTML, a 
 
 def _looked(net, window):
     "Attention maps and their line; None for a network that has none."
-    if net.config["backbone"] == "hybrid": return None
+    if not ABILITIES[net.config["backbone"]].attention_maps: return None
     return attention_maps(net, window), attention_line(net, window)
 
 # %% ../nbs/08f_app.ipynb #fff0ef55
