@@ -178,7 +178,7 @@ def info(model: Model = None,
     path = model_file(model)
     b = _mod("bundle").load_bundle(path); told = _told_of(b, path); e = told["engine"]
     if as_json: return print(json.dumps(dict(file=str(path)) | told, indent=2))
-    off = "" if e["difference"] is None else f", {e['difference']:.1e} from the recorded answers at most"
+    off = "" if e["difference"] is None else f", {e['difference']:.1e} from the reference outputs at most"
     print(f"{b}\n  {'engine':9} {e['name']}{off}\n  {'file':9} {path}, {path.stat().st_size/1e6:.1f} MB")
 
 # %% ../nbs/09b_cli.ipynb #58db8b09
