@@ -1,5 +1,5 @@
 "The project as a whole: what is exported, what is written, what imports what."
-import ast, json, re, runpy, subprocess, sys
+import ast, importlib, json, operator, re, runpy, subprocess, sys
 from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +13,30 @@ cells = {p: json.loads(p.read_text(encoding="utf-8"))["cells"] for p in notebook
 
 def source(cell): return "".join(cell["source"])
 def module(p): return next(m[1] for c in cells[p] if (m := re.search(r"^#\|\s*default_exp\s+(\S+)", source(c), re.M)))
+
+
+def test_settings_page_is_made_from_the_settings():
+    assert subprocess.run([sys.executable, "tools/settings.py", "--check"], cwd=root).returncode == 0, "run `make readme`"
+
+
+# Private names that have no public counterpart: package, module, and the name in it.
+PRIVATE_NAMES = [("accelerate", "accelerate.state", "AcceleratorState._reset_state")]
+
+
+def test_private_names_of_libraries():
+    "Each is there; where a new version of a package has dropped one, this says which."
+    gone = []
+    for package, module, name in PRIVATE_NAMES:
+        try: operator.attrgetter(name)(importlib.import_module(module))
+        except (ImportError, AttributeError): gone.append(f"{package} {metadata.version(package)} has no {module}.{name}")
+    assert not gone, "; ".join(gone)
+
+
+def test_nobody_asks_for_a_backbone_by_name():
+    "A backbone has abilities; only its own notebook and the table of abilities know its name."
+    names, own = "transformer|temporal|hybrid", {"config", "backbones"}
+    for p in (root/"natron").glob("*.py"):
+        if p.stem not in own: assert not re.search(rf"""[=!]= ?["']({names})["']|isinstance\([^)]*(Transformer|Temporal|Hybrid)\)""", p.read_text(encoding="utf-8")), p.name
 
 
 def test_imports_point_downwards():
