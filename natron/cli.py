@@ -524,7 +524,7 @@ def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: No
     else: print("\n\n".join([_head(who["model"]), *(f"{n}: {o.text()}" for n, o in found.items())]))
     sections = (f"<h1>{n}</h1>" + d.drift_section(o, i == 0) for i, (n, o) in enumerate(found.items()))
     if report: _page(report, "drift", who, "".join(sections))
-    if any(o.unlike for o in found.values()): raise typer.Exit(1)
+    if any(o.distribution_shift for o in found.values()): raise typer.Exit(1)
 
 # %% ../nbs/09b_cli.ipynb #d6b8e8d7
 def _live_bars(bundle, candles, start):

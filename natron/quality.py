@@ -21,6 +21,7 @@ def _before(x):
     q = np.append(np.nan, rolling_quantile(np.abs(x), BEFORE, [.9])[:-1, 0])
     return np.where(q > 0, q, np.nan)
 
+# %% ../nbs/00e_quality.ipynb #3a5eaa00
 def _outliers(c):
     "Jumps, spikes and ranges."
     move, reach = np.diff(np.log(c.close), prepend=np.nan), np.log(c.high/c.low).to_numpy()
@@ -41,6 +42,7 @@ def _segments(x):
     first = np.flatnonzero(np.append(True, x[1:] != x[:-1]))
     return zip(first, np.append(first[1:], len(x)) - 1, x[first])
 
+# %% ../nbs/00e_quality.ipynb #a0578258
 def _stuck(c):
     "Runs without range or volume; all of them at once where most bars have none."
     silent = (c.volume.isna() | (c.volume == 0)).to_numpy()
@@ -53,6 +55,7 @@ def _stuck(c):
         for i, j, on in _segments(at):
             if on and j-i+1 >= least: yield kind, i, j, j-i+1, j-i+1, f"{j-i+1} bars without {of}"
 
+# %% ../nbs/00e_quality.ipynb #32d45e5a
 def _copied(c):
     "Bars that repeat earlier ones."
     earlier = pd.Series(np.arange(len(c))).groupby(pd.util.hash_pandas_object(c[OHLCV], index=False).to_numpy()).shift()
@@ -69,6 +72,7 @@ def _expected(there, known, near=4):
         return 2*seen > of - (of == 0)
     return most(weeks-near, weeks) & most(weeks+1, weeks+1+near)
 
+# %% ../nbs/00e_quality.ipynb #df035afe
 def _unusual(c, bar):
     "For each pair of neighbours: missing bars that were to be expected, and how many of them are more than an hour from a closure."
     t = c.index.as_unit("ns").asi8; slot = (t - t[0] + bar.value//2)//bar.value
@@ -78,6 +82,7 @@ def _unusual(c, bar):
     inner = minimum_filter1d(habit.ravel().astype(np.uint8), 2*round(pd.Timedelta("1h")/bar) + 1, mode="nearest").reshape(habit.shape)
     return [np.diff((~there & known & h.astype(bool)).ravel().cumsum()[slot]) for h in (habit, inner)]
 
+# %% ../nbs/00e_quality.ipynb #c68da360
 def _yearly(first, last, years):
     "Gaps that overlap with others on the calendar, in half of the other years and two at least."
     day = lambda t: (t - pd.to_datetime(t.year.astype(str), utc=True))/pd.Timedelta("1D")
@@ -99,6 +104,7 @@ def _ahead(c, now):
     said = f"{_so_many(n, 'bar')} ahead of this machine's clock, {now:%Y-%m-%d %H:%M} UTC; is the zone or the year wrong?"
     if n: yield "ahead", len(c)-n, len(c)-1, n, n, said
 
+# %% ../nbs/00e_quality.ipynb #7e29d054
 def _two_lengths(c):
     "Where the length of the bars changes."
     if (found := second_length(c)) is None: return
@@ -129,6 +135,7 @@ class CandleReport:
     def __repr__(self): return self.text()
     def _repr_html_(self): return f"<p>{self.sentence}</p>" + (self.table.to_html(index=False, border=0, float_format="{:.1f}".format) if len(self.table) else "")
 
+# %% ../nbs/00e_quality.ipynb #62bc39e9
 def candle_report(candles: pd.DataFrame,          # OHLCV by UTC `time`, two candles or more
                   now: pd.Timestamp | None = None # what the clock says; None: this machine's
                  ) -> CandleReport:
