@@ -62,7 +62,7 @@ def training_step(prep, phase, batch, device, compiled):
     cfg, model = prep.config, new_model(prep)
     dense = cfg.model.supervision == "dense" and phase == "finetune"
     data = window_data(prep, "train", dense)
-    if phase == "pretrain": net, loss, data = Pretrainer(model, cfg.pretrain), pretrain_loss, Unlabelled(data)
+    if phase == "pretrain": net, loss, data = Pretrainer(model, cfg), pretrain_loss, Unlabelled(data)
     else: net, loss = model, multitask_loss(model.tasks, dense)
     if compiled: net.compile() if phase == "finetune" else model.backbone.compile()
     run = Run(net, loss, cfg.train, cfg.seed, device)

@@ -68,7 +68,7 @@ def validation_loss(prep, p):
 
 def judged_elsewhere(prep, candles):
     "The same training and validation rows, and as test part that of markets which taught nothing."
-    frames = [feature_frame(c, prep.config.features) for c in candles.values()]
+    frames = [feature_frame(c, prep.config.features, prep.config.labels.volatility_horizon) for c in candles.values()]
     more = make_series(candles, frames, prep.labels, prep.scaler, prep.instruments, prep.timeframes); none = slice(0, 0)
     times = [s.times for s in (*prep.series, *more)]; horizon = max(t.horizon for t in prep.labels.tasks)
     ends = split_series(times, prep.config.data, horizon)[len(prep.series):]

@@ -125,10 +125,10 @@ def _before(a, n):
     "Each row's predecessor `n` bars ago, NaN where there is none."
     return np.concatenate([np.full((min(n, len(a)), *a.shape[1:]), np.nan, a.dtype), a[:max(len(a)-n, 0)]])
 
-def _har(s):
+def _har(s, horizon):
     "What HAR reads of each bar of a series: its columns, and the seasonal of some bars ago."
-    season = s.har[:, [HAR.index("seasonal_gk_12")]]
-    return np.concatenate([s.har, *(_before(season, n) for n in (6, 12, 24))], 1)
+    season = s.har[:, [HAR.index("seasonal_gk")]]
+    return np.concatenate([s.har, *(_before(season, n) for n in (6, horizon, 24))], 1)
 
 # %% ../nbs/06a_baselines.ipynb #d63fccc6
 def _wait(task): return max(task.horizon, 1)   # bars until an answer is known
@@ -147,7 +147,7 @@ def parts_of(prep: Prepared,
              data: Sequence[WindowDataset] # the windows of some parts
             ) -> list[list[Part]]:         # for each task, a `Part` for each of `data`
     "The rows of some parts as the baselines of each task see them; what the tasks share is made once."
-    side, z, har = [chandelier(s.candles)[0] for s in prep.series], _oscillators(prep), [_har(s) for s in prep.series]
+    side, z, har = [chandelier(s.candles)[0] for s in prep.series], _oscillators(prep), [_har(s, prep.config.labels.volatility_horizon) for s in prep.series]
     out = [[] for _ in prep.labels.tasks]
     for d in data:
         rows = [d.rows[d.series == i] for i in range(len(prep.series))]
@@ -310,6 +310,6 @@ def baseline_forecasts(task: Task, train: Part, valid: Part, test: Part, # answe
     last = shares_after(train.y, train.known, test.known, C) if C else np.where(np.isnan(test.known), base[:, 0], test.known)[:, None]
     out = {"majority" if C else "mean": base, "persistence": last, "chandelier": shares_after(train.y, train.side, test.side, C),
            "lorentzian": _lorentzian(train, valid, test, C)}
-    if "volatility" in task.name: out["har"] = _regression(train, valid, test, C, "har", HAR_PENALTIES)
+    if task.role == "volatility": out["har"] = _regression(train, valid, test, C, "har", HAR_PENALTIES)
     out["logistic" if C else "ridge"] = _regression(train, valid, test, C)
     return out | ({"lightgbm": trees.forecast(C, all_train.y, all_valid.y, all_valid.times, seed)} if trees else {})

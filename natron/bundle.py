@@ -345,7 +345,8 @@ def feature_digest(labels: LabelGenerator # fitted
                   ) -> dict: # plain values
     "What this version's code of features, context and labels computes, and how far each looks back."
     series = _test_series()
-    frames = [feature_frame(c) for c in series]
+    horizon = labels.cfg.volatility_horizon
+    frames = [feature_frame(c, volatility_horizon=horizon) for c in series]
     columns = list(frames[0])
     return dict(features=_by_column(frames), labels=_by_column([labels.transform(c) for c in series[:2]]),
                 warmup=WARMUP, context=CONTEXT,
@@ -538,7 +539,8 @@ def rows(self: Bundle, candles: pd.DataFrame,
          last: int | None = None # only so many; None: all
         ) -> np.ndarray: # (N,F) float32, unscaled
     "What the model reads of these candles; raises `BundleError` if they lack a column."
-    try: names, x = feature_array(candles, self.config.features, last)
+    try: names, x = feature_array(candles, self.config.features, last,
+                                     self.config.labels.volatility_horizon)
     except ConfigError as e:
         raise BundleError(f"these candles lack a column that the model was trained with: {e}") from e
     if list(names) == self.feature_columns: return x

@@ -52,6 +52,7 @@ class LabelsConfig(Group):
     regime: Literal["adaptive", "fixed"] = "adaptive"  # regime thresholds: quantiles of the training part, or 2 %
     regime_when: Literal["now", "ahead"] = "now"  # the regime of this bar (nowcast), or of a later one (forecast)
     regime_horizon: int = Field(24, ge=1, le=10_000)          # bars ahead of the regime forecast, for `ahead`
+    volatility_horizon: int = Field(12, ge=1, le=100)         # bars ahead of the volatility forecast, and of its features
     state_horizon: int = Field(24, ge=1, le=10_000)           # bars ahead of the market state forecast
 
     @model_validator(mode="after")

@@ -58,7 +58,7 @@ def fit_scaler(x: np.ndarray,           # (N,F) raw training features
     return Scaler(lo, scale, (mean - edge*sd - lo)/scale, (mean + edge*sd - lo)/scale, span)
 
 # %% ../nbs/03a_dataset.ipynb #3999f7c8
-HAR = ["log_gk_6", "log_gk_24", "log_gk_120", "log_gk_240", "vol_low_400", "vol_high_400", "seasonal_gk_12",
+HAR = ["log_gk_6", "log_gk_24", "log_gk_120", "log_gk_240", "vol_low_400", "vol_high_400", "seasonal_gk",
        "hour_sin", "hour_cos", "weekday_sin", "weekday_cos"]  # what a linear baseline of volatility reads
 
 @dataclass(frozen=True)
@@ -189,12 +189,14 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
             splits: list[Splits] | None = None # None: the shares of the configuration
            ) -> Prepared:
     "Features, borders, labels and scaler of every series; whatever is fitted sees training rows only."
-    frames = [feature_frame(check_bar_length(check_candles(c)), cfg.features) for c in candles.values()]
+    frames = [feature_frame(check_bar_length(check_candles(c)), cfg.features, cfg.labels.volatility_horizon)
+              for c in candles.values()]
     columns, labels = _same_columns(frames, candles), LabelGenerator(cfg.labels)
     horizon = max(t.horizon for t in labels.tasks)
     splits = splits or split_series([f.index for f in frames], cfg.data, horizon)
     labels.fit([c.iloc[s.train] for c, s in zip(candles.values(), splits)])
-    rows = [f.iloc[_usable(s.train, context_bars(cfg.data.window_length)-1)] for f, s in zip(frames, splits)]
+    first = context_bars(cfg.data.window_length, cfg.labels.volatility_horizon) - 1
+    rows = [f.iloc[_usable(s.train, first)] for f, s in zip(frames, splits)]
     scaler = _fit_rows(pd.concat(rows), cfg.data, reads_volume(columns) & (not any(map(has_volume, candles.values()))))
     known = list(candles), list(dict.fromkeys(bar_length(c).total_seconds() for c in candles.values()))
     return Prepared(make_series(candles, frames, labels, scaler, *known), splits, labels, scaler, columns, cfg, *known)
@@ -217,6 +219,11 @@ def id_of(one, known: Sequence # what a model knows
     "Its number among them, from 1; 0 if it is not there."
     return list(known).index(one)+1 if one in known else 0
 
+def _har(candles, frame, horizon):
+    "What HAR reads, (N,11): the columns of `HAR`, of the feature frame where it has them; names say the horizon."
+    columns = [f"{k}_{horizon}" if k == "seasonal_gk" else k for k in HAR]
+    return (frame if set(columns) <= set(frame) else compute_context(candles, horizon))[columns].to_numpy()
+
 def make_series(candles: dict[str, pd.DataFrame], # by series name
                 frames: Sequence[pd.DataFrame],   # their feature frames
                 labels: LabelGenerator, scaler: Scaler, # fitted
@@ -226,10 +233,10 @@ def make_series(candles: dict[str, pd.DataFrame], # by series name
     out = []
     for (name, c), f in zip(candles.items(), frames):
         x, mask = scaler.transform(f.to_numpy())
-        har = f[HAR] if set(HAR) <= set(f) else compute_context(c)[HAR]
+        har = _har(c, f, labels.cfg.volatility_horizon)
         ids = id_of(name, instruments), id_of(bar_length(c).total_seconds(), timeframes)
         y = labels.transform(c).to_numpy(np.float32, copy=True)
-        out.append(Series(name, c.index, x, mask, y, *ids, har.to_numpy(), c))
+        out.append(Series(name, c.index, x, mask, y, *ids, har, c))
     return out
 
 # %% ../nbs/03a_dataset.ipynb #9646ad48
@@ -256,7 +263,7 @@ def window_data(prep: Prepared,
     "The windows of one part of every series."
     cfg = prep.config
     T = cfg.data.window_length
-    rows = [_usable(getattr(s, part), context_bars(T)-1) for s in prep.splits]
+    rows = [_usable(getattr(s, part), context_bars(T, cfg.labels.volatility_horizon)-1) for s in prep.splits]
     visible = np.arange(T)[:, None] >= lookbacks(prep.columns)[None]-1               # (T,F)
     return WindowDataset(prep.series, rows, T, stride, cfg.model.dense_from if dense else None, visible,
                          make_rng(cfg.seed, "cold start"), share)

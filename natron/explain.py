@@ -21,7 +21,7 @@ from plotly.colors import sample_colorscale
 from scipy.stats import spearmanr
 from .core import NatronError, make_rng
 from .charts import PALETTE, plot_lines, time_ticks
-from .features import CONTEXT_FEATURES, FEATURES
+from .features import all_features, horizon_of
 from .dataset import Prepared, WindowDataset, window_data
 from .model import Ensemble, Natron, to_probs
 from .metrics import block_resamples, headline, interval, resample_sums, block_length, task_scores, task_sums
@@ -220,7 +220,7 @@ def feature_gates(model: Natron | Ensemble, columns: Sequence[str] # F names
 # %% ../nbs/06g_explain.ipynb #f918e010
 def column_groups(columns: Sequence[str]) -> dict[str, list[str]]: # columns by group
     "The catalogue's groups that the columns are of, the context, and the user's own columns."
-    group, out = {f.name: f.group for f in FEATURES + CONTEXT_FEATURES}, {}
+    group, out = {f.name: f.group for f in all_features(horizon_of(columns))}, {}
     for c in columns: out.setdefault(group.get(c, "Own columns"), []).append(c)
     return out
 

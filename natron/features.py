@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'CONTEXT_FEATURES', 'GROUPS', 'EPS', 'RATIO_EPS', 'FLOOR', 'STANDSTILL', 'WARM_UP', 'MEMORY', 'WARMUP',
-           'CONTEXT', 'PIECE', 'BEFORE', 'VOL_HORIZON', 'Feature', 'Catalogue', 'feature_group', 'settled', 'above',
-           'side', 'ratio', 'ratios', 'past', 'put', 'exponential_mean', 'ema', 'wilder', 'rsi', 'directional',
-           'Indicators', 'Bars', 'make_bars', 'bars_since_change', 'sides', 'moving_average', 'cci', 'ultimate',
-           'stochastic', 'momentum', 'volatility', 'chaikin', 'total_z', 'volume', 'engulfing', 'hammer_bars',
-           'price_pattern', 'returns', 'bars_since_high', 'trend_strength', 'statistical', 'support_resistance',
-           'last_swings', 'first_breaks', 'fading', 'order_blocks', 'smart_money', 'market_profile', 'compute_features',
-           'seasonal_mean', 'compute_context', 'feature_array', 'feature_frame', 'lookbacks', 'reads_volume',
-           'context_bars']
+           'CONTEXT', 'Feature', 'Catalogue', 'feature_group', 'settled', 'above', 'side', 'ratio', 'ratios', 'past',
+           'put', 'exponential_mean', 'ema', 'wilder', 'rsi', 'directional', 'Indicators', 'Bars', 'make_bars',
+           'bars_since_change', 'sides', 'moving_average', 'cci', 'ultimate', 'stochastic', 'momentum', 'volatility',
+           'chaikin', 'total_z', 'volume', 'engulfing', 'hammer_bars', 'price_pattern', 'returns', 'bars_since_high',
+           'trend_strength', 'statistical', 'support_resistance', 'last_swings', 'first_breaks', 'fading',
+           'order_blocks', 'smart_money', 'market_profile', 'compute_features', 'seasonal_mean', 'context_features',
+           'compute_context', 'horizon_of', 'all_features', 'feature_array', 'feature_frame', 'lookbacks',
+           'reads_volume', 'context_bars']
 
 # %% ../nbs/01_features.ipynb #214dba27
-import difflib, math
+import difflib, math, re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import numpy as np, pandas as pd
@@ -26,7 +27,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from numba import get_num_threads
 
 from .core import ConfigError, NatronError
-from .config import FeaturesConfig
+from .config import FeaturesConfig, LabelsConfig
 from .candles import OHLCV
 from .rolling import (BINS, SIDE, gk_var, kernel, profile_readings, rolling_cov, rolling_hurst, rolling_max,
                             rolling_mean, rolling_mean_std, rolling_min, rolling_moments, rolling_quantile, rolling_rank,
@@ -46,8 +47,11 @@ class Catalogue(list):
     "Features in their order, also by name; a notebook shows them as a table."
     def __getitem__(self, k):
         if not isinstance(k, str): return super().__getitem__(k)
-        if k not in (names := [f.name for f in self]): raise NatronError(f"there is no feature {k!r}" + (f"; did you mean {near[0]}?" if (near := difflib.get_close_matches(k, names, 1)) else ""))
-        return self[names.index(k)]
+        if k in self.names: return self[self.names.index(k)]
+        near = difflib.get_close_matches(k, self.names, 1)
+        raise NatronError(f"there is no feature {k!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    @property
+    def names(self): return [f.name for f in self]
     def __repr__(self): return f"{len(self)} features in {len({f.group for f in self})} groups"
     def _repr_html_(self):
         head = "".join(f"<th>{k}</th>" for k in ("", "group", "feature", "lookback", "formula"))
@@ -762,12 +766,6 @@ def market_profile(b: Bars) -> np.ndarray: # (10,rows)
 
 # %% ../nbs/01_features.ipynb #993b7d4b
 WARMUP, CONTEXT = 400, 512  # bars until each of the hundred is there; candles to bring for a window of 96 rows
-PIECE, BEFORE = 32_768, 1024  # bars that are computed at once, and those that are brought along to warm up
-
-@kernel
-def _hide(out, lookback, first):
-    "Empty the cells whose history is too short; row `first` of the series is the first one here."
-    for k in range(len(out)): out[k, :max(lookback[k]-1-first, 0)] = np.nan
 
 class _Plan(NamedTuple):
     "Columns to compute: the groups, how many each has and whether it reads volume; names and lookbacks of them all."
@@ -781,38 +779,55 @@ def _plan(features, groups):
     return _Plan([(g, len(of[title]), of[title][0].reads_volume) for title, g in groups.items()],
                  tuple(f.name for f in features), np.array([f.lookback for f in features]))
 
+@cache
+def _hundred(): return _plan(FEATURES, GROUPS)
+
+# %% ../nbs/01_features.ipynb #f2902f6e
+_PIECE, _BEFORE = 32_768, 1024  # bars that are computed at once, and those that are brought along to warm up
+
+def _volume_known(volume):
+    "Whether the market has a volume; raises where some rows have one and some have none."
+    unknown = np.isnan(volume)
+    if unknown.any() and not unknown.all():
+        raise NatronError("volume: some rows have one and some have none; `check_candles` says which")
+    return not unknown.any()
+
+def _fill(out, at, start, columns, plan, volume_known):
+    "Compute the piece whose first row is `at` into `out`, whose first is `start`."
+    begin, end, k = max(at-_BEFORE, 0), min(at+_PIECE, len(columns[0])), 0
+    bars = make_bars(Indicators._piece(columns, slice(begin, end)), at-begin)
+    with np.errstate(all="ignore"):
+        for group, size, reads_volume in plan.groups:
+            out[k:k+size, at-start:end-start] = group(bars) if volume_known or not reads_volume else np.nan
+            k += size
+
+# %% ../nbs/01_features.ipynb #f029a8b4
+@kernel
+def _hide(out, lookback, first):
+    "Empty the cells whose history is too short; row `first` of the series is the first one here."
+    for k in range(len(out)): out[k, :max(lookback[k]-1-first, 0)] = np.nan
+
 def _array(candles, plan, rows=None):
     "The last `rows` of the plan's columns, (F,rows) float32; NaN before each one's lookback, or without a volume to read."
     columns, n = _columns(candles), len(candles)
-    start, silent = max(n - (rows or n), 0), np.isnan(columns[4])
-    if silent.any() and not silent.all():
-        raise NatronError("volume: some rows have one and some have none; `check_candles` says which")
-    out = np.empty((len(plan.names), n-start), np.float32)
-    def fill(at):                                             # the piece whose first row is `at`
-        begin, end, k = max(at-BEFORE, 0), min(at+PIECE, n), 0
-        bars = make_bars(Indicators._piece(columns, slice(begin, end)), at-begin)
-        with np.errstate(all="ignore"):
-            for group, size, reads_volume in plan.groups:
-                out[k:k+size, at-start:end-start] = np.nan if reads_volume and silent.any() else group(bars)
-                k += size
-    pieces = range(start, max(n, 1), PIECE)
+    start, volume_known = max(n - (rows or n), 0), _volume_known(columns[4])
+    out, pieces = np.empty((len(plan.names), n-start), np.float32), range(start, max(n, 1), _PIECE)
+    def fill(at): _fill(out, at, start, columns, plan, volume_known)
     if len(pieces) == 1: fill(start)
     else:
         with ThreadPoolExecutor(get_num_threads()) as pool: list(pool.map(fill, pieces))
     _hide(out, plan.lookback, start)
     return out
 
-_HUNDRED = _plan(FEATURES, GROUPS)
-
 def _frame(candles, plan): return pd.DataFrame(_array(candles, plan).T, candles.index, list(plan.names), copy=False)
 
 def compute_features(candles: pd.DataFrame # open, high, low, close, volume
                     ) -> pd.DataFrame:
     "The features of the catalogue, (N,100) float32; NaN where the history is too short, or the market has no volume."
-    return _frame(candles, _HUNDRED)
+    return _frame(candles, _hundred())
 
 # %% ../nbs/01_features.ipynb #1e421047
-VOL_HORIZON = 12  # bars over which a volatility is measured and forecast
+_HORIZON = LabelsConfig().volatility_horizon
 
 # %% ../nbs/01_features.ipynb #c8b71c68
 @kernel
@@ -860,83 +875,121 @@ def _clock(t):
     day, week = 2*np.pi*(t/86400 % 1), 2*np.pi*((t//86400 + 3) % 7)/7
     return np.sin(day), np.cos(day), np.sin(week), np.cos(week)
 
-CONTEXT_FEATURES += [Feature(name, "Context", *entry) for name, entry in dict(
-    hour_sin=(1, "sine of the hour of day, UTC"), hour_cos=(1, "cosine of the hour of day, UTC"),
-    weekday_sin=(1, "sine of the day of the week, UTC"), weekday_cos=(1, "cosine of the day of the week, UTC"),
-    **{f"log_gk_{n}": (n, f"log of the Garman-Klass volatility of {n} bars, at least 1e-6") for n in (1, 6, 24, 120, 240)},
-    seasonal_gk_12=(241, "log Garman-Klass volatility of the last 240 bars at the hours of day of the coming 12"),
-    vol_low_400=(VOL_HORIZON+399, "log of the lower tercile of 400 12-bar volatilities, less log of the current one"),
-    vol_high_400=(VOL_HORIZON+399, "log of the upper tercile of 400 12-bar volatilities, less log of the current one")).items()]
+# %% ../nbs/01_features.ipynb #7ba4b15e
+_CLOCK = dict(hour_sin="sine of the hour of day, UTC", hour_cos="cosine of the hour of day, UTC",
+              weekday_sin="sine of the day of the week, UTC", weekday_cos="cosine of the day of the week, UTC")
+
+def context_features(volatility_horizon: int = _HORIZON # bars that the volatility task looks ahead
+                    ) -> Catalogue:
+    "The twelve columns of context."
+    n, tercile = volatility_horizon, "log of the {} tercile of 400 {}-bar volatilities, less log of the current one"
+    clock = {k: (1, text) for k, text in _CLOCK.items()}
+    scale = {f"log_gk_{k}": (k, f"log of the Garman-Klass volatility of {k} bars, at least 1e-6") for k in (1, 6, 24, 120, 240)}
+    season = {f"seasonal_gk_{n}": (241, "log Garman-Klass volatility of the last 240 bars at the hours of day of the "
+                                        f"coming {n}")}
+    terciles = {f"vol_{k}_400": (n+399, tercile.format(text, n)) for k, text in (("low", "lower"), ("high", "upper"))}
+    return Catalogue(Feature(k, "Context", *entry) for k, entry in (clock | scale | season | terciles).items())
+
+CONTEXT_FEATURES += context_features()
+
+# %% ../nbs/01_features.ipynb #b94bd909
+def _context(b, ahead):
+    "The context of the wanted rows for a volatility horizon of `ahead` bars, (12,rows)."
+    v = np.sqrt(rolling_mean(b.gk, ahead))
+    v, low, high = (x[b.first:] for x in (v, *rolling_quantile(v, 400, [1/3, 2/3]).T))
+    gk, begin = [rolling_mean(b.gk, n)[b.first:] for n in (1, 6, 24, 120, 240)], max(b.first-239, 0)
+    step = rolling_quantile(np.diff(b.t, prepend=np.nan)[begin:], 240, [0.5])[:, 0]
+    season = seasonal_mean(b.gk[begin:], b.t[begin:], step, ahead, 240)[b.first-begin:]
+    scale = _log_vol(np.vstack([*(np.sqrt(x) for x in (*gk, season)), low, high, v]))
+    return np.vstack([*_clock(b.t[b.first:]), scale[:6], scale[6:8] - scale[8]])
+
+# %% ../nbs/01_features.ipynb #5ec84f86
+@cache
+def _twelve(volatility_horizon):
+    return _plan(context_features(volatility_horizon), {"Context": partial(_context, ahead=volatility_horizon)})
 
 def _check_times(candles):
     if isinstance(candles.index, pd.DatetimeIndex): return
     raise NatronError(f"expected candles by time, got an index of {candles.index.dtype}; `read_candles` makes one")
 
-def _context(b):
-    "The context of the wanted rows, (12,rows)."
-    v = np.sqrt(rolling_mean(b.gk, VOL_HORIZON))
-    v, low, high = (x[b.first:] for x in (v, *rolling_quantile(v, 400, [1/3, 2/3]).T))
-    gk, begin = [rolling_mean(b.gk, n)[b.first:] for n in (1, 6, 24, 120, 240)], max(b.first-239, 0)
-    step = rolling_quantile(np.diff(b.t, prepend=np.nan)[begin:], 240, [0.5])[:, 0]
-    season = seasonal_mean(b.gk[begin:], b.t[begin:], step, VOL_HORIZON, 240)[b.first-begin:]
-    scale = _log_vol(np.vstack([*(np.sqrt(x) for x in (*gk, season)), low, high, v]))
-    return np.vstack([*_clock(b.t[b.first:]), scale[:6], scale[6:8] - scale[8]])
-
-_TWELVE = _plan(CONTEXT_FEATURES, {"Context": _context})
-
-def compute_context(candles: pd.DataFrame # open, high, low, close, volume by `time`
+def compute_context(candles: pd.DataFrame,              # open, high, low, close, volume by `time`
+                    volatility_horizon: int = _HORIZON  # bars that the volatility task looks ahead
                    ) -> pd.DataFrame:
-    "Clock, scale and thresholds: the columns of `CONTEXT_FEATURES`, (N,12) float32."
+    "Clock, scale and thresholds: the columns of `context_features`, (N,12) float32."
     _check_times(candles)
-    return _frame(candles, _TWELVE)
+    return _frame(candles, _twelve(volatility_horizon))
 
 # %% ../nbs/01_features.ipynb #951dc031
-_NEEDS = {f.name: f.lookback for f in FEATURES + CONTEXT_FEATURES}
+_SEASONAL = re.compile(r"seasonal_gk_(\d+)")
+
+def horizon_of(columns: Iterable[str] # names of columns of a feature frame
+              ) -> int:
+    "The volatility horizon that they state; the default of the settings where none does."
+    return next((int(m[1]) for k in columns if (m := _SEASONAL.fullmatch(str(k)))), _HORIZON)
+
+@cache
+def all_features(volatility_horizon: int = _HORIZON) -> Catalogue:
+    "The hundred and the context, in the order of their columns."
+    return Catalogue(FEATURES + context_features(volatility_horizon))
+
+# %% ../nbs/01_features.ipynb #18c4c4b1
+def _own_columns(candles):
+    "The user's own columns that could join: numbers beside the prices and the volume."
+    if candles.shape[1] == 5: return []
+    return [k for k, kind in candles.dtypes.items()
+            if k not in OHLCV and is_numeric_dtype(kind) and not is_bool_dtype(kind)]
 
 def _extras(candles, wanted):
     "The user's own columns that join, or a `ConfigError` that names the one that cannot."
-    own = [] if candles.shape[1] == 5 else [k for k, kind in candles.dtypes.items() if k not in OHLCV and is_numeric_dtype(kind) and not is_bool_dtype(kind)]
-    names = own if wanted == "auto" else list(wanted)
-    for k in names:
-        if k in _NEEDS: raise ConfigError(f"feature_columns: {k!r} is the name of a feature; rename the column")
+    own = _own_columns(candles)
+    for k in (names := own if wanted == "auto" else list(wanted)):
+        if k in all_features(horizon_of([k])).names:
+            raise ConfigError(f"feature_columns: {k!r} is the name of a feature; rename the column")
         near = difflib.get_close_matches(k, own, 1)
         hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(own) or 'none beside ' + ', '.join(OHLCV)}"
         if k not in own: raise ConfigError(f"feature_columns: {k!r} is no numeric column of these candles; {hint}")
     return names
 
-_ALL = _plan(FEATURES + CONTEXT_FEATURES, GROUPS | {"Context": _context})
+# %% ../nbs/01_features.ipynb #be5cfa55
+@cache
+def _all(volatility_horizon):
+    return _plan(all_features(volatility_horizon), GROUPS | {"Context": partial(_context, ahead=volatility_horizon)})
 
 def feature_array(candles: pd.DataFrame,                  # as for `feature_frame`
                   cfg: FeaturesConfig = FeaturesConfig(),
-                  rows: int | None = None                 # the last ones only, for a window; None: all
+                  rows: int | None = None,                # the last ones only, for a window; None: all
+                  volatility_horizon: int = _HORIZON      # bars
                  ) -> tuple[tuple[str, ...], np.ndarray]: # names (F,), values (rows,F) float32
     "The columns of `feature_frame` without a frame, for whoever has to be quick."
     own = _extras(candles, cfg.feature_columns)
     if cfg.context: _check_times(candles)
-    plan = _ALL if cfg.context else _HUNDRED
+    plan = _all(volatility_horizon) if cfg.context else _hundred()
     x = _array(candles, plan, rows).T
     if not own: return plan.names, x
     return (*plan.names, *own), np.hstack([x, candles[own].to_numpy(np.float32)[len(candles)-len(x):]])
 
-def feature_frame(candles: pd.DataFrame,                 # open, high, low, close, volume by `time`, and columns of the user's own
-                  cfg: FeaturesConfig = FeaturesConfig() # whether context joins, and which own columns
+def feature_frame(candles: pd.DataFrame,                  # open, high, low, close, volume by `time`, and own columns
+                  cfg: FeaturesConfig = FeaturesConfig(), # whether context joins, and which own columns
+                  volatility_horizon: int = _HORIZON      # bars that the volatility task looks ahead
                  ) -> pd.DataFrame:
     "All the columns that a model sees, float32: the features, the context, the user's own."
-    names, x = feature_array(candles, cfg)
+    names, x = feature_array(candles, cfg, None, volatility_horizon)
     return pd.DataFrame(x, candles.index, list(names), copy=False)
 
 # %% ../nbs/01_features.ipynb #2e03a6c5
 def lookbacks(columns: list[str] # names of columns of a feature frame
              ) -> np.ndarray:
     "Bars that each column needs, the current one included; 1 for the user's own."
-    return np.array([_NEEDS.get(k, 1) for k in columns])
+    need = {f.name: f.lookback for f in all_features(horizon_of(columns))}
+    return np.array([need.get(k, 1) for k in columns])
 
 def reads_volume(columns: list[str] # names of columns of a feature frame
                 ) -> np.ndarray:
     "True for the columns that are unknown in a market without volume; False for the user's own."
     return np.isin(columns, [f.name for f in FEATURES if f.reads_volume])
 
-def context_bars(window_length: int # rows that the model reads
+def context_bars(window_length: int,                # rows that the model reads
+                 volatility_horizon: int = _HORIZON # bars
                 ) -> int:
     "Candles that make every row of a window complete: its length and the longest lookback, in steps of 256."
-    return math.ceil((window_length + max(_NEEDS.values()) - 1)/256)*256
+    return math.ceil((window_length + max(f.lookback for f in all_features(volatility_horizon)) - 1)/256)*256

@@ -20,7 +20,7 @@ from .core import NatronError
 from .config import LabelsConfig
 from .candles import check_candles
 from .rolling import rolling_quantile, rolling_sum
-from .features import RATIO_EPS, VOL_HORIZON, WARM_UP, Indicators, above, ratios
+from .features import RATIO_EPS, WARM_UP, Indicators, above, ratios
 from .tasks import TASKS, Task, make_tasks, task
 
 # %% ../nbs/02a_labels.ipynb #7ba85831
@@ -181,14 +181,18 @@ def plot_classes(candles: pd.DataFrame,
     return fig.update_yaxes(range=[len(task.classes)-.5, -.5], tickvals=list(range(len(task.classes))), ticktext=task.classes, row=2, col=1)
 
 # %% ../nbs/02a_labels.ipynb #0338ac6b
-@task("volatility", ("LOW", "MEDIUM", "HIGH"), horizon=VOL_HORIZON, role="volatility")
+_volatility_task = partial(task, horizon=lambda cfg: cfg.volatility_horizon, head="volatility", role="volatility")
+
+@_volatility_task("volatility", ("LOW", "MEDIUM", "HIGH"))
 def _volatility(bars, cfg, fitted):
-    v, (low, high) = _ahead(bars.gk_volatility(VOL_HORIZON), VOL_HORIZON), bars.volatility_terciles(VOL_HORIZON)
+    h = cfg.volatility_horizon
+    v, (low, high) = _ahead(bars.gk_volatility(h), h), bars.volatility_terciles(h)
     return np.where(np.isnan(v+low+high), np.nan, np.select([above(low, v), above(v, high)], [0, 2], 1))
 
-@task("log_volatility", horizon=VOL_HORIZON, head="volatility", role="volatility")
+@_volatility_task("log_volatility")
 def _log_volatility(bars, cfg, fitted):
-    v = _ahead(bars.gk_volatility(VOL_HORIZON), VOL_HORIZON)
+    h = cfg.volatility_horizon
+    v = _ahead(bars.gk_volatility(h), h)
     return np.log(np.where(above(v), v, np.nan))
 
 # %% ../nbs/02a_labels.ipynb #19e409c7

@@ -18,7 +18,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import chunked, patch
 from .core import NatronError
 from .candles import OHLCV, CandleError, check_bar_length, check_candles, read_candles, simulate_candles
-from .features import context_bars
+from .features import all_features, context_bars
 from .tasks import Task
 from .stream import FeatureStream, candle_time
 from .bundle import Bundle, BundleError, load_bundle
@@ -28,9 +28,14 @@ from .model import Calibration, to_probs
 # %% ../nbs/08_predictor.ipynb #bed3ff00
 MAX_CANDLES = 4096
 
+def _context_of(bundle: Bundle) -> int:
+    "Candles that make every row of its window complete."
+    return context_bars(bundle.window_length, bundle.config.labels.volatility_horizon)
+
 def _own_columns(bundle: Bundle) -> list[str]:
     "The columns beside the catalogue that the model reads from the candles themselves."
-    return [c for c in bundle.feature_columns if c not in FeatureStream.columns]
+    computed = all_features(bundle.config.labels.volatility_horizon).names
+    return [c for c in bundle.feature_columns if c not in computed]
 
 class Predictor:
     "A model ready to answer for the last closed candle; `load_predictor` makes one from a file. Not for several threads at once."
@@ -41,7 +46,7 @@ class Predictor:
         self.name, self.about = name, bundle.about(name)
         self.bundle, self.tasks, self.scaler, self.calibration = bundle, bundle.task_list(), bundle.scaler(), bundle.calibrations()
         self.engine, self.difference = pick_engine(bundle, device, engine)
-        self.window_length, self.context = bundle.window_length, context_bars(bundle.window_length)
+        self.window_length, self.context = bundle.window_length, _context_of(bundle)
         self.own, reference = _own_columns(bundle), bundle.training_reference()
         self.span = None if reference is None else reference.span          # (2,F) lowest and highest scaled value in training
         self.live: dict[str, Market] = {}                                  # the longest unused first
@@ -277,13 +282,13 @@ def predict_bars(self: Predictor,
 class Market:
     "One symbol's candles, feature stream and window, for the columns of one model."
     def __init__(self, bundle: Bundle, candles: pd.DataFrame): # checked
-        self.length, context = bundle.window_length, context_bars(bundle.window_length)
+        self.length, context = bundle.window_length, _context_of(bundle)
         candles = candles.iloc[-context:]
         self.bar = min((s["bar_seconds"] for s in bundle.fit_span["series"].values()), default=0)
         self.own = _own_columns(bundle)
-        self.places = [(FeatureStream.columns + self.own).index(c) for c in bundle.feature_columns]
         self.rows = bundle.rows(candles, self.length)                                    # (<=T,F)
-        self.stream = FeatureStream(candles[OHLCV])
+        self.stream = FeatureStream(candles[OHLCV], bundle.config.labels.volatility_horizon)
+        self.places = [(self.stream.columns + self.own).index(c) for c in bundle.feature_columns]
         self.kept = deque(zip(candles.index, candles[OHLCV + self.own].to_numpy().tolist()), maxlen=context)
         self.times, self.bars = _bars(candles, self.length)                              # (<=T,) ns, (<=T,5): the window's candles
 

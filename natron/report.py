@@ -114,7 +114,7 @@ def plot_selective_accuracy(forecasts: list[TaskForecasts]) -> go.Figure:
     for i, f in enumerate(f for f in forecasts if f.uncertainty is not None):
         s = selective_accuracy(f)
         fig.add_scatter(x=s.index, y=s, name=f.task.name, mode="lines+markers", marker_symbol=i)
-    x = dict(title="coverage: share of the forecasts, the most confident first", tickformat=".0%")
+    x = dict(title="coverage, the most confident first", tickformat=".0%")
     return fig.update_layout(template="natron", height=320, title="Selective accuracy", xaxis=x, yaxis_title="accuracy")
 
 def plot_coverage(f: TaskForecasts, coverage: int = COVERAGES[-1] # per cent
@@ -283,8 +283,8 @@ _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2em a
 h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
 td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
-td:first-child,th:first-child{text-align:left}.verdicts td{white-space:normal;text-align:left}
-small{color:#666}.js-plotly-plot{width:100%}.title{margin:1em 0 -.5em;font-weight:600}
+td:first-child,th:first-child,tbody th{text-align:left}tbody th{white-space:normal}.verdicts td{white-space:normal;text-align:left}
+small{color:#666}.js-plotly-plot{width:100%}.title{margin:1em 0 0;font-weight:600}
 .warning{color:#b00020;border:2px solid #b00020;padding:.6em 1em;font-weight:600}"""
 
 def write_page(path: str | Path, title: str, body: str # HTML
@@ -365,11 +365,12 @@ def _confidence_section(report, figure):
 # %% ../nbs/06i_report.ipynb #3430b24d
 def _verdicts_html(report):
     "Warning, model, what was evaluated, and a line for each verdict."
-    e, span = report.evaluation, report.evaluation.scores.span
+    e = report.evaluation
+    first, last = (s[:16].replace("T", " ") for s in e.scores.span)
     rows = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(str(v))}</td></tr>" for n, v in report.verdicts.items())
     unseen = "" if e.warning else ", none of them seen in fitting"
     return (f"<p class=warning>{html.escape(e.warning)}</p>"*bool(e.warning) + f"<p>{html.escape(report.subject)}.</p>"
-            f"<p>Bars evaluated: {span[0]} to {span[1]}{unseen}. Brackets are block-bootstrap intervals of {e.scores.cfg.interval:.0%}; "
+            f"<p>Bars evaluated: {first} to {last} UTC{unseen}. Brackets are block-bootstrap intervals of {e.scores.cfg.interval:.0%}; "
             f"lower is better for log-loss and RMSE.</p><table class=verdicts>{rows}</table>")
 
 @patch

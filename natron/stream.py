@@ -13,12 +13,12 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .candles import OHLCV, RULES, CandleError, check_candles
-from .features import (CONTEXT, CONTEXT_FEATURES, EPS, FEATURES, MEMORY, STANDSTILL, FLOOR, VOL_HORIZON, cci, engulfing, ratio,
+from .features import (CONTEXT, EPS, FLOOR, MEMORY, STANDSTILL, all_features, cci, engulfing, horizon_of, ratio,
                              seasonal_mean, side, total_z)
 from .rolling import BINS, LAGS, SIDE, kernel, rolling_cov, rolling_mean_std, rolling_moments, swing_highs, value_area, window_profile
 
 # %% ../nbs/01b_stream.ipynb #99ac86a4
-SERIES = ("open", "high", "low", "close", "volume", "time", "step", "log", "ret", "tr", "typical", "body", "pressure", "push", "flow", "inflow", "moved", "gk", "park", "vol12", "macd")
+SERIES = ("open", "high", "low", "close", "volume", "time", "step", "log", "ret", "tr", "typical", "body", "pressure", "push", "flow", "inflow", "moved", "gk", "park", "vol", "macd")
 _O, _H, _L, _C, _V, _T, _STEP, _LOG, _RET, _TR, _TYP, _BODY, _PRESS, _PUSH, _FLOW, _IN, _MOVED, _GK, _PARK, _VOL, _MACD = range(len(SERIES))
 KEEP, ROOM = CONTEXT, 3*CONTEXT  # bars that are kept; columns of the array, so that it is tidied up every thousand bars only
 
@@ -59,8 +59,8 @@ def _cov(x, y):
 
 # %% ../nbs/01b_stream.ipynb #026389f6
 @kernel
-def _derive(b, i):
-    "The series of bar `i` from its prices and the bar before."
+def _derive(b, i, ahead):
+    "The series of bar `i` from its prices and the bar before; `ahead`: the volatility horizon."
     o, h, l, c, v, before = b[_O, i], b[_H, i], b[_L, i], b[_C, i], b[_V, i], b[_C, i-1]
     b[_STEP, i], b[_LOG, i] = b[_T, i] - b[_T, i-1], math.log(c)
     b[_RET, i] = b[_LOG, i] - b[_LOG, i-1]
@@ -72,7 +72,7 @@ def _derive(b, i):
     b[_IN, i], b[_MOVED, i] = b[_FLOW, i]*(way > 0), b[_FLOW, i]*(way != 0)
     r, body = math.log(h/l), math.log(c/o)
     b[_GK, i], b[_PARK, i] = max(0.5*r*r - (2*math.log(2)-1)*body*body, 0.), r*r
-    b[_VOL, i] = math.sqrt(_mean(b[_GK], i, VOL_HORIZON))
+    b[_VOL, i] = math.sqrt(_mean(b[_GK], i, ahead))
 
 # %% ../nbs/01b_stream.ipynb #00e90878
 @kernel
@@ -155,14 +155,14 @@ def _structure(b, i, s):
 
 # %% ../nbs/01b_stream.ipynb #1c266730
 @kernel
-def _advance(b, i, s):
+def _advance(b, i, s, ahead):
     "Bar `i` of the array comes in."
     s.n += 1
-    _derive(b, i); _averages(b, i, s); _movement(b, i, s); _structure(b, i, s)
+    _derive(b, i, ahead); _averages(b, i, s); _movement(b, i, s); _structure(b, i, s)
 
 @kernel
-def _advance_all(b, start, stop, state):
-    for i in range(start, stop): _advance(b, i, state[0])
+def _advance_all(b, start, stop, state, ahead):
+    for i in range(start, stop): _advance(b, i, state[0], ahead)
 
 # %% ../nbs/01b_stream.ipynb #4ff332ae
 @kernel
@@ -311,17 +311,21 @@ def _market_profile(b, i, s):
 def _log_vol(v): return math.log(max(v, 1e-6))
 
 @kernel
-def _context(b, i, s):
+def _season(b, i, ahead):
+    "Mean Garman-Klass variance at the hours of day of the coming bars."
+    step = np.full(240, np.median(_last(b[_STEP], i, 240)))
+    return seasonal_mean(_last(b[_GK], i, 240), _last(b[_T], i, 240), step, ahead, 240)[-1]
+
+@kernel
+def _context(b, i, s, ahead):
     t, v = b[_T, i], _log_vol(b[_VOL, i])
     day, week = 2*np.pi*(t/86400 % 1), 2*np.pi*((t//86400 + 3) % 7)/7
-    season = low = high = np.nan
-    if s.n > 240:
-        step = np.median(_last(b[_STEP], i, 240))
-        season = _log_vol(math.sqrt(seasonal_mean(_last(b[_GK], i, 240), _last(b[_T], i, 240), np.full(240, step), VOL_HORIZON, 240)[-1]))
-    if s.n >= VOL_HORIZON+399:
-        low, high = np.quantile(_last(b[_VOL], i, 400), np.array([1/3, 2/3]))
+    season = _log_vol(math.sqrt(_season(b, i, ahead))) if s.n > 240 else np.nan
+    low = high = np.nan
+    if s.n >= ahead+399: low, high = np.quantile(_last(b[_VOL], i, 400), np.array([1/3, 2/3]))
     gk = [_log_vol(math.sqrt(_mean(b[_GK], i, n))) for n in (1, 6, 24, 120, 240)]
-    return (math.sin(day), math.cos(day), math.sin(week), math.cos(week), gk[0], gk[1], gk[2], gk[3], gk[4], season, _log_vol(low)-v, _log_vol(high)-v)
+    return (math.sin(day), math.cos(day), math.sin(week), math.cos(week), gk[0], gk[1], gk[2], gk[3], gk[4],
+            season, _log_vol(low)-v, _log_vol(high)-v)
 
 # %% ../nbs/01b_stream.ipynb #eb4388e9
 @kernel
@@ -330,7 +334,7 @@ def _put(out, k, values):
     return k
 
 @kernel
-def _row(b, i, state, lookback, out):
+def _row(b, i, state, ahead, lookback, out):
     "The features of bar `i`, NaN where the stream has seen too few bars."
     s = state[0]
     k = _put(out, 0, _moving_average(b, i, s))
@@ -344,7 +348,7 @@ def _row(b, i, state, lookback, out):
     k = _put(out, k, _support_resistance(b, i, s))
     k = _put(out, k, _smart_money(b, i, s))
     k = _put(out, k, _market_profile(b, i, s))
-    k = _put(out, k, _context(b, i, s))
+    k = _put(out, k, _context(b, i, s, ahead))
     for j in range(k):
         if s.n < lookback[j]: out[j] = np.nan
     return k
@@ -352,19 +356,26 @@ def _row(b, i, state, lookback, out):
 # %% ../nbs/01b_stream.ipynb #430cacbe
 class FeatureStream:
     "The features of a market, one closed candle at a time; `columns` names what `append` returns."
-    columns = [f.name for f in FEATURES + CONTEXT_FEATURES]
-    _lookback = np.array([f.lookback for f in FEATURES + CONTEXT_FEATURES])
-    _of_volume = np.array([f.reads_volume for f in FEATURES + CONTEXT_FEATURES])
-
-    def __init__(self, history: pd.DataFrame | None = None): # candles so far; raises `CandleError` if they are faulty
+    def __init__(self, history: pd.DataFrame | None = None,    # candles so far; raises `CandleError` if they are faulty
+                 volatility_horizon: int = horizon_of(())      # bars that the volatility task looks ahead
+                ):
+        self._features, self._ahead = all_features(volatility_horizon), volatility_horizon
+        self.columns, self._lookback = self._features.names, np.array([f.lookback for f in self._features])
+        self._of_volume = np.array([f.reads_volume for f in self._features])
         self._state, self._bars, self._at = _new_state(), np.full((len(SERIES), ROOM), np.nan), KEEP-1
         self._times = np.full(ROOM, np.iinfo(np.int64).min)                     # ns since 1970
-        if history is None: return
-        check_candles(history); x, t = history[OHLCV].to_numpy().T, history.index.as_unit("ns").asi8
+        if history is not None: self._feed(check_candles(history))
+
+    def _feed(self, history):
+        "Take in checked candles, as many at once as there is room for."
+        x, t = history[OHLCV].to_numpy().T, history.index.as_unit("ns").asi8
         for k in range(0, len(t), ROOM-KEEP):
-            part = slice(k, k+ROOM-KEEP); self._tidy(len(t[part])); a, z = self._at+1, self._at+1+len(t[part])
+            part = slice(k, k+ROOM-KEEP)
+            self._tidy(len(t[part]))
+            a, z = self._at+1, self._at+1+len(t[part])
             self._bars[:5, a:z], self._bars[_T, a:z], self._times[a:z] = x[:, part], t[part]/1e9, t[part]
-            _advance_all(self._bars, a, z, self._state); self._at = z-1
+            _advance_all(self._bars, a, z, self._state, self._ahead)
+            self._at = z-1
 
     def _tidy(self, n):
         "Room for `n` more bars: the kept ones move to the front."
@@ -372,35 +383,54 @@ class FeatureStream:
         for x in (self._bars, self._times): x[..., :KEEP] = x[..., self._at-KEEP+1:self._at+1].copy()
         self._at = KEEP-1
 
-    def __repr__(self): return f"FeatureStream of {len(self):,} bars" + (f" up to {self.history.index[-1]:%Y-%m-%d %H:%M}" if len(self) else "")
-    def __copy__(self): return copy.deepcopy(self)                                # two streams never share their bars
-    def __len__(self): return int(self._state["n"][0])                            # bars seen
+# %% ../nbs/01b_stream.ipynb #0dd9035b
+@patch
+def __len__(self: FeatureStream): return int(self._state["n"][0])        # bars seen
 
-    @property
-    def _has_volume(self): return None if not len(self) else not math.isnan(self._bars[_V, self._at])  # has the market a volume?
+@patch
+def __copy__(self: FeatureStream): return copy.deepcopy(self)            # two streams never share their bars
 
-    @property
-    def history(self) -> pd.DataFrame: # at most 512 candles
-        "The last candles: what `FeatureStream` needs to go on elsewhere, or after a restart."
-        part = slice(self._at+1-min(len(self), KEEP), self._at+1)
-        return pd.DataFrame(self._bars[:5, part].T.copy(), pd.DatetimeIndex(self._times[part], tz="UTC", name="time"), OHLCV)
+@patch
+def __repr__(self: FeatureStream):
+    until = f" up to {self.history.index[-1]:%Y-%m-%d %H:%M}" if len(self) else ""
+    return f"FeatureStream of {len(self):,} bars{until}"
+
+@patch(as_prop=True)
+def history(self: FeatureStream) -> pd.DataFrame: # at most 512 candles
+    "The last candles."
+    part = slice(self._at+1-min(len(self), KEEP), self._at+1)
+    times = pd.DatetimeIndex(self._times[part], tz="UTC", name="time")
+    return pd.DataFrame(self._bars[:5, part].T.copy(), times, OHLCV)
+
+def _has_volume(stream):
+    "Whether the market has a volume; None before the first bar."
+    return None if not len(stream) else not math.isnan(stream._bars[_V, stream._at])
 
 # %% ../nbs/01b_stream.ipynb #b5194c90
+def _check_time(time):
+    "Raise `ValueError` for a time that could mean several."
+    if time is None: raise ValueError("there is none")
+    if isinstance(time, (numbers.Number, np.generic)) and not isinstance(time, np.datetime64):
+        raise ValueError("a bare number says neither its unit nor its zone")
+    if isinstance(time, str) and not re.match(r"\s*\d{4}-\d\d-\d\d([T ]|\s*$)", time):
+        raise ValueError("of a text, the year, month and day come first")
+
 def candle_time(candle # a dict, or a row of a frame
                ) -> int:
     "The candle's time in ns since 1970; a time without a zone is UTC. Raises `CandleError` if it states none."
     time = candle["time"] if "time" in candle else getattr(candle, "name", None)
     try:
-        if time is None: raise ValueError("there is none")
-        if isinstance(time, (numbers.Number, np.generic)) and not isinstance(time, np.datetime64): raise ValueError("a bare number says neither its unit nor its zone")
-        if isinstance(time, str) and not re.match(r"\s*\d{4}-\d\d-\d\d([T ]|\s*$)", time): raise ValueError("of a text, the year, month and day come first")
+        _check_time(time)
         t = pd.Timestamp(time)
         if t is pd.NaT: raise ValueError("it is empty")
         return t.as_unit("ns").value
-    except (TypeError, ValueError, OverflowError) as e: raise CandleError(f"time: expected a time such as '2026-01-05T13:00Z', got {time!r}: {e}", "index") from e
+    except (TypeError, ValueError, OverflowError) as e:
+        raise CandleError(f"time: expected a time such as '2026-01-05T13:00Z', got {time!r}: {e}", "index") from e
 
+# %% ../nbs/01b_stream.ipynb #e236df1b
 def _number(x):
-    if isinstance(x, (str, bool, np.bool_)) and not re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", str(x)): raise ValueError(f"expected a number, got {x!r}")
+    if isinstance(x, (str, bool, np.bool_)) and not re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", str(x)):
+        raise ValueError(f"expected a number, got {x!r}")
     return float(x)
 
 def _numbers(candle):
@@ -412,45 +442,58 @@ def _numbers(candle):
 def _fault(ns, before, o, h, l, c, v):
     "The rule of `RULES` that the candle breaks, or None."
     if not all(map(math.isfinite, (o, h, l, c))) or math.isinf(v): return "finite"
-    for broken, rule in ((min(o, h, l, c) <= 0, "positive"), (h < max(o, c), "high"), (l > min(o, c), "low"), (v < 0, "volume"), (ns == before, "duplicate"), (ns < before, "unsorted")):
-        if broken: return rule
+    broken = dict(positive=min(o, h, l, c) <= 0, high=h < max(o, c), low=l > min(o, c), volume=v < 0,
+                  duplicate=ns == before, unsorted=ns < before)
+    return next((rule for rule, is_broken in broken.items() if is_broken), None)
 
-def _read(candle, before, has_volume):
-    "Prices, volume and time of a candle that may follow the time `before`, of a market with a volume if `has_volume`."
-    if not isinstance(candle, (Mapping, pd.Series)): raise CandleError(f"expected a candle as a dictionary or as a row of a frame, got {type(candle).__name__}", "columns")
-    ns = candle_time(candle)
-    if missing := [k for k in OHLCV[:4] if k not in candle]: raise CandleError(f"the candle of {pd.Timestamp(ns)} has no {', '.join(missing)}; expected {' '.join(OHLCV)}", "columns", time=pd.Timestamp(ns, tz="UTC"))
-    try: x = _numbers(candle)
-    except (TypeError, ValueError, OverflowError) as e: raise CandleError(f"the candle of {pd.Timestamp(ns)}: {e}", "dtype", time=pd.Timestamp(ns, tz="UTC")) from e
-    if rule := _fault(ns, before, *x):
-        told = f", after {pd.Timestamp(before)}" if rule in ("duplicate", "unsorted") else ": " + ", ".join(f"{k} {v:.10g}" for k, v in zip(OHLCV, x))
-        raise CandleError(f"the candle of {pd.Timestamp(ns)} UTC: {RULES[rule].replace('row', 'candle')}{told}", rule, time=pd.Timestamp(ns, tz="UTC"))
-    if has_volume is not None and has_volume == math.isnan(x[4]): raise _other_kind(ns, x[4])
-    return x, ns
+# %% ../nbs/01b_stream.ipynb #c2b8ce6c
+def _refused(ns, says, rule):
+    "The error for the candle of this time."
+    return CandleError(f"the candle of {pd.Timestamp(ns)}{says}", rule, time=pd.Timestamp(ns, tz="UTC"))
+
+def _broken_rule(ns, before, x, rule):
+    "The error for prices or a time that break a rule."
+    late = rule in ("duplicate", "unsorted")
+    told = f", after {pd.Timestamp(before)}" if late else ": " + ", ".join(f"{k} {v:.10g}" for k, v in zip(OHLCV, x))
+    return _refused(ns, f" UTC: {RULES[rule].replace('row', 'candle')}{told}", rule)
 
 def _other_kind(ns, v):
     "The error for a candle with a volume in a market without one, or the reverse."
     said = "has no volume, and those before have one; bring it" if math.isnan(v) else \
         f"has a volume, {v:g}, and those before have none; leave it out"
-    return CandleError(f"the candle of {pd.Timestamp(ns)} {said}, or begin anew with candles of one kind", "volume",
-                       time=pd.Timestamp(ns, tz="UTC"))
+    return _refused(ns, f" {said}, or begin anew with candles of one kind", "volume")
+
+# %% ../nbs/01b_stream.ipynb #eceb23c8
+def _read(candle, before, has_volume):
+    "Prices, volume and time of a candle that may follow the time `before`, of a market with a volume if `has_volume`."
+    if not isinstance(candle, (Mapping, pd.Series)):
+        raise CandleError(f"expected a candle as a dictionary or as a row of a frame, got {type(candle).__name__}", "columns")
+    ns = candle_time(candle)
+    if missing := [k for k in OHLCV[:4] if k not in candle]:
+        raise _refused(ns, f" has no {', '.join(missing)}; expected {' '.join(OHLCV)}", "columns")
+    try: x = _numbers(candle)
+    except (TypeError, ValueError, OverflowError) as e: raise _refused(ns, f": {e}", "dtype") from e
+    if rule := _fault(ns, before, *x): raise _broken_rule(ns, before, x, rule)
+    if has_volume is not None and has_volume == math.isnan(x[4]): raise _other_kind(ns, x[4])
+    return x, ns
 
 # %% ../nbs/01b_stream.ipynb #965ea107
 def _take(self, candle, state):
-    x, ns = _read(candle, self._times[self._at], self._has_volume)
-    self._tidy(1); i = self._at + 1
+    x, ns = _read(candle, self._times[self._at], _has_volume(self))
+    self._tidy(1)
+    i = self._at + 1
     self._bars[:5, i], self._bars[_T, i], self._times[i] = x, ns/1e9, ns
-    _advance_all(self._bars, i, i+1, state)
+    _advance_all(self._bars, i, i+1, state, self._ahead)
     out = np.empty(len(self.columns), np.float32)
-    _row(self._bars, i, state, self._lookback, out)
+    _row(self._bars, i, state, self._ahead, self._lookback, out)
     if math.isnan(x[4]): out[self._of_volume] = np.nan
     return out
 
 @patch
 def append(self: FeatureStream,
-           candle              # a dict, or a row of a frame: `time` (UTC without a zone), open, high, low, close, volume
+           candle        # a dict, or a row of a frame: `time` (UTC without a zone), open, high, low, close, volume
           ) -> np.ndarray: # (112,) float32, named by `columns`
-    "The features of a closed candle, which joins the stream; raises `CandleError` and changes nothing if it is faulty or not the newest."
+    "The features of a closed candle, which joins the stream; raises `CandleError`, and changes nothing, if it is refused."
     out = _take(self, candle, self._state)
     self._at += 1
     return out

@@ -126,7 +126,7 @@ def test_another_instrument(browser, served):
         v.until(lambda: "690 candles" in v.text("#notice"))
         assert v.page.locator("#verdict [data-code=unknown_instrument]").count() == 1
         assert v.text("body").count("alarm") == 1
-        assert "690 candles" in v.text("#heard")
+        assert "690 candles" in v.text("#sent")
         ticks = v.page.locator("#market .ytick text").all_text_contents()
         assert re.fullmatch(r"1\d\d,\d{3}", ticks[0]), ticks
         v.page.locator("#market").scroll_into_view_if_needed(); v.page.wait_for_timeout(500)

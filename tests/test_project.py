@@ -74,6 +74,9 @@ def test_constraints_pin_what_is_required():
     assert "torch==2.13.0\n" in (root/"constraints.txt").read_text()
 
 
+BROUGHT_ALONG = {"starlette"}                          # by fastapi
+
+
 def base_libraries():
     "Names to import of what `pip install natron` brings, and of what that needs in turn."
     cfg = ConfigParser(delimiters=["="]); cfg.read(root/"settings.ini")
@@ -85,6 +88,21 @@ def base_libraries():
         found.add(canonical(r.name))
         todo += map(Requirement, metadata.requires(r.name) or ())
     return {module for module, names in metadata.packages_distributions().items() if found & {canonical(n) for n in names}}
+
+
+def test_modules_ask_for_the_extras_they_import():
+    "What the base requirements do not bring is asked for by `need`, before it is imported."
+    base, own = base_libraries(), set(sys.stdlib_module_names) | {"natron"}
+    for path in sorted((root/"natron").glob("*.py")):
+        asked = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import): imported = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level: imported = [node.module]
+            else: imported = []
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "need":
+                asked |= {a.value for a in node.value.args[1:]}
+            missing = {name.partition(".")[0] for name in imported} - base - own - asked - BROUGHT_ALONG
+            assert not missing, f"{path.name} imports {missing} without asking: need(EXTRA, ...) in a cell before"
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +146,7 @@ def test_a_command_names_the_extra_that_it_lacks(bare, toy_model, args, package,
 
 @pytest.mark.parametrize("module,package,extra", [
     ("charts", "plotly", "lab"), ("explore", "ipywidgets", "lab"), ("train", "accelerate", "train"), ("calibrate", "sklearn", "train"),
-    ("baselines", "lightgbm", "train"), ("rest", "anyio", "serve"), ("app", "captum", "app"), ("all", "accelerate", "all")])
+    ("baselines", "lightgbm", "train"), ("rest", "anyio", "serve"), ("app", "fastapi", "app"), ("all", "accelerate", "all")])
 def test_a_module_names_the_extra_that_it_lacks(bare, module, package, extra):
     r = bare(f"import natron.{module}")
     assert r.stderr.splitlines()[-1] == f'natron.core.ExtraError: {package} is not installed; install it with: pip install "natron[{extra}]"'
