@@ -8,7 +8,7 @@ __all__ = ['TABS', 'PageState', 'error_html', 'figure_box', 'receive', 'choices'
 
 # %% ../nbs/08f_app.ipynb #5e7a1d12
 from .core import need
-need("app", "captum", "gradio", "plotly")
+need("app", "fastapi", "captum", "gradio", "plotly")
 
 # %% ../nbs/08f_app.ipynb #805e03f9
 import os
@@ -434,7 +434,9 @@ _STYLE = """
 .gradio-container{width:100%!important;max-width:1280px!important;margin:0 auto!important;padding:0!important}
 .gradio-container .main.fillable{padding:8px 6px!important} .gradio-container main{padding:4px!important}
 .gradio-container .html-container{padding:0 4px!important} footer{display:none!important} .pair{flex-wrap:wrap}
-.pair>*{flex:1 1 340px!important;min-width:min(340px,100%)!important} .tab-container button{padding:0 9px!important}
+.pair>*{flex:1 1 340px!important;min-width:min(340px,100%)!important} .tab-container button{padding:0 9px!important} .tab-wrapper,.tab-container{height:auto!important}
+.tab-container{flex-wrap:wrap;overflow:visible!important} .tab-container button{height:34px!important}
+.tab-container.visually-hidden button{font-size:1px!important;padding:0!important} /* no tab hides in a menu */
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:8px}
 .card{border:1px solid var(--border-color-primary);border-left:6px solid #0072B2;border-radius:6px;padding:6px 9px}
 .card.forecast{border-left-style:double;border-left-color:#D55E00} .card h3{margin:0;font-size:1rem}

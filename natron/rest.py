@@ -8,7 +8,7 @@ __all__ = ['log', 'Prob', 'Model', 'Warned', 'Info', 'Health', 'Zone', 'predicti
 
 # %% ../nbs/08c_rest.ipynb #5e7a1d11
 from .core import need
-need("serve", "anyio", "fastapi", "httptools", "uvicorn")
+need("serve", "anyio", "fastapi", "httptools", "prometheus_client", "uvicorn")
 
 # %% ../nbs/08c_rest.ipynb #a036a1b1
 import asyncio, difflib, io, json, logging, re, time
