@@ -56,7 +56,7 @@ def baselines(prep, share):
     given = {(s, r-k) for s, r in zip(dense.series[idx], dense.rows[idx]) for k in range(prep.config.data.window_length-1-prep.config.model.dense_from)}    # the answers that those windows bring
     some = replace(train, y=np.where([o in given for o in zip(data["train"].series, data["train"].rows)], train.y, np.nan))
     said = baseline_forecasts(prep.labels.tasks[0], some, valid, test, 0)
-    return {k: known_loss(said[k], test.y) for k in ("majority", "har")}
+    return {k: known_loss(said[k], test.y) for k in ("prior", "har")}
 
 
 def means(rows):
@@ -84,7 +84,7 @@ if __name__ == "__main__":
             for n, v in zip(names, (*got[:2], got[0]-got[1], *got[2:])): rows[n][share].append(v)
             print(f"seed {seed}, {share:.0%}:", *(f"{n} {rows[n][share][-1]:.4f}" for n in names), flush=True)
     for share in PATIENCE:
-        for k, v in baselines(prep, share).items(): rows.setdefault({"har": "HAR", "majority": "class shares"}[k], {s: [] for s in PATIENCE})[share].append(v)
+        for k, v in baselines(prep, share).items(): rows.setdefault({"har": "HAR", "prior": "class shares"}[k], {s: [] for s in PATIENCE})[share].append(v)
     c = prep.config; text = [f"{len(prep.series)} series, {sum(s.train.stop-s.train.start for s in prep.splits):,} training bars, {len(window_data(prep, 'train', True, c.data.stride)):,} windows; {a.seeds} seeds; "
         f"pretraining {c.pretrain.epochs} epochs, " + (f"{c.pretrain.mask:.0%} hidden in stretches of {c.pretrain.span}" if c.pretrain.question == "hidden" else f"asked for the mean of the {c.pretrain.span} bars ahead") + f", contrast {c.pretrain.contrast:g}; {(time.time()-start)/60:.0f} minutes on one core", means(rows)]
     print(*text, sep="\n\n")

@@ -81,7 +81,7 @@ def tested(prep, models, title):
     every, out = [window_data(prep, q) for q in ("train", "validation", "test")], []; data = every[-1]
     members, parts, trees = [predict_windows(m, data) for m in models], parts_of(prep, every), Trees(prep, every)
     for k, task in enumerate(prep.labels.tasks):
-        if task.name not in ("volatility", "state", "regime", "direction"): continue
+        if not task.classes or task.role in ("entry_long", "entry_short"): continue
         y = data.y[data.ends, k].numpy(); ensemble = np.mean([m[task.name] for m in members], 0)
         base = baseline_forecasts(task, *parts[k], 0, trees)
         def row(name, p):
