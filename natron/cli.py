@@ -184,7 +184,7 @@ def info(model: Model = None,
     facts = _model_facts(b, path)
     if as_json: return print(json.dumps(dict(file=str(path)) | facts, indent=2))
     engine, size = facts["engine"], path.stat().st_size/1e6
-    far = "" if engine["difference"] is None else f", {engine['difference']:.1e} from the recorded answers at most"
+    far = "" if engine["difference"] is None else f", {engine['difference']:.1e} from the reference outputs at most"
     print(f"{b}\n  {'engine':9} {engine['name']}{far}\n  {'file':9} {path}, {size:.1f} MB")
 
 # %% ../nbs/09b_cli.ipynb #58db8b09
@@ -555,7 +555,7 @@ def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: No
     else: print("\n\n".join([_heading(about), *(f"{n}: {o.text()}" for n, o in found.items())]))
     sections = (f"<h1>{n}</h1>" + d.drift_section(o, i == 0) for i, (n, o) in enumerate(found.items()))
     if report: _page(report, "drift", dict(model=about, warnings=[]), "".join(sections))
-    if any(o.unlike for o in found.values()): raise typer.Exit(1)
+    if any(o.distribution_shift for o in found.values()): raise typer.Exit(1)
 
 # %% ../nbs/09b_cli.ipynb #d6b8e8d7
 def _live_bars(bundle, candles, start):
