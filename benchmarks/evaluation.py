@@ -2,7 +2,7 @@
 
 A model of `configs/cpu.yaml` is trained on the series, or one that was trained on them is given. On its test part, which decided nothing: calibration of every head, raw and
 calibrated; coverage of the conformal prediction sets, fixed, adaptive and class-conditional; selective accuracy and confidence calibration error. `--penalty W...` trains the
-same networks again, with that weight of the Brier confidence penalty in the loss (`train.confidence`), and compares them on the validation part alone. `--out FILE` appends the
+same networks again, with that weight of the Brier confidence penalty in the loss (`experimental.confidence_penalty`), and compares them on the validation part alone. `--out FILE` appends the
 tables to a file. Four sources of confidence inside a network are compared in `nbs/experiments/confidence.ipynb`.
 """
 import argparse, os, time
@@ -39,9 +39,9 @@ def heads(prep, model, how):
 
 def penalised(prep, model, weights):
     "Log-loss and calibration error on every fourth window of the validation part, uncalibrated: of the ensemble, and of its networks in order; a row a weight and task."
-    data, train = window_data(prep, "validation", stride=4), prep.config.train
+    data, tried = window_data(prep, "validation", stride=4), prep.config.experimental
     for w in (0., *weights):
-        cfg = prep.config.model_copy(update=dict(train=train.model_copy(update=dict(confidence=w))))
+        cfg = prep.config.model_copy(update=dict(experimental=tried.model_copy(update=dict(confidence_penalty=w))))
         net = finetune(replace(prep, config=cfg))[0] if w else model
         members = [predict_windows(m, data) for m in (net.members if isinstance(net, Ensemble) else [net])]
         for k, t in enumerate(prep.labels.tasks):

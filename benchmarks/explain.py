@@ -1,6 +1,6 @@
 """Which explanation tells the truth about a network of real size: `python benchmarks/explain.py --candles FILE... --model FILE`, the candles that it was trained on and later ones.
 
-On windows of the test part, evenly spread: how fast the answer goes when what counts most by integrated gradients, by attention, by age or by chance is garbled first; how far attention agrees with the attributions, beside what the
+On windows of the test part, evenly spread: how fast the answer goes when what counts most by integrated gradients, by attention, by age or by chance is replaced first; how far attention agrees with the attributions, beside what the
 attributions of another baseline, those of another window, the attention of another window and "newer counts more" reach; how often the nearest earlier windows had the present's answer; and how long each method takes. `--windows N` says
 how many windows, `--out FILE` appends the tables to a file.
 """
@@ -41,17 +41,17 @@ def from_another(model, window, other, task, class_name):
 
 def agreements(model, data, tasks, n):
     "Rank correlations over bars with the attributions of the same window: quartiles over the windows."
-    at = np.linspace(0, len(data)-1, n).astype(int); ws = [window_at(data, int(i)) for i in at]; lines = [attention_rollout(model, w) for w in ws]; apart = n//3
+    at = np.linspace(0, len(data)-1, n).astype(int); ws = [window_at(data, int(i)) for i in at]; reach = [attention_rollout(model, w) for w in ws]; apart = n//3
     for task in tasks:
         classes = next(t.classes for t in model.tasks if t.name == task)
         with torch.no_grad(): top = [classes[int(model(**data.inputs([int(i)]))[task][0].argmax())] for i in at]
         attr = [attributions(model, w, task, c) for w, c in zip(ws, top)]; size = [np.abs(a).sum(1) for a in attr]
-        kinds = {"attention": lambda i: agreement(lines[i], attr[i]),
+        kinds = {"attention": lambda i: agreement(reach[i], attr[i]),
                  "attributions from another baseline": lambda i: agreement(np.abs(from_another(model, ws[i], ws[(i+apart) % n], task, top[i])).sum(1), attr[i]),
                  "attributions of another window": lambda i: agreement(size[(i+apart) % n], attr[i]),
-                 "attention of another window": lambda i: agreement(lines[(i+apart) % n], attr[i]),
+                 "attention of another window": lambda i: agreement(reach[(i+apart) % n], attr[i]),
                  "newer counts more": lambda i: agreement(np.arange(len(size[i])), attr[i])}
-        first = np.mean([l.argmax() == s.argmax() for l, s in zip(lines, size)])
+        first = np.mean([l.argmax() == s.argmax() for l, s in zip(reach, size)])
         for k, f in kinds.items():
             r = np.array([f(i) for i in range(n)])
             yield (task, k, *(f"{np.quantile(r, q):+.2f}" for q in (.25, .5, .75)), f"{(r < .6).mean():.0%}", f"{first:.0%}" if k == "attention" else "")
@@ -85,7 +85,7 @@ def speeds(model, prep, data, task):
     yield "rollout", *(seconds(lambda: attention_rollout(m, w), 20) for m in (model, big))
     for steps in (16, 32, 64): yield f"attributions, {steps} points", *(seconds(lambda: attributions(m, w, task, steps=steps), 5) for m in (model, big))
     yield "deletion curves by bar, a window", seconds(lambda: deletion_curves(model, data, task, "bar", 1), 5), ""
-    yield f"look-alikes among {len(before):,} windows", seconds(lambda: nearest_windows(model, w, data.times[len(data)//2], before), 3), ""
+    yield f"nearest windows among {len(before):,}", seconds(lambda: nearest_windows(model, w, data.times[len(data)//2], before), 3), ""
     yield f"group importance, {len(groups):,} windows", seconds(lambda: group_importance(prep, model, task, stride=96), 1), ""
 
 
@@ -96,10 +96,10 @@ if __name__ == "__main__":
     tasks = [t.name for t in model.tasks if t.kind == "forecast" and t.classes]
     worth = group_importance(prep, model, tasks[0], stride=24)
     text = [f"```\n{bundle}\n```", f"Test part: {data.times.min():%Y-%m-%d} to {data.times.max():%Y-%m-%d}, {len(data):,} windows of {len(series)} series, of which {a.windows} were explained.",
-            table([f"deletion, area (range of {SEEDS} draws)", "garbled", "integrated gradients", "attention", "newest first", "random"], areas(model, data, tasks, a.windows)),
+            table([f"deletion, area (range of {SEEDS} draws)", "replaced", "integrated gradients", "attention", "newest first", "random"], areas(model, data, tasks, a.windows)),
             table(["agreement with the attributions", "of", "lower quartile", "median", "upper quartile", "below 0.6", "same first bar"], agreements(model, data, tasks, a.windows)),
             table(["five nearest training windows had the answer", "by embedding", "by the last bar's features", "chance"], alike(model, prep, tasks, 12, 3*a.windows)),
-            table([f"log-loss of {tasks[0]} gained by garbling, validation part", "more", "low", "high"], [(g, *(f"{v:+.4f}" for v in r)) for g, r in worth.iterrows()]),
+            table([f"log-loss of {tasks[0]} gained by permuting a group, validation part", "more", "low", "high"], [(g, *(f"{v:+.4f}" for v in r)) for g, r in worth.iterrows()]),
             table(["processor seconds, median, one core", "this model", "default configuration, untrained"], speeds(model, prep, data, tasks[0]))]
     print(*text, sep="\n\n")
     if a.out:

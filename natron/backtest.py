@@ -7,6 +7,10 @@ __all__ = ['signal_of', 'Simulation', 'simulate_trades', 'bar_sums', 'performanc
            'expected_max_sharpe', 'Trial', 'TrialLog', 'Backtest', 'backtest', 'BacktestVerdict', 'plot_equity',
            'plot_trades']
 
+# %% ../nbs/06e_backtest.ipynb #5e7a1d06
+from .core import need
+need("train", "plotly")
+
 # %% ../nbs/06e_backtest.ipynb #fe3398a5
 import hashlib, html, json, os, stat
 from collections.abc import Sequence

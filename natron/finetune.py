@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['task_loss', 'class_weights', 'confidence_loss', 'multitask_loss', 'finetune', 'predict_windows', 'month_hashes',
-           'fit_spans', 'make_bundle', 'ensemble_disagreement', 'OverlapError', 'held_out', 'utc', 'prepare_for']
+           'fit_spans', 'make_bundle', 'ensemble_disagreement', 'OverlapError', 'utc', 'held_out', 'prepare_for']
 
 # %% ../nbs/06_finetune.ipynb #21fb7d66
 import copy, hashlib, re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from .core import NatronError, pick_device
 from .candles import bar_length, data_hash
+from .config import with_settings
 from .tasks import Task
 from .reference import Reference, market_reference
 from .dataset import Prepared, WindowDataset, resume_key, jittered, make_series, window_data
@@ -51,34 +52,46 @@ def confidence_loss(task: Task, logits: torch.Tensor, y: torch.Tensor # as for `
                    ) -> torch.Tensor: # scalar
     "Mean squared gap between the likeliest class's probability and whether it came, over the known answers."
     known = ~y.isnan()
-    p = torch.stack([-logits, logits], -1).mul(.5).softmax(-1) if task.output == "binary" else logits.softmax(-1)
-    top, at = p.max(-1)
+    if task.output == "binary": logits = torch.stack([-logits, logits], -1)*.5
+    top, at = logits.softmax(-1).max(-1)
     return ((top - (at == y).float())**2*known).sum() / known.sum().clamp(min=1)
 
 # %% ../nbs/06_finetune.ipynb #ce17d533
-# class weights by task
-def multitask_loss(tasks: Sequence[Task], dense: bool = False, weights: dict[str, torch.Tensor] | None = None,
-                   adversarial: float = 0., # push on the inputs against the answer
-                   confidence: float = 0.   # price of misjudged sureness
-                  ):
-    "The `loss_fn(model, batch)` of the training loop: `loss`, the tasks' losses times their weights, and each of them by name; `adversarial` as in Goodfellow et al. 2015."
-    weights = weights or {}
+_INPUTS = "x", "mask", "instrument", "timeframe"
+
+def _on(y, weight): return None if weight is None else weight.to(y.device)
+
+def _losses(model, batch, tasks, dense, weights, confidence_penalty):
+    "The weighted sum as `loss`, and each task's loss by name."
+    out = model(*(batch[k] for k in _INPUTS), dense=dense)
+    y = {t.name: batch["y"][..., k] for k, t in enumerate(tasks)}
+    each = {t.name: task_loss(t, out[t.name], y[t.name], _on(y[t.name], weights.get(t.name))) for t in tasks}
+    total = sum(t.weight*each[t.name] for t in tasks)
+    if model.training: total = total + model.penalty()
+    if model.training and confidence_penalty:
+        total = total + confidence_penalty*sum(t.weight*confidence_loss(t, out[t.name], y[t.name])
+                                               for t in tasks if t.classes)
+    return dict(loss=total, **each)
+
+# %% ../nbs/06_finetune.ipynb #f94103ee
+def _adversarial(losses, model, batch, epsilon):
+    "The losses, the total averaged with that on inputs moved against the answer."
+    x = batch["x"].detach().requires_grad_()
+    parts = losses(model, batch | dict(x=x))
+    slope, = torch.autograd.grad(parts["loss"], x, retain_graph=True)
+    moved = losses(model, batch | dict(x=batch["x"] + epsilon*slope.sign()))
+    return parts | dict(loss=(parts["loss"] + moved["loss"])/2)
+
+def multitask_loss(tasks: Sequence[Task],
+                   dense: bool = False,             # answers at every supervised position
+                   weights: dict[str, torch.Tensor] | None = None, # class weights by task
+                   epsilon: float = 0.,             # step of adversarial training
+                   confidence_penalty: float = 0.   # weight of `confidence_loss`
+                  ) -> Callable:
+    "The `loss_fn(model, batch)` of the training loop: `loss`, the weighted sum of the tasks' losses, and each by name."
+    def losses(model, batch): return _losses(model, batch, tasks, dense, weights or {}, confidence_penalty)
     def loss_fn(model, batch):
-        if not (adversarial and model.training): return losses(model, batch)
-        x = batch["x"].detach().requires_grad_()
-        parts = losses(model, batch | dict(x=x))
-        slope, = torch.autograd.grad(parts["loss"], x, retain_graph=True)
-        pushed = losses(model, batch | dict(x=batch["x"] + adversarial*slope.sign()))
-        return parts | dict(loss=(parts["loss"] + pushed["loss"])/2)
-    def losses(model, batch):
-        out = model(batch["x"], batch["mask"], batch["instrument"], batch["timeframe"], dense=dense)
-        w = {k: v.to(batch["y"].device) for k, v in weights.items()}
-        each = {t.name: task_loss(t, out[t.name], batch["y"][..., k], w.get(t.name)) for k, t in enumerate(tasks)}
-        price = model.penalty() if model.training else 0.
-        if confidence and model.training:
-            price = price + confidence*sum(t.weight*confidence_loss(t, out[t.name], batch["y"][..., k])
-                                           for k, t in enumerate(tasks) if t.classes)
-        return dict(loss=sum(t.weight*each[t.name] for t in tasks) + price, **each)
+        return _adversarial(losses, model, batch, epsilon) if epsilon and model.training else losses(model, batch)
     return loss_fn
 
 # %% ../nbs/06_finetune.ipynb #7e99a936
@@ -86,31 +99,32 @@ def finetune(prep: Prepared,
              folder: Path | None = None, # for checkpoints and logs
              resume: bool = False,       # go on from the folder's checkpoint
              backbone: dict[str, torch.Tensor] | None = None # weights to begin with, from `pretrain`
-            ) -> tuple[torch.nn.Module,
-                       pd.DataFrame]: # the best model, in eval mode, and its history by epoch and `member`
+            ) -> tuple[torch.nn.Module, pd.DataFrame]: # in evaluation mode; its history by epoch and `member`
     "Train every task of `prep.config` on the training windows, stopping on the validation windows."
-    if prep.config.train.members > 1: return _several(prep, folder, resume, backbone)
+    if prep.config.train.members > 1: return _deep_ensemble(prep, folder, resume, backbone)
     prep = jittered(prep)
-    cfg, tasks = prep.config, prep.labels.tasks
-    model = new_model(prep)
+    cfg, model, dense = prep.config, new_model(prep), prep.config.model.supervision == "dense"
     if backbone: model.backbone.load_state_dict(backbone)
-    dense = cfg.model.supervision == "dense"
     train = window_data(prep, "train", dense, cfg.data.stride, cfg.data.cold_start)
     valid = window_data(prep, "validation", dense, cfg.data.window_length-1-cfg.model.dense_from if dense else 1)
-    prior = prep.labels.state["prior"]
-    weights = {t.name: class_weights(t, prior[t.name]) for t in tasks if t.classes} if cfg.train.class_weights else None
-    history = fit(model, multitask_loss(tasks, dense, weights, cfg.train.adversarial, cfg.train.confidence), train,
-                  valid, cfg.train, cfg.seed, folder,
-                  pick_device(cfg.device), resume, resume_key(prep) | {"pretrained": backbone is not None})
+    history = fit(model, _loss(prep), train, valid, cfg.train, cfg.seed, folder, pick_device(cfg.device), resume,
+                  resume_key(prep) | {"pretrained": backbone is not None})
     return model.eval(), history.assign(member=0)
 
-def _several(prep, folder, resume, backbone):
-    "An ensemble of networks with the seeds from the configuration's on; the first keeps its files in the folder, each other in one of its own below."
+def _loss(prep):
+    "The loss that the configuration asks for."
+    cfg, tasks, prior, weights = prep.config, prep.labels.tasks, prep.labels.state["prior"], None
+    if cfg.train.class_weights: weights = {t.name: class_weights(t, prior[t.name]) for t in tasks if t.classes}
+    return multitask_loss(tasks, cfg.model.supervision == "dense", weights, cfg.experimental.adversarial_epsilon,
+                          cfg.experimental.confidence_penalty)
+
+# %% ../nbs/06_finetune.ipynb #48f2df88
+def _deep_ensemble(prep, folder, resume, backbone):
     cfg, models, histories = prep.config, [], []
     for k in range(cfg.train.members):
-        own = cfg.model_copy(update=dict(seed=cfg.seed+k, train=cfg.train.model_copy(update=dict(members=1))))
-        model, history = finetune(replace(prep, config=own), folder and (Path(folder)/f"member{k}" if k else folder),
-                                  resume, backbone)
+        own = replace(prep, config=with_settings(cfg, **{"seed": cfg.seed+k, "train.members": 1}))
+        where = Path(folder)/f"member{k}" if folder and k else folder
+        model, history = finetune(own, where, resume, backbone)
         models.append(model)
         histories.append(history.assign(member=k))
     return Ensemble(models).eval(), pd.concat(histories, ignore_index=True)
@@ -152,96 +166,64 @@ def _fitted_series(c, s):
                 months=month_hashes(c.iloc[:s.validation.stop]),
                 fit_bars=len(fitted), fingerprints=fingerprints(fitted)[1])
 
-def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits], horizon: int # longest label horizon, bars
-             ) -> dict:
-    "When training and validation began, ended and were known, and what each series was; plain values for the model file."
+def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits],
+              horizon: int # longest label horizon, bars
+             ) -> dict: # plain values for the model file
+    "When training and validation began, ended and were known, and what each series was."
     known = max(c.index[min(s.validation.stop-1+horizon, len(c)-1)] + bar_length(c)
                 for c, s in zip(candles.values(), splits))
     return dict(train=_span(candles, splits, "train"), validation=_span(candles, splits, "validation"),
-                known=known.isoformat(),
-                series={n: _fitted_series(c, s) for (n, c), s in zip(candles.items(), splits)})
+                known=known.isoformat(), series={n: _fitted_series(c, s) for (n, c), s in zip(candles.items(), splits)})
 
 # %% ../nbs/06_finetune.ipynb #f2202a26
-_REFERENCE_WINDOWS = 32              # windows
+_REFERENCE_WINDOWS = 32
 
-def _record(prep):
-    "Validation windows (R,T,F), with their masks and names."
+def _outputs(model, prep):
+    "Reference outputs for windows from all over the validation part."
     data = window_data(prep, "validation", share=0.25)
-    batch = data.__getitems__(np.linspace(0, len(data)-1, min(_REFERENCE_WINDOWS, len(data))).astype(int).tolist())
-    return tuple(batch[k] for k in ("x", "mask", "instrument", "timeframe"))
+    some = np.linspace(0, len(data)-1, min(_REFERENCE_WINDOWS, len(data))).astype(int).tolist()
+    batch = data.__getitems__(some)
+    return reference_outputs(copy.deepcopy(model).cpu().eval(), *(batch[k] for k in _INPUTS))
 
 def _markets(prep, candles):
     "The market reference of each series, of the bars that are fitted or validated on."
     fitted = {n: c.iloc[:s.validation.stop] for (n, c), s in zip(candles.items(), prep.splits)}
     return {n: market_reference(c, prep.config.data.window_length) for n, c in fitted.items()}
 
+def _scaler(scaler):
+    return {f"scaler_{k}": torch.from_numpy(getattr(scaler, k)) for k in ("mean", "scale", "low", "high")}
+
+# %% ../nbs/06_finetune.ipynb #ed740b5d
 def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.DataFrame],
                 calibration: dict[str, Calibration] | None = None, # by task
                 phases: Sequence[str] = ("finetune",),       # what it went through
                 reference: Reference | None = None           # what the training features looked like, for drift
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
-    s, span = prep.scaler, fit_spans(candles, prep.splits,
-                                     max(t.horizon for t in prep.labels.tasks)) | dict(scaler=list(prep.scaler.span))
+    span = fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
     hashes = "".join(d["hash"] for d in span["series"].values())
-    tensors = {f"scaler_{k}": torch.from_numpy(getattr(s, k)) for k in ("mean", "scale", "low", "high")}
-    recorded = reference_outputs(copy.deepcopy(model).cpu().eval(), *_record(prep))
-    return Bundle(model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()},
-                  model_config=model.config,
-                  feature_columns=prep.columns, window_length=prep.config.data.window_length,
-                  phases=list(phases), tasks=[asdict(t) for t in model.tasks],
-                  calibration={k: asdict(c) for k, c in (calibration or {}).items()}, fit_span=span,
-                  settings=prep.config.model_dump(), label_state=prep.labels.state,
-                  data_hash=hashlib.sha256(hashes.encode()).hexdigest(), reference_outputs=recorded,
-                  markets=_markets(prep, candles),
-                  reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {},
-                  **tensors)
+    return Bundle(
+        model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
+        feature_columns=prep.columns, window_length=prep.config.data.window_length, phases=list(phases),
+        tasks=[asdict(t) for t in model.tasks], calibration={k: asdict(c) for k, c in (calibration or {}).items()},
+        fit_span=span | dict(scaler=list(prep.scaler.span)), data_hash=hashlib.sha256(hashes.encode()).hexdigest(),
+        settings=prep.config.model_dump(), label_state=prep.labels.state, reference_outputs=_outputs(model, prep),
+        markets=_markets(prep, candles), **_scaler(prep.scaler),
+        reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {})
 
 # %% ../nbs/06_finetune.ipynb #da2d757b
 def ensemble_disagreement(tasks: Sequence[Task],
-                  said: Sequence[dict[str, np.ndarray]] # what each member says, from `predict_windows`
-                 ) -> dict[str, np.ndarray]: # (n,) by task that has classes
-    "Standard deviation over the members of the probability of the class that they find likeliest together (deep ensembles; Lakshminarayanan et al. 2017)."
+                          each: Sequence[dict[str, np.ndarray]] # what each member answers, from `predict_windows`
+                         ) -> dict[str, np.ndarray]: # (n,) by task that has classes
+    "Standard deviation over the members of the probability of their joint likeliest class (Lakshminarayanan 2017)."
     def one(name):
-        p = np.stack([s[name] for s in said])                                            # (M,n,C)
+        p = np.stack([s[name] for s in each])                                            # (M,n,C)
         return p[:, np.arange(p.shape[1]), p.mean(0).argmax(1)].std(0)
     return {t.name: one(t.name) for t in tasks if t.classes}
 
 # %% ../nbs/06_finetune.ipynb #c5cd1c3c
 class OverlapError(NatronError):
-    "The bars to be judged overlap the bars that were fitted."
-
-def held_out(times: Sequence[pd.DatetimeIndex], # one index a series
-             fit_span: dict,                    # from the model file
-             gap: int,                          # bars to leave out after the fitted span: window, horizon, embargo
-             horizon: int,                      # of them, the longest label horizon
-             start: str | None = None, end: str | None = None # ask for a part of the later bars; UTC unless they say
-            ) -> list[Splits]:
-    "Fitted rows as train and validation, later rows as test; raises `OverlapError` where `start` lies in the fitted span."
-    (t0, t1), (v0, v1) = ([pd.Timestamp(o) for o in fit_span[k]] for k in ("train", "validation"))
-    fitted = f"the span that the model was fitted on ({t0:%Y-%m-%d} to {v1:%Y-%m-%d})"
-    going = [t for t in times if t[-1] > v1]
-    if not going: raise OverlapError(f"every candle lies in or before {fitted}; bring later ones")
-    known = pd.Timestamp(fit_span["known"])
-    # a later series has no such bars
-    free = max(_free(t, v1, known, gap, horizon) if t[0] <= v1 else max(known, t[0]) for t in going)
-    if start and utc(start) <= v1:
-        raise OverlapError(f"{start} lies in {fitted}; a score there would be flattery. The first honest bar is "
-                           f"{free:%Y-%m-%d %H:%M}")
-    if free > max(t[-1] for t in going):
-        raise OverlapError(f"{gap} bars must be left out after {fitted}, and the candles end before; bring some after "
-                           f"{free:%Y-%m-%d %H:%M}")
-    first = max(free, utc(start)) if start else free
-    if end and utc(end) < first:
-        raise NatronError(f"the span to judge ends before it begins: {first:%Y-%m-%d %H:%M} to {end}")
-    row = lambda t, when, side="left": int(t.searchsorted(when, side=side))
-    stop = lambda t: row(t, utc(end), "right") if end else len(t)
-    return [Splits(slice(row(t, t0), row(t, t1, "right")), slice(row(t, v0), row(t, v1, "right")),
-                   slice(row(t, first), stop(t))) for t in times]
-
-def _free(t, v1, known, gap, horizon):
-    "First bar whose window neither reaches into the fitted span nor into the bars that answered it."
-    return time_of_row(t, max(t.searchsorted(v1, side="right")+gap, t.searchsorted(known)+gap-horizon))
+    "The bars to be evaluated overlap the bars that were fitted."
 
 def utc(when: str # with a zone, or UTC
        ) -> pd.Timestamp:
@@ -252,6 +234,45 @@ def utc(when: str # with a zone, or UTC
         raise NatronError(f"{when!r} is not a time between 1678 and 2261; write 2021-03-01 or 2021-03-01T12:00")
     return t.tz_localize("UTC") if t.tz is None else t.tz_convert("UTC")
 
+def _row(times, when, side="left"): return int(times.searchsorted(when, side=side))
+
+def _free(t, v1, known, gap, horizon):
+    "First bar whose window neither reaches into the fitted span nor into the bars that answered it."
+    if t[0] > v1:
+        return max(known, t[0])                                                # a later series has no such bars
+    return time_of_row(t, max(_row(t, v1, "right")+gap, _row(t, known)+gap-horizon))
+
+# %% ../nbs/06_finetune.ipynb #0c78fa2a
+def held_out(times: Sequence[pd.DatetimeIndex], # one index a series
+             fit_span: dict,                    # from the model file
+             gap: int,                          # bars to leave out after the fitted span: window, horizon, embargo
+             horizon: int,                      # of them, the longest label horizon
+             start: str | None = None,          # ask for a part of the later bars; UTC unless they say
+             end: str | None = None
+            ) -> list[Splits]:
+    "Fitted rows as train and validation, later rows as test; raises `OverlapError` for a `start` in the fitted span."
+    (t0, t1), (v0, v1) = ([pd.Timestamp(o) for o in fit_span[k]] for k in ("train", "validation"))
+    first = _first_free(times, t0, v1, pd.Timestamp(fit_span["known"]), gap, horizon, start)
+    if end and utc(end) < first:
+        raise NatronError(f"the span to evaluate ends before it begins: {first:%Y-%m-%d %H:%M} to {end}")
+    def stop(t): return _row(t, utc(end), "right") if end else len(t)
+    return [Splits(slice(_row(t, t0), _row(t, t1, "right")), slice(_row(t, v0), _row(t, v1, "right")),
+                   slice(_row(t, first), stop(t))) for t in times]
+
+def _first_free(times, t0, v1, known, gap, horizon, start):
+    "The first bar that may be evaluated, from `start` on."
+    fitted = f"the span that the model was fitted on ({t0:%Y-%m-%d} to {v1:%Y-%m-%d})"
+    later = [t for t in times if t[-1] > v1]
+    if not later: raise OverlapError(f"every candle lies in or before {fitted}; bring later ones")
+    free = max(_free(t, v1, known, gap, horizon) for t in later)
+    if start and utc(start) <= v1:
+        raise OverlapError(f"{start} lies in {fitted}; a score there would be in-sample. The first honest bar is "
+                           f"{free:%Y-%m-%d %H:%M}")
+    if free > max(t[-1] for t in later):
+        raise OverlapError(f"{gap} bars must be left out after {fitted}, and the candles end before; bring some after "
+                           f"{free:%Y-%m-%d %H:%M}")
+    return max(free, utc(start)) if start else free
+
 # %% ../nbs/06_finetune.ipynb #08cf0d51
 def _check_same(bundle, candles):
     for name, c in candles.items():
@@ -259,44 +280,46 @@ def _check_same(bundle, candles):
         odd = [m for m in here if known.get(m, here[m]) != here[m]]
         if odd:
             raise OverlapError(f"{name}: the candles of {odd[0]} are not those that the model was fitted on under "
-                               f"this name; rename the file if it is another market, or bring the same candles")
+                               "this name; rename the file if it is another market, or bring the same candles")
 
 def _check_unseen(bundle, candles, splits):
-    "No bar that is judged may be one that was fitted, known by its content."
+    "No bar that is evaluated may be one that was fitted, known by its content."
     for (name, c), s in zip(candles.items(), splits):
-        judged = c[s.test]
-        for fitted, rows in fitted_rows(judged, bundle.fit_span).items():
-            first, last = judged.index[rows[0]], judged.index[rows[-1]]
+        test = c[s.test]
+        for fitted, rows in fitted_rows(test, bundle.fit_span).items():
+            first, last = test.index[rows[0]], test.index[rows[-1]]
             raise OverlapError(f"{name}: bars from {first:%Y-%m-%d} to {last:%Y-%m-%d} move as those of {fitted} that "
-                               f"the model was fitted on, whatever their "
-                               "dates and unit; a score there would be flattery. Bring bars that came after the "
-                               "fitted span, with their own times")
+                               "the model was fitted on, whatever their dates and unit; a score there would be "
+                               "in-sample. Bring bars that came after the fitted span, with their own times")
 
-def _anywhere(times, fit_span, start, end):
+def _in_sample(times, fit_span, start, end):
     "The fitted rows as training, and as test whatever is asked for."
-    row = lambda t, when, side="left": int(t.searchsorted(utc(when), side=side))
-    fitted = [[slice(row(t, a), row(t, b, "right")) for a, b in (fit_span["train"], fit_span["validation"])]
+    fitted = [[slice(_row(t, utc(a)), _row(t, utc(b), "right")) for a, b in (fit_span["train"], fit_span["validation"])]
               for t in times]
-    return [Splits(*f, slice(row(t, start) if start else 0, row(t, end, "right") if end else len(t)))
-            for t, f in zip(times, fitted)]
+    def test(t): return slice(_row(t, utc(start)) if start else 0, _row(t, utc(end), "right") if end else len(t))
+    return [Splits(*f, test(t)) for t, f in zip(times, fitted)]
 
 # %% ../nbs/06_finetune.ipynb #f7f8e820
-def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame], start: str | None = None, end: str | None = None,
-                forced: bool = False # judge bars that were fitted, too; the score is flattery
+def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame],
+                start: str | None = None, # first bar to evaluate
+                end: str | None = None,   # last bar to evaluate
+                forced: bool = False      # evaluate bars that were fitted, too: an in-sample score
                ) -> Prepared:
-    "Arrays and held-out splits of these candles, with everything fitted taken from the model file; raises `OverlapError` for bars that were fitted, whatever their dates, and for other candles under a fitted name."
+    "Arrays and held-out splits of these candles with what the file fitted; raises `OverlapError` for fitted bars."
     labels, cfg, scaler = bundle.label_generator(), bundle.config, bundle.scaler()
     for c in candles.values(): bundle.check_timeframe(c)
-    horizon = max(t.horizon for t in labels.tasks)
-    times = [c.index for c in candles.values()]
-    if not forced: _check_same(bundle, candles)
-    splits = _anywhere(times, bundle.fit_span, start,
-                       end) if forced else held_out(times, bundle.fit_span, purge_gap(cfg.data, horizon), horizon,
-                                                    start, end)
-    if not forced: _check_unseen(bundle, candles, splits)
+    splits = _splits_for(bundle, candles, max(t.horizon for t in labels.tasks), start, end, forced)
     frames = [bundle.features(c) for c in candles.values()]
     idle = [n for n, s in zip(candles, splits) if s.test.stop <= s.test.start]
-    if idle: raise OverlapError(f"{idle[0]} has no bar among those to be judged; leave it out, or bring later ones")
+    if idle: raise OverlapError(f"{idle[0]} has no bar among those to be evaluated; leave it out, or bring later ones")
     known = [bundle.model_config[k] for k in ("instruments", "timeframes")]
-    return Prepared(make_series(candles, frames, labels, scaler, *known), splits, labels, scaler,
-                    bundle.feature_columns, cfg, *known)
+    series = make_series(candles, frames, labels, scaler, *known)
+    return Prepared(series, splits, labels, scaler, bundle.feature_columns, cfg, *known)
+
+def _splits_for(bundle, candles, horizon, start, end, forced):
+    times, gap = [c.index for c in candles.values()], purge_gap(bundle.config.data, horizon)
+    if forced: return _in_sample(times, bundle.fit_span, start, end)
+    _check_same(bundle, candles)
+    splits = held_out(times, bundle.fit_span, gap, horizon, start, end)
+    _check_unseen(bundle, candles, splits)
+    return splits
