@@ -36,10 +36,10 @@ VARIANTS = {
     "alone, dropout 0.3, other markets, pretrained": ALONE | WET | MARKETS | PRETRAINED,
     "alone, dropout 0.3, other markets, temporal": ALONE | WET | MARKETS | TEMPORAL,
     "alone, dropout 0.1, other markets": ALONE | MARKETS | {"seeds": 6},
-    "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"train.adversarial": .02},
+    "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"experimental.adversarial_epsilon": .02},
     "alone, dropout 0.1, other markets, hybrid": ALONE | MARKETS | {"model.backbone": "hybrid"},
     "alone, dropout 0.1, other markets, temporal, windows of 192 bars": ALONE | MARKETS | TEMPORAL | {"data.window_length": 192, "data.stride": 48},
-    "alone, dropout 0.1, other markets, temporal, asked first what comes": ALONE | MARKETS | TEMPORAL | PRETRAINED | {"pretrain.epochs": 20, "pretrain.question": "ahead"},
+    "alone, dropout 0.1, other markets, temporal, asked first what comes": ALONE | MARKETS | TEMPORAL | PRETRAINED | {"pretrain.epochs": 20, "pretrain.objective": "future_mean"},
     "four forecasts, dropout 0.1, volatility weighs three times (cpu.yaml)": {},
     "alone, dropout 0.1, other markets, temporal (full.yaml)": ALONE | MARKETS | TEMPORAL | {"seeds": 6},
 }
@@ -81,7 +81,7 @@ def tested(prep, models, title):
     every, out = [window_data(prep, q) for q in ("train", "validation", "test")], []; data = every[-1]
     members, parts, trees = [predict_windows(m, data) for m in models], parts_of(prep, every), Trees(prep, every)
     for k, task in enumerate(prep.labels.tasks):
-        if task.name not in ("volatility", "state", "regime", "direction"): continue
+        if not task.classes or task.role in ("entry_long", "entry_short"): continue
         y = data.y[data.ends, k].numpy(); ensemble = np.mean([m[task.name] for m in members], 0)
         base = baseline_forecasts(task, *parts[k], 0, trees)
         def row(name, p):

@@ -184,7 +184,7 @@ def info(model: Model = None,
     facts = _model_facts(b, path)
     if as_json: return print(json.dumps(dict(file=str(path)) | facts, indent=2))
     engine, size = facts["engine"], path.stat().st_size/1e6
-    far = "" if engine["difference"] is None else f", {engine['difference']:.1e} from the recorded answers at most"
+    far = "" if engine["difference"] is None else f", {engine['difference']:.1e} from the reference outputs at most"
     print(f"{b}\n  {'engine':9} {engine['name']}{far}\n  {'file':9} {path}, {size:.1f} MB")
 
 # %% ../nbs/09b_cli.ipynb #58db8b09

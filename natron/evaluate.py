@@ -71,7 +71,7 @@ def row_uncertainty(y: np.ndarray, p: np.ndarray, # (n,) labels, NaN where unkno
 def _prior_alone(prep, task, n):
     "The baseline that needs no candles: class priors of training, or the mean."
     prior = prep.labels.state["prior"].get(task.name)
-    return {"majority": np.tile(prior, (n, 1))} if prior else {"mean": np.full((n, 1), task.loc)}
+    return {"prior": np.tile(prior, (n, 1))} if prior else {"mean": np.full((n, 1), task.loc)}
 
 def _model_forecasts(model, data, calibration):
     "Calibrated forecasts of every task, and an ensemble's disagreement; each network is asked once."

@@ -20,6 +20,7 @@ import numpy as np, pandas as pd, plotly.graph_objects as go, torch
 from plotly.colors import sample_colorscale
 from scipy.stats import spearmanr
 from .core import NatronError, make_rng
+from .config import backbones_with
 from .charts import PALETTE, plot_lines, time_ticks
 from .features import all_features, horizon_of
 from .dataset import Prepared, WindowDataset, window_data
@@ -244,8 +245,9 @@ def feature_gates(model: Natron | Ensemble, # of an ensemble, the mean of its me
                  ) -> pd.Series:            # by feature, 0 (shut) to 1, widest first
     "How far the learned gate of each feature is open; raises `NatronError` for a backbone without gates."
     nets = model.members if isinstance(model, Ensemble) else [model]
-    if not hasattr(nets[0].backbone, "gates"):
-        raise NatronError(f"the backbone {nets[0].config['backbone']} has no gates; model.backbone: temporal learns them")
+    if not nets[0].backbone.can.gates:
+        raise NatronError(f"the backbone {nets[0].config['backbone']} has no gates; "
+                          f"model.backbone: {' or '.join(backbones_with('gates'))} learns them")
     wide = torch.stack([net.backbone.gates.weights() for net in nets]).mean(0).detach().cpu().numpy()   # (F,)
     return pd.Series(wide, pd.Index(columns, name="feature"), name="gate").sort_values(ascending=False, kind="stable")
 

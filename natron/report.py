@@ -79,7 +79,7 @@ def _confidence_row(f, cfg, seed):
     right, known, u = _right(f, "model"), ~np.isnan(f.y), f.uncertainty
     top = np.where(u.confidence >= np.quantile(u.confidence[known], .8), right, np.nan)
     row = dict(confidence=u.confidence[known].mean()) | _bounded(dict(accuracy=right), f, cfg, seed)
-    if "majority" in f.forecasts: row["majority"] = np.nanmean(_right(f, "majority"))
+    if "prior" in f.forecasts: row["prior"] = np.nanmean(_right(f, "prior"))
     row |= _bounded(dict(selective_accuracy_20=top), f, cfg, seed)
     row["selective_accuracy_20"] = selective_accuracy(f, np.array([.2, 1.]))[.2]         # ties share their accuracy
     row |= _bounded(_by_disagreement(f, right), f, cfg, seed) | dict(confidence_error=confidence_error(f))
@@ -235,7 +235,7 @@ def _sets_text(r, c):
 
 def _confidence_text(r):
     "A row of the confidence table as people read it."
-    prior = f" (prior {r.majority:.1%})" if "majority" in r else ""
+    prior = f" (prior {r.prior:.1%})" if "prior" in r else ""
     halves = (f", {_span(r, 'accuracy_low_disagreement')} at low and {_span(r, 'accuracy_high_disagreement')} at high ensemble "
               "disagreement") if "accuracy_low_disagreement" in r else ""
     return (f"  {r.name:12} confidence {r.confidence:.1%}, accuracy {_span(r, 'accuracy')}{prior}, at 20 % coverage "
@@ -325,7 +325,7 @@ _KINDS = {"": "", "_adaptive": ", adaptive (ACI)", "_by_class": ", class-conditi
 
 def _confidence_html(table):
     "The confidence table, a column a task."
-    names = dict(confidence="mean confidence", accuracy="accuracy", majority="accuracy of the prior",
+    names = dict(confidence="mean confidence", accuracy="accuracy", prior="accuracy of the prior",
                  selective_accuracy_20="selective accuracy at 20 % coverage", accuracy_low_disagreement="accuracy at low ensemble disagreement",
                  accuracy_high_disagreement="accuracy at high ensemble disagreement", confidence_error="calibration error (ECE)")
     for c in COVERAGES:

@@ -94,7 +94,7 @@ def test_demo_leaves_a_whole_run(run):
     m = json.loads((folder/"manifest.json").read_text())
     assert {"versions", "seed", "data_hash", "fit_span", "weights"} <= set(m) and set(m["covers"]) == {"model", "weights", "data_hash", "machine"}
     for word in ("volatility", "direction", "runs/demo/natron_v2.pt", "runs/demo/report.html"): assert word in told, word
-    assert len(told.splitlines()) < 40 and "majority  " not in told and "majority  " in (folder/"scores.txt").read_text()
+    assert len(told.splitlines()) < 40 and "prior  " not in told and "prior  " in (folder/"scores.txt").read_text()
     assert "<h1>Natron: demo on EURUSD</h1>" in (folder/"report.html").read_text()
     assert len((cwd/"runs/trials.jsonl").read_text().splitlines()) == 1
     said = [json.loads((folder/"metrics.json").read_text())["prediction"]["EURUSD"],
