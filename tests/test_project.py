@@ -1,5 +1,5 @@
 "The project as a whole: what is exported, what is written, what imports what."
-import ast, importlib, inspect, json, re, runpy, subprocess, sys
+import ast, importlib, inspect, json, operator, re, runpy, subprocess, sys
 from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,41 @@ def module(p): return next(m[1] for c in cells[p] if (m := re.search(r"^#\|\s*de
 
 def test_settings_page_is_made_from_the_settings():
     assert subprocess.run([sys.executable, "tools/settings.py", "--check"], cwd=root).returncode == 0, "run `make readme`"
+
+
+# Private names that have no public counterpart: package, module, and the name in it.
+PRIVATE_NAMES = [
+    ("accelerate", "accelerate.state", "AcceleratorState._reset_state"),
+    ("limits", "limits.storage.memory", "MemoryStorage._MemoryStorage__schedule_expiry"),
+    ("limits", "limits.storage.memory", "MemoryStorage._MemoryStorage__expire_events"),
+    ("uvicorn", "uvicorn.protocols.http.httptools_impl", "HttpToolsProtocol._start_asgi_task"),
+    ("uvicorn", "uvicorn.protocols.http.httptools_impl", "HttpToolsProtocol.send_400_response"),
+    ("uvicorn", "uvicorn.protocols.http.httptools_impl", "HttpToolsProtocol.timeout_keep_alive_handler"),
+    ("uvicorn", "uvicorn.server", "Server.capture_signals"),
+    ("uvicorn", "uvicorn.server", "Server.startup"),
+    ("fastapi", "fastapi.routing", "APIRoute.get_route_handler"),
+]
+# Undocumented attributes of instances: package, module whose source must name them, and the names.
+ATTRIBUTES = [
+    ("uvicorn", "uvicorn.protocols.http.httptools_impl",
+     "pipeline cycle connections client response_started response_complete disconnected"),
+    ("uvicorn", "uvicorn.server", "servers server_state lifespan"),
+    ("fastapi", "fastapi.routing", "dependant openapi_extra"),
+    ("limits", "limits.storage.memory", "events"),
+]
+
+
+def test_private_names_of_libraries():
+    "Each is there; where a new version of a package has dropped one, this says which."
+    gone = []
+    for package, module, name in PRIVATE_NAMES:
+        try: operator.attrgetter(name)(importlib.import_module(module))
+        except (ImportError, AttributeError): gone.append(f"{package} {metadata.version(package)} has no {module}.{name}")
+    for package, module, names in ATTRIBUTES:
+        text = inspect.getsource(importlib.import_module(module))
+        lost = [n for n in names.split() if not re.search(rf"\w\.{n}\b", text)]
+        if lost: gone.append(f"{package} {metadata.version(package)} has no {', '.join(lost)} in {module}")
+    assert not gone, "; ".join(gone)
 
 
 def test_nobody_asks_for_a_backbone_by_name():
@@ -202,40 +237,3 @@ def installed(wheel, folder):
                    for p in (sys.executable, folder/"bin/python"))
     (there/"libraries.pth").write_text(f"{here}\n")
     return folder/"bin/python"
-
-
-PRIVATE = [
-    # package, module: what of it we override or read, though it is not documented for that
-    ("limits", "limits.storage.memory:MemoryStorage", "_MemoryStorage__schedule_expiry _MemoryStorage__expire_events"),
-    ("uvicorn", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
-     "_start_asgi_task send_400_response timeout_keep_alive_handler connection_made connection_lost pause_writing "
-     "resume_writing data_received on_message_begin on_headers_complete on_body on_message_complete"),
-    ("uvicorn", "uvicorn.protocols.http.httptools_impl:RequestResponseCycle", "run_asgi"),
-    ("uvicorn", "uvicorn:Server", "capture_signals startup"),
-    ("fastapi", "fastapi.routing:APIRoute", "get_route_handler"),
-    ("accelerate", "accelerate.state:AcceleratorState", "_reset_state"),
-]
-# attributes that only an instance has; its module's source names them
-ASSIGNED = [
-    ("uvicorn", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol", "pipeline cycle connections client"),
-    ("uvicorn", "uvicorn.protocols.http.httptools_impl:RequestResponseCycle",
-     "response_started response_complete disconnected"),
-    ("uvicorn", "uvicorn:Server", "servers server_state lifespan"),
-    ("fastapi", "fastapi.routing:APIRoute", "dependant openapi_extra"),
-    ("limits", "limits.storage.memory:MemoryStorage", "events"),
-]
-
-
-def place(path):
-    "What stands at `module:name`."
-    name, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(name), attribute)
-
-
-@pytest.mark.parametrize("package, path, names", PRIVATE + ASSIGNED)
-def test_private_names_of_libraries(package, path, names):
-    "What we use of a library beyond its documentation is still there; if not, this names the package and its version."
-    thing = place(path)
-    text = inspect.getsource(sys.modules[thing.__module__])
-    gone = [n for n in names.split() if not hasattr(thing, n) and not re.search(rf"\w\.{n}\b", text)]
-    assert not gone, f"{package} {metadata.version(package)} has no {', '.join(gone)} in {path} any more"

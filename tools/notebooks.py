@@ -53,7 +53,7 @@ def run(path):
 
 if __name__ == "__main__":
     names = [a.removeprefix("nbs/").removesuffix(".ipynb") for a in sys.argv[1:]]
-    found = {p.relative_to(root/"nbs").with_suffix("").as_posix(): p for k in ("[0-9i]*.ipynb", "tutorials/*.ipynb") for p in sorted((root/"nbs").glob(k))}
+    found = {p.relative_to(root/"nbs").with_suffix("").as_posix(): p for k in ("[0-9i]*.ipynb", "tutorials/*.ipynb", "experiments/*.ipynb") for p in sorted((root/"nbs").glob(k))}
     if unknown := set(names) - set(found): sys.exit(f"there is no notebook {', '.join(sorted(unknown))}; there are {', '.join(found)}")
     for name, p in found.items():
         if names and name not in names: continue
