@@ -15,7 +15,7 @@ help:
 	@echo "make test       every test"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make lab        JupyterLab on the notebooks"
-	@echo "make readme     README.md from nbs/index.ipynb"
+	@echo "make readme     README.md from nbs/index.ipynb, docs/settings.md from the settings"
 	@echo "make notebooks  run the notebooks in place and export them (needs a Chromium for the pictures)"
 
 $(BIN)/python:
@@ -41,6 +41,7 @@ lab: $(VENV)/.dev
 
 readme: $(VENV)/.dev
 	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/settings.py
 
 notebooks: $(VENV)/.dev
 	@rm -f natron/__pycache__/*.nb[ci]

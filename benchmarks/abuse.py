@@ -606,7 +606,7 @@ def swaps(scene):
     def ask(k, service):
         while not done.is_set():
             start = time.perf_counter()
-            try: answer = service.submit(("predict", windows[k]))[0].result(30)
+            try: answer = service.submit(("predict", None, windows[k]))[0].result(30)
             except Exception as e: wrong.append(f"{type(e).__name__}: {e}"); continue
             waits.append(time.perf_counter()-start)
             if answer not in said[k]: wrong.append(f"another answer: {answer}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np, torch
 from natron.candles import simulate_candles
-from natron.config import load_config
+from natron.config import ABILITIES, load_config, with_settings
 from natron.dataset import prepare, window_data
 from natron.engine import TorchEngine
 from natron.finetune import multitask_loss
@@ -51,10 +51,10 @@ def matmul_rate(device, dtype, n, seconds):
 
 def settings(name, small, **more):
     "A full configuration in bf16, or a small network of the same kind."
-    sizes = TINY if small else {}
-    if small and name != "hybrid": sizes = sizes | {"model.layers": 2}
-    if small and name == "temporal": sizes = sizes | {"model.windows": [20, 0]}
-    return load_config(CONFIGS/f"{name}.yaml", **{"train.precision": "bf16"} | sizes | more)
+    cfg = load_config(CONFIGS/f"{name}.yaml", **{"train.precision": "bf16"} | more)
+    if not small: return cfg
+    windows = [20, 0] if ABILITIES[cfg.model.backbone].layer_windows else []
+    return with_settings(cfg, **TINY, **{"model.layers": 2, "model.windows": windows})
 
 
 def training_step(prep, phase, batch, device, compiled):

@@ -36,10 +36,10 @@ VARIANTS = {
     "alone, dropout 0.3, other markets, pretrained": ALONE | WET | MARKETS | PRETRAINED,
     "alone, dropout 0.3, other markets, temporal": ALONE | WET | MARKETS | TEMPORAL,
     "alone, dropout 0.1, other markets": ALONE | MARKETS | {"seeds": 6},
-    "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"train.adversarial": .02},
+    "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"experimental.adversarial_epsilon": .02},
     "alone, dropout 0.1, other markets, hybrid": ALONE | MARKETS | {"model.backbone": "hybrid"},
     "alone, dropout 0.1, other markets, temporal, windows of 192 bars": ALONE | MARKETS | TEMPORAL | {"data.window_length": 192, "data.stride": 48},
-    "alone, dropout 0.1, other markets, temporal, asked first what comes": ALONE | MARKETS | TEMPORAL | PRETRAINED | {"pretrain.epochs": 20, "pretrain.question": "ahead"},
+    "alone, dropout 0.1, other markets, temporal, asked first what comes": ALONE | MARKETS | TEMPORAL | PRETRAINED | {"pretrain.epochs": 20, "pretrain.objective": "future_mean"},
     "four forecasts, dropout 0.1, volatility weighs three times (cpu.yaml)": {},
     "alone, dropout 0.1, other markets, temporal (full.yaml)": ALONE | MARKETS | TEMPORAL | {"seeds": 6},
 }

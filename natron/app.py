@@ -78,6 +78,7 @@ def put(self: PageState, name: str, candles: pd.DataFrame,
         while len(self.views) > _VIEWS: self.views.pop(next(k for k in self.views if k != "sample"))
     return key
 
+# %% ../nbs/08f_app.ipynb #adf8add2
 @patch
 def forget(self: PageState) -> None:
     "Let go of the candles at which nobody has looked for an hour."
@@ -99,6 +100,7 @@ def view(self: PageState, key: str) -> CandleView:
         self.views[key].viewed = time.monotonic()
         return self.views[key]
 
+# %% ../nbs/08f_app.ipynb #f0c0be55
 @patch
 def _follow(self: PageState, key):
     "Bring a live view up to its market."
@@ -118,6 +120,7 @@ def answer(self: PageState, view: CandleView, bar: int) -> dict:
     try: return job.result(self.service.deadline)
     except TimeoutError as e: raise DeadlineError(f"no answer within {self.service.deadline:g} seconds") from e
 
+# %% ../nbs/08f_app.ipynb #f0898ee3
 @patch
 def evaluate(self: PageState, view: CandleView) -> None:
     "Have the bars answered that are evaluated, few at a time."
@@ -125,6 +128,7 @@ def evaluate(self: PageState, view: CandleView) -> None:
     for k in range(view.evaluation_start(), n, 16):
         with self.lock: view.answers(k, min(k+16, n))
 
+# %% ../nbs/08f_app.ipynb #682aa662
 @patch
 def measured(self: PageState, key: str) -> str: # HTML
     "The measured accuracy on the candles of a key, counted once."
@@ -144,6 +148,7 @@ def verdict(self: PageState, view: CandleView, bar: int, answer: dict) -> str: #
     means = {t.name: meaning(t, p.bundle.config.labels) for t in p.tasks}
     return verdict_html(view.name, answer, p.tasks, p.bundle.label_state["prior"], own, means)
 
+# %% ../nbs/08f_app.ipynb #883ae695
 @patch
 def overview(self: PageState, key: str, bar: int) -> tuple[str, str]: # HTML, a `figure`
     "The verdict on a bar, and the candles around it."
@@ -161,6 +166,7 @@ def error_html(e: NatronError, what: str = "That does not work") -> str:
 
 _UNFIT = "The embedded candles do not fit this model; choose a live market, or send your own"
 
+# %% ../nbs/08f_app.ipynb #c2617863
 @patch
 def greeting(self: PageState) -> tuple[str, str | None, int, int]: # HTML, a `figure`, first and last bar
     "What the page shows before anything is asked: the embedded candles, if they fit the model, and their last bar."
@@ -261,6 +267,7 @@ def _upload_text(view):
     return (f"<p role=status>✓ {html.escape(view.name)}: {len(c):,} candles from {c.index[0]:%Y-%m-%d %H:%M} to "
             f"{c.index[-1]:%Y-%m-%d %H:%M} UTC. {html.escape(notes)}</p>")
 
+# %% ../nbs/08f_app.ipynb #dd5d3b84
 def _quality_text(candles, told=()):
     "What is odd about candles that break no rule; empty where nothing is, or where it is told already."
     report = candle_report(candles)
@@ -270,6 +277,7 @@ def _quality_text(candles, told=()):
     return (f"<p class=warn role=alert>⚠ {html.escape(report.sentence)} The first: {first.time:%Y-%m-%d %H:%M}, "
             f"{html.escape(first.text)}. Look at them before you believe an answer.</p>")
 
+# %% ../nbs/08f_app.ipynb #5c3ef872
 def choices(state: PageState, mine: Sequence[str] = () # keys of what the visitor has sent
            ) -> list[tuple[str, str]]:                 # names and keys
     "The candles that a visitor can choose: embedded, live, and sent."
@@ -314,6 +322,7 @@ class Asked:
     bar: int                # number of the candle in question
     trials: SessionTrials   # the visitor's own
 
+# %% ../nbs/08f_app.ipynb #3aee9c09
 @dataclass(frozen=True)
 class Tab:
     "A tab of the page."
@@ -324,6 +333,7 @@ class Tab:
 
 TABS: dict[str, Tab] = {}
 
+# %% ../nbs/08f_app.ipynb #6c6391ce
 def tab(key: str,        # in the browser's memory
         label: str,      # on the tab
         build: Callable  # (predictor) -> controls, places
@@ -334,6 +344,7 @@ def tab(key: str,        # in the browser's memory
         return fill
     return register
 
+# %% ../nbs/08f_app.ipynb #c52a2b2c
 def _text(name): return gr.HTML(elem_id=name, container=False)
 
 # %% ../nbs/08f_app.ipynb #1f67314e
@@ -342,6 +353,7 @@ def _default(tasks, role):
     classes = [t for t in tasks if t.classes]
     return next(t.name for t in [*of_role(classes, role), *classes, *tasks])
 
+# %% ../nbs/08f_app.ipynb #7803c8f7
 def _explanation(predictor):
     tasks, c = predictor.tasks, predictor.bundle.model_config
     which = lambda n: [("all", 0)] + [(str(k+1), k+1) for k in range(n)]
@@ -354,6 +366,7 @@ def _explanation(predictor):
     with gr.Row(elem_classes="pair"): places += [figure_box(elem_id="attention"), figure_box(elem_id="attributions")]
     return controls, places
 
+# %% ../nbs/08f_app.ipynb #49c52f91
 @tab("explanation", "Explanation", _explanation)
 def _fill_explanation(asked, task, layer, head): return asked.view.explanation(asked.bar, task, layer, head)
 
@@ -375,6 +388,7 @@ def _fill_record(asked, task):
 def _cost(label, high, step, value, name, low=0): # a slider
     return gr.Slider(low, high, value=min(value, high), step=step, label=label, buttons=[], elem_id=name)
 
+# %% ../nbs/08f_app.ipynb #c9ad3603
 def _backtest(predictor):
     b = predictor.bundle.config.backtest
     with gr.Row():
@@ -384,6 +398,7 @@ def _backtest(predictor):
                  _cost("Trade if P(UP) and P(DOWN) differ by", .5, .01, b.threshold, "threshold", .01)]
     return costs, [_text("backtest"), figure_box(elem_id="equity")]
 
+# %% ../nbs/08f_app.ipynb #f47a39ff
 @tab("backtest", "Backtest", _backtest)
 def _fill_backtest(asked, *costs):
     asked.state.evaluate(asked.view)
@@ -414,6 +429,7 @@ def memory_text(tab: str,        # its key
     where = dict(key=at["key"], name=at["name"], time=None if at["last"] else at["time"].isoformat())
     return json.dumps(dict(tab=tab, **where, mine=list(mine), values=list(values)))
 
+# %% ../nbs/08f_app.ipynb #8f591ed2
 def recall(text: str # from the browser
           ) -> dict: # tab, key, name, time, mine, values
     "What a browser remembers; what has another form than `memory_text` gives it counts as forgotten."
@@ -424,6 +440,7 @@ def recall(text: str # from the browser
     if not isinstance(found, dict): found = {}
     return {k: found[k] if isinstance(found.get(k), kind) else default for k, (default, kind) in forms.items()}
 
+# %% ../nbs/08f_app.ipynb #16a30843
 def fits(control: gr.Dropdown | gr.Slider, value) -> bool:
     "Whether a control can stand at a value."
     if isinstance(control, gr.Dropdown): return any(value == v and type(value) is type(v) for _, v in control.choices)
@@ -434,7 +451,8 @@ _STYLE = """
 .gradio-container{width:100%!important;max-width:1280px!important;margin:0 auto!important;padding:0!important}
 .gradio-container .main.fillable{padding:8px 6px!important} .gradio-container main{padding:4px!important}
 .gradio-container .html-container{padding:0 4px!important} footer{display:none!important} .pair{flex-wrap:wrap}
-.pair>*{flex:1 1 340px!important;min-width:min(340px,100%)!important} .tab-container button{padding:0 9px!important} .tab-wrapper,.tab-container{height:auto!important}
+.pair>*{flex:1 1 340px!important;min-width:min(340px,100%)!important} .tab-container button{padding:0 9px!important}
+.tab-wrapper,.tab-container{height:auto!important}
 .tab-container{flex-wrap:wrap;overflow:visible!important} .tab-container button{height:34px!important}
 .tab-container.visually-hidden button{font-size:1px!important;padding:0!important} /* no tab hides in a menu */
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:8px}
@@ -503,6 +521,7 @@ class _Page:
 @patch
 def controls(self: _Page): return [c for controls, _ in self.parts.values() for c in controls]
 
+# %% ../nbs/08f_app.ipynb #a5b109b1
 @patch
 def fill(self: _Page, key, at, trials, mine, *values) -> dict: # by component
     "The contents of a tab, and what the browser is to remember."
@@ -538,6 +557,7 @@ def move(self: _Page, at, bar):
     if not at: return gr.skip()
     return self.back(at) | (self.show(at["key"], bar) if isinstance(bar, (int, float)) else {})
 
+# %% ../nbs/08f_app.ipynb #77b57845
 @patch
 def back(self: _Page, at):
     "The slider where it stood before."
@@ -545,6 +565,7 @@ def back(self: _Page, at):
     told = error_html(NatronError("there is no such bar here; choose one between the ends of the slider"))
     return {self.bar: gr.update(value=at["bar"]), self.notice: told}
 
+# %% ../nbs/08f_app.ipynb #51c513d3
 @patch
 def click(self: _Page, at, event: gr.EventData):
     "The candle that was clicked."
@@ -593,6 +614,7 @@ def _gone(self: _Page, name):
             "Send the file again; until then the embedded candles are shown.")
     return warning_html(dict(code="gone", message=told), "alert")
 
+# %% ../nbs/08f_app.ipynb #d1eeb370
 @patch
 def _recalled_view(self: _Page, was):
     "The view that stood here, and what is told where it is gone."
@@ -602,6 +624,7 @@ def _recalled_view(self: _Page, was):
         if key == "sample": return None, ""
         return None, error_html(e) if key.startswith("live ") else self._gone(was["name"])
 
+# %% ../nbs/08f_app.ipynb #614a828e
 @patch
 def _still_mine(self: _Page, mine):
     "A visitor's files that are still held."
@@ -622,6 +645,7 @@ def restore(self: _Page, kept) -> dict: # by component
     listed = gr.update(choices=choices(self.state, mine), value=key)
     return shown | stood | {self.mine: mine, self.source: listed, self.tab: tab, self.tabset: gr.update(selected=tab)}
 
+# %% ../nbs/08f_app.ipynb #985c9dde
 @patch
 def measure(self: _Page, at) -> str: # HTML
     "The measured accuracy; none of a live market, whose bars change with each candle."
@@ -663,6 +687,7 @@ def _build(state):
         p.wire()
     return p
 
+# %% ../nbs/08f_app.ipynb #48b7e681
 def page(state: PageState) -> gr.Blocks:
     "The page, without a server; its tabs are those of `TABS` at this moment."
     return _build(state).blocks.queue(max_size=64, default_concurrency_limit=4, api_open=False)
@@ -723,6 +748,7 @@ def _unauthorized(self: PageMiddleware, scope, client):
     if not self.policy.token or scope["path"] == "/enter" or self._ticket(dict(scope["headers"])): return None
     return _login("This server asks for its token.", 401)
 
+# %% ../nbs/08f_app.ipynb #fcce0c64
 @patch
 def _ticket(self: PageMiddleware, headers):
     "Whether a request carries the cookie."
@@ -730,6 +756,7 @@ def _ticket(self: PageMiddleware, headers):
     held = [c.partition("=")[2].encode() for c in cookies if c.startswith(f"{self.cookie}=")]
     return any(hmac.compare_digest(c, self.ticket.encode()) for c in held)
 
+# %% ../nbs/08f_app.ipynb #d63c79bc
 @patch
 def _note(self: PageMiddleware, scope, status, seconds, ours, refusal):
     "An open page asks every two seconds; that is neither counted nor logged, unless it is refused."
@@ -758,6 +785,7 @@ def _waiting(queue, client):
     events = (e for each in queue.event_queue_per_concurrency_id.values() for e in each.queue)
     return sum(getattr(e.request and e.request.client, "host", "?") == client for e in events)
 
+# %% ../nbs/08f_app.ipynb #2c8fdfb9
 def _refusal(blocks, body, client):
     "Why a call is not taken, and Gradio's word for the kind of refusal; None for one that is."
     fn = blocks.fns.get(body.fn_index)
@@ -768,6 +796,7 @@ def _refusal(blocks, body, client):
     if _waiting(blocks._queue, client) >= _PLACES:
         return f"{_PLACES} calls of this address wait already", "queue_full"
 
+# %% ../nbs/08f_app.ipynb #2cc2ce62
 def bound_queue(blocks: gr.Blocks) -> None:
     "Have a page's queue refuse calls that cannot be carried out, and more of one address than its share."
     push = blocks._queue.push

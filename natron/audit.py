@@ -27,6 +27,7 @@ from .features import CONTEXT, compute_features
 class AuditError(NatronError):
     "What was given cannot be audited: no function of candles, or one that returns no frame of numbers by bar."
 
+# %% ../nbs/01c_audit.ipynb #840ad354
 @dataclass(frozen=True)
 class Subject:
     "A function of candles, called on copies."
@@ -76,6 +77,7 @@ def spread(base: pd.DataFrame) -> np.ndarray: # (F,)
         return x.clip(low, high).std() or x.std() or 1.
     return np.array([one(x) for x in base.to_numpy(float).T])
 
+# %% ../nbs/01c_audit.ipynb #3f39b3a7
 def rounding(raw: pd.DataFrame # as the function returned it
             ) -> np.ndarray: # (F,) in sd
     "What does not count as a difference: a billionth, or a few of the last digits of the type that a column came in."
@@ -84,6 +86,7 @@ def rounding(raw: pd.DataFrame # as the function returned it
     largest = x.where(np.isfinite(x)).abs().quantile(.999).fillna(0).to_numpy()
     return np.maximum(1e-9, eps*largest/spread(x))
 
+# %% ../nbs/01c_audit.ipynb #6281c9aa
 class Differences:
     "Readings that differ, added up by column over many comparisons."
     def __init__(self, base: pd.DataFrame, tolerance: float | np.ndarray):    # tolerance in sd, one or (F,)
@@ -199,6 +202,7 @@ def at(self: Case, row: int): # fields of a `Finding`
     "A bar, by its number and time."
     return dict(row=int(row), time=self.candles.index[row].isoformat())
 
+# %% ../nbs/01c_audit.ipynb #c5753f58
 @patch
 def findings(self: Case, check: str, d: Differences, kind: str = "",
              tell: Callable = lambda k: {} # number of a column -> more evidence
@@ -285,6 +289,7 @@ def _eventful(candles, k=3):
     kinds = move.abs(), back, gap, candles.volume
     return np.concatenate([top(move.abs()), *(top(x)+1 for x in kinds)]).tolist()
 
+# %% ../nbs/01c_audit.ipynb #ab63a4b1
 def _calendar(case, months=12):
     "Cuts behind a bar of each hour of the week, minute, day of the month, and where months begin; `case.cuts` at most."
     t, rows = case.candles.index, case.rng.permutation(len(case.candles))
@@ -301,6 +306,7 @@ def _strange(case, k=10):
     columns = case.rng.permutation(x.shape[1])[:k]
     return (rows[np.argsort(-far[:, columns], axis=0, kind="stable")[:-(-k//len(columns))]].ravel() + 1).tolist()
 
+# %% ../nbs/01c_audit.ipynb #86209c2e
 def _rare(case):
     "Cuts behind rare values of columns that mostly say one thing, the rarest first."
     found, rows, most = [], case.rng.permutation(len(case.base)), min(40, case.cuts)
@@ -325,6 +331,7 @@ def _echoes(case):
                 found += [(share[k], int(r) + 1) for r in rows]
     return [row for _, row in sorted(found)[:most]]
 
+# %% ../nbs/01c_audit.ipynb #84e12fbd
 def _telling(case):
     "Cuts where a leak is likely to be."
     return [*_eventful(case.candles), *_strange(case), *_rare(case), *_echoes(case)]
@@ -336,6 +343,7 @@ def _anywhere(case, check, k):
     case.tried[check] = len(rows)
     return rows.tolist()
 
+# %% ../nbs/01c_audit.ipynb #f76d18e9
 def _pieces(case, more=50):
     "First and last bar, and the cuts, of short pieces of the candles, each with at least a context of history."
     n = len(case.candles)
@@ -354,6 +362,7 @@ def _cut_answers(case):
         for cut in cuts:
             if (got := case.short(case.candles[start:cut])) is not None: yield start, got.to_numpy(), whole
 
+# %% ../nbs/01c_audit.ipynb #32d8c23d
 @check
 def truncation(case: Case):
     "Bars that come later are cut off; earlier readings stay."
@@ -361,6 +370,7 @@ def truncation(case: Case):
     for start, got, whole in _cut_answers(case): d.add(_past(case, got, whole), start, whole[:len(got)])
     yield from case.findings("truncation", d)
 
+# %% ../nbs/01c_audit.ipynb #796e4f60
 @check
 def too_early(case: Case):
     "Of what may look ahead, no answer is there before its horizon has passed."
@@ -386,12 +396,14 @@ def garble(candles: pd.DataFrame,
     for k in out: out.iloc[cut:, out.columns.get_loc(k)] = new.get(k, rng.permutation(candles[k].to_numpy())[:n])
     return out.set_axis(candles.index[:cut].append(_other_times(candles.index, cut, rng)).rename(candles.index.name))
 
+# %% ../nbs/01c_audit.ipynb #3fbf1af1
 def _other_times(times, cut, rng):
     "The steps between the bars in another order, the first one longer."
     steps = rng.permutation(times[1:] - times[:-1])[:len(times)-cut]
     steps[0] = steps[0]*rng.integers(2, 50)
     return times[cut-1] + pd.TimedeltaIndex(steps.cumsum())
 
+# %% ../nbs/01c_audit.ipynb #cc8abc4b
 @check
 def garbled_future(case: Case):
     "Later bars are replaced by another market; earlier readings stay."
@@ -408,12 +420,14 @@ class Replay:
     last: pd.DataFrame   # (steps,F)
     delay: np.ndarray    # (F,) bars after which no reading changed any more
 
+# %% ../nbs/01c_audit.ipynb #48b5ac23
 def _stretch(case, steps):
     "A part of the candles anywhere, and how many of its bars are history: 1,000, or the context where that is longer."
     n = len(case.candles); start = min(max(1000, case.context), n-steps)
     begin = int(case.rng.integers(0, n-steps-start+1))
     return case.candles.iloc[begin:begin+start+steps], start
 
+# %% ../nbs/01c_audit.ipynb #cdf0e4d5
 def replay(case: Case,
            steps: int = 200 # bars to append
           ) -> Replay:
@@ -451,6 +465,7 @@ def _rank_correlation(x, y):
     there = np.isfinite(x) & np.isfinite(y); a, b = (pd.Series(z[there]).rank() for z in (x, y))
     return (float(a.corr(b)) if a.nunique() > 1 and b.nunique() > 1 else 0.), int(there.sum())
 
+# %% ../nbs/01c_audit.ipynb #36ac0b05
 @check
 def foresight(case: Case):
     "No column agrees with the returns that come after its bar as only one made of them can."
@@ -481,6 +496,7 @@ def _streamed(answer, stream, case):
         raise AuditError(f"the stream of {case.subject.name} answers {got or 'nothing'}, ...; expected {wanted}, ...")
     return (row if bare else row.reindex(case.base.columns)).to_numpy()
 
+# %% ../nbs/01c_audit.ipynb #957751d9
 def _live(case):
     "What the stream says of the last 300 bars, and the first of them."
     n, name = len(case.candles), case.subject.name; start = max(n//2, n-300)
@@ -542,6 +558,7 @@ def constant(case: Case):
             if has_volume(case.candles): yield Finding("constant", name, kind="constant: empty")
         elif x.nunique() < 2: yield Finding("constant", name, evidence=dict(value=float(x.dropna().iloc[0])))
 
+# %% ../nbs/01c_audit.ipynb #1a8cab5f
 @check
 def duplicates(case: Case):
     "No two columns are correlated above 0.9995."
@@ -563,6 +580,7 @@ def repeatable(case: Case):
 # %% ../nbs/01c_audit.ipynb #05f22ae3
 def _later(candles): return candles.set_axis(candles.index + pd.Timedelta(days=28*365.25))
 
+# %% ../nbs/01c_audit.ipynb #87ddd7b1
 @check
 def memory(case: Case):
     "The same market at other times gets the same answer."
@@ -585,6 +603,7 @@ def _foreign(path):
     inside = any(path.is_relative_to(p) for p in _SYSTEM)
     return None if inside or "__pycache__" in path.parts or path.suffix in (".py", ".pyc", ".so") else path
 
+# %% ../nbs/01c_audit.ipynb #3219deca
 class Watch:
     "What happens in this process beside computing, as Python reports it; `restore` puts written files back."
     def __init__(self):
@@ -611,6 +630,7 @@ def _keep(self: Watch, path):
     "Remember a file as it was before the first time that it is written, or that it was not there."
     if path not in self.before: self.before[path] = path.read_bytes() if path.is_file() else None
 
+# %% ../nbs/01c_audit.ipynb #77a0376e
 @patch
 def _on_os_rename(self: Watch, old, new, *_): self._keep(Path(os.path.realpath(os.fsdecode(new))))
 @patch
@@ -620,11 +640,14 @@ def _on_os_mkdir(self: Watch, path, *_): self.folders.append(Path(os.path.realpa
 @patch
 def _on_sqlite3_connect(self: Watch, path, *_):
     if path != ":memory:": self.reads.add(Path(os.path.realpath(os.fsdecode(path)))); self._keep(Path(path))
+
+# %% ../nbs/01c_audit.ipynb #aeefeb7f
 @patch
 def _on_socket_connect(self: Watch, _, address): self.talks.add(f"connects to {address}")
 @patch
 def _on_subprocess_Popen(self: Watch, program, *_): self.talks.add(f"starts {program}")
 
+# %% ../nbs/01c_audit.ipynb #3d78db10
 @patch
 def restore(self: Watch):
     "Put back what was written, and remove what was not there."
@@ -651,6 +674,7 @@ def _serve(pipe, work, case, args):
     watch.busy = True
     pipe.send((said, _beside(watch)))
 
+# %% ../nbs/01c_audit.ipynb #71c063af
 def _beside(watch):
     "What a function did beside computing, as notes: code -> where."
     there = [p for p in watch.reads if watch.before.get(p, b"") is not None]
@@ -671,6 +695,7 @@ def _heard(pipe, process, case):
     raise AuditError(f"{name} has not come back from a call on {bars:,} bars within {case.limit:g} seconds, in a "
                      "process of its own; bring fewer candles, or raise the limit")
 
+# %% ../nbs/01c_audit.ipynb #79c93efd
 def fresh(work: Callable, # (case, *args) -> what can be pickled
           case: Case, *args
          ) -> tuple: # what `work` returned; what the subject did beside computing
@@ -682,6 +707,7 @@ def fresh(work: Callable, # (case, *args) -> what can be pickled
     if isinstance(said, Exception): raise said
     return said, beside
 
+# %% ../nbs/01c_audit.ipynb #1aa419ce
 def _can_be_fresh(case):
     "Whether another process can be given the case: by forking, or because all of it can be pickled."
     if _START == "fork": return True
@@ -696,6 +722,7 @@ def _prefixes(case, bars=2_000_000):
     anywhere = _anywhere(case, "first-call", min(case.cuts, max(24, most-len(telling))))
     return sorted(c for c in {*telling, *anywhere} if 2 < c < n)
 
+# %% ../nbs/01c_audit.ipynb #dfceb1cf
 def _next(candles):
     "What comes after each bar, by the words for it."
     price = np.log(candles.close); move = price.diff().shift(-1)
@@ -703,6 +730,7 @@ def _next(candles):
     return {"the next return": move, "the size of the next return": move.abs(), "the next range": wide,
             "the next volume": candles.volume.shift(-1), "the return over the next 12 bars": price.shift(-12) - price}
 
+# %% ../nbs/01c_audit.ipynb #5e10a0c7
 def _in_last_digits(case, rows, digits):
     "Columns whose small differences behind the cuts, (k,F), agree with what comes, and how."
     ahead = {what: x.to_numpy()[rows] for what, x in _next(case.candles).items()}
@@ -738,6 +766,7 @@ def _holds(path, candles):
     except (NatronError, OSError, ValueError): return False              # another kind of file
     return times.isin(candles.index).sum() > len(candles)/2
 
+# %% ../nbs/01c_audit.ipynb #fd1438cf
 @check
 def files(case: Case):
     "No file that it reads while computing holds these candles."
@@ -813,6 +842,7 @@ def _sorted(self: Audit):
     order = [*self.columns, "(candles)", "(files)"]
     return sorted(self.findings, key=lambda f: order.index(f.column))
 
+# %% ../nbs/01c_audit.ipynb #2020ebd6
 @patch(as_prop=True)
 def power(self: Audit) -> pd.DataFrame: # by check and by one bar in how many, probability
     "The probability that a leak on one bar in 100, 500, 2,000, anywhere, would have been found."
@@ -820,6 +850,7 @@ def power(self: Audit) -> pd.DataFrame: # by check and by one bar in how many, p
     if missed: missed["together"] = np.prod(list(missed.values()), axis=0)
     return 1 - pd.DataFrame(missed, rare).T
 
+# %% ../nbs/01c_audit.ipynb #f36a4d4d
 @patch
 def _repr_html_(self: Audit):
     found = self.table.to_html(index=False, float_format="{:.3g}".format, na_rep="") if self.findings else ""
@@ -832,12 +863,14 @@ def _headline(a):
     said = f"{failed} of {checks} failed, in {bad} of {columns}" if failed else f"{columns} passed {checks}"
     return f"{a.name}: {said}, on {a.bars:,} bars"
 
+# %% ../nbs/01c_audit.ipynb #06d167ac
 def _verdict(a):
     "Which columns look ahead, and which cannot be judged because they never say the same twice."
     said = ("looks ahead", a.ahead), ("not repeatable, so that the rest says little", a._failed(["repeatable"]))
     more = lambda names: f" and {len(names)-8} more"*(len(names) > 8)
     return [f"{what}: {', '.join(names[:8])}{more(names)}" for what, names in said if names]
 
+# %% ../nbs/01c_audit.ipynb #32740383
 def _power_text(a):
     "A line for each check that cuts, with what it could have met."
     if not len(a.power): return []
@@ -853,6 +886,7 @@ def _finding_text(f, wide):
     size = " (a value comes or goes)" if np.isinf(f.size) else f" (up to {f.size:.2g} sd)" if f.size > 0 else ""
     return f"  {f.column:{wide}}  {f.check:15} {f.time[:16].replace('T', ' '):17} {f.text}{size}"
 
+# %% ../nbs/01c_audit.ipynb #0942ce98
 def audit_text(a: Audit) -> str:
     "The audit for a terminal: every check, then every finding with its first bar, then what it could have found."
     count = {c: len({f.column for f in a.findings if f.check == c}) for c in a.checks}
@@ -869,6 +903,7 @@ def _steps(code):
     for c in code.co_consts:
         if inspect.iscode(c): yield from _steps(c)
 
+# %% ../nbs/01c_audit.ipynb #77344372
 def _named(f):
     "Values of its closure and of its module that a function's code names."
     f = inspect.unwrap(f)
@@ -877,6 +912,7 @@ def _named(f):
     used = {a for op, a in _steps(f.__code__) if isinstance(a, str) and a in f.__globals__}
     return {n: f.__globals__[n] for n in used} | cells
 
+# %% ../nbs/01c_audit.ipynb #4e605405
 def _reached(function):
     "The functions and classes of its module that a function leads to, itself the first."
     found, todo = [], [function]
@@ -902,6 +938,7 @@ def _kept_by(f, attributes):
         found[f"{name}.{k}"] = empty, partial(_there, f, k)
     return found
 
+# %% ../nbs/01c_audit.ipynb #9c6dbdb7
 def _there(f, k): return getattr(f, k, None) is not None
 
 def _keepers(function):
@@ -913,6 +950,7 @@ def _keepers(function):
         if op == "STORE_GLOBAL": found[a] = partial(g.__globals__.__setitem__, a, None), partial(_set, g.__globals__, a)
     return {name: (empty, filled) for name, (empty, filled) in found.items() if filled()}
 
+# %% ../nbs/01c_audit.ipynb #723ede38
 def _set(names, a): return names.get(a) is not None
 
 # %% ../nbs/01c_audit.ipynb #6f916c3b
@@ -927,6 +965,7 @@ def _refills(case, name):
     filled, = _forget(case, [name]); case.subject.raw(case.candles)
     return bool(filled())
 
+# %% ../nbs/01c_audit.ipynb #e2f5fde0
 def _memories(case):
     "Names of what the subject has kept from earlier calls."
     def refilled(name):
@@ -946,6 +985,7 @@ def _past_first(case, checks, kept):
     _forget(case, kept)
     return [f for c in checks for f in CHECKS[c](case)], case.tried, case.noted
 
+# %% ../nbs/01c_audit.ipynb #454f2f9b
 def _apart(case, checks, rng):
     "The checks in processes of their own: the case as it was asked, findings, and notes by their code."
     kept = _memories(case); alone = [c for c in checks if CHECKS[c].fresh]
@@ -957,6 +997,7 @@ def _apart(case, checks, rng):
         beside = {code: sorted({*what, *again[code]}) for code, what in beside.items()} | noted
     return case, found, beside | dict(forgot=kept)
 
+# %% ../nbs/01c_audit.ipynb #1e300431
 def _here(case, checks):
     "The checks that this process can do, where no other can be given the case."
     case = case.ask(); found = [f for c in checks if not CHECKS[c].fresh for f in CHECKS[c](case)]
@@ -1020,6 +1061,7 @@ def lookup(target: str # module:name; dots lead on from there
         found = getattr(found, part)
     return found
 
+# %% ../nbs/01c_audit.ipynb #605f57cb
 def resolve(target: str,            # module:function, module:Class or module:object
             candles: pd.DataFrame   # what an object with `fit` is fitted on, the first 70 %
            ) -> tuple[Callable, dict[str, int]]: # the function of candles; horizons that it declares

@@ -92,14 +92,19 @@ def connection_made(self: Connection, transport):
 @patch
 def connection_lost(self: Connection, error):
     "It has gone. Nobody reads its answer; a candle that is being added is added."
-    self.bridge.leave(self)
+    self.bridge._leave(self)
     if self.task and self.task.get_name() in ("predict", "parse"): self.task.cancel()
 
 @patch
-def pause_writing(self: Connection): self.unread = time.monotonic()
+def pause_writing(self: Connection):
+    "It does not read its answers."
+    self.unread = time.monotonic()
 
 @patch
-def resume_writing(self: Connection): self.unread = None; self.feed()
+def resume_writing(self: Connection):
+    "It reads again."
+    self.unread = None
+    self._feed()
 
 def _keep_alive(sock):
     "Let the kernel find out that the other machine is gone."
@@ -115,10 +120,10 @@ def data_received(self: Connection, data):
     if self.over: return
     self.heard = time.monotonic()
     self.buffer += data
-    self.feed()
+    self._feed()
 
 @patch
-def feed(self: Connection):
+def _feed(self: Connection):
     "Answer the lines that are there, until one has to wait for the model."
     start, most = 0, f"a line may have {_MAX_LINE_BYTES:,} bytes"
     while not self.busy and not self.over and (end := self.buffer.find(b"\n", max(start, self.scanned))) >= 0:
@@ -131,18 +136,18 @@ def feed(self: Connection):
     self.transport.resume_reading(); self.scanned = len(self.buffer)
     if len(self.buffer) > _MAX_LINE_BYTES: return self.refuse("line_too_long", f"{most}, this one has more")
     self.unfinished = (self.unfinished or time.monotonic()) if self.buffer else None
-    if self.eof: self.finish()
+    if self.eof: self._finish()
 
 # %% ../nbs/08d_bridge.ipynb #315f6b5f
 @patch
 def eof_received(self: Connection):
     "The client has said everything; what it asked is answered, and a last line needs no end."
     self.eof = True
-    if not self.busy: self.finish()
+    if not self.busy: self._finish()
     return not self.over and self.transport.get_extra_info("sslcontext") is None
 
 @patch
-def finish(self: Connection):
+def _finish(self: Connection):
     "Answer what is left, and close."
     if self.buffer:
         line = bytes(self.buffer)
@@ -156,7 +161,7 @@ def send(self: Connection, message: dict):
     "Write one line; cut the client off if it does not read."
     if self.over: return
     self.transport.write(orjson.dumps(message) + b"\n")
-    if self.transport.get_write_buffer_size() > _MAX_UNREAD_BYTES: self.bridge.cut(self, "slow_reader")
+    if self.transport.get_write_buffer_size() > _MAX_UNREAD_BYTES: self.bridge._cut(self, "slow_reader")
 
 @patch
 def error(self: Connection, code: str, message: str, id=None, **more):
@@ -176,7 +181,7 @@ def refuse(self: Connection, code: str, message: str, id=None, **more):
 _LARGE_LINE_BYTES = 16_384   # from which on a line is parsed in a thread of its own
 
 @patch
-def frame_of(self: Connection, m: dict):
+def _frame_of(self: Connection, m: dict):
     "The candles of a message as a frame; None if it has none."
     rows = m.get("candles") or ([m["candle"]] if "candle" in m else None)
     if not rows: return None
@@ -185,7 +190,7 @@ def frame_of(self: Connection, m: dict):
     return service.schema.frame(rows, self.offset, at, m.get("no_volume", self.no_volume), grid)
 
 @patch
-def parse(self: Connection, line: bytes) -> tuple: # kind, message, id, frame; kind is None for an error
+def _parse(self: Connection, line: bytes) -> tuple: # kind, message, id, frame; kind is None for an error
     "Read one line."
     try: m = orjson.loads(line)
     except orjson.JSONDecodeError as e: return None, ("bad_json", f"this line is no JSON: {str(e)[:200]}"), None, None
@@ -193,7 +198,7 @@ def parse(self: Connection, line: bytes) -> tuple: # kind, message, id, frame; k
     id = id if type(id) is int or type(id) is str and len(id) <= 64 else None
     schema = self.bridge.schemas.get(kind) if isinstance(kind, str) else None
     if not schema: return None, ("bad_type", f"type: expected one of {', '.join(self.bridge.schemas)}"), id, None
-    try: return kind, validate(schema, m), id, self.frame_of(m)
+    try: return kind, validate(schema, m), id, self._frame_of(m)
     except RequestError as e: return kind, _of_one(e) if kind == "append" and e.field else e, id, None
     except Exception: return kind, _unforeseen(), id, None
 
@@ -218,21 +223,21 @@ def answer(self: Connection, line: bytes):
     first, self.first = self.first, False
     if first and _HTTP.match(line): return self.refuse("not_http", _WEB)
     if not line.strip(): return
-    if len(line) <= _LARGE_LINE_BYTES: return self.dispatch(*self.parse(line))
+    if len(line) <= _LARGE_LINE_BYTES: return self._dispatch(*self._parse(line))
     if not self.known: return self.refuse("unauthorized", _NO_HELLO)
-    self.task = asyncio.get_running_loop().create_task(self.parse_in_thread(line), name="parse")
+    self.task = asyncio.get_running_loop().create_task(self._parse_in_thread(line), name="parse")
 
 @patch
-async def parse_in_thread(self: Connection, line):
+async def _parse_in_thread(self: Connection, line):
     "Parse a long line in the bridge's own thread, then act on it."
-    said = await asyncio.get_running_loop().run_in_executor(self.bridge.parser, self.parse, line)
+    said = await asyncio.get_running_loop().run_in_executor(self.bridge.parser, self._parse, line)
     self.task = None
-    self.dispatch(*said)
-    self.feed()
+    self._dispatch(*said)
+    self._feed()
 
 # %% ../nbs/08d_bridge.ipynb #1b8dee03
 @patch
-def dispatch(self: Connection, kind, m, id, frame):
+def _dispatch(self: Connection, kind, m, id, frame):
     "Do what a message asks for."
     if not self.known and kind != "hello": return self.refuse("unauthorized", _NO_HELLO, id)
     if kind is None: self.bridge.count("none", m[0]); return self.error(*m, id)
@@ -270,9 +275,9 @@ def _pong(client: Connection, m, id): "The client has answered our ping."
 def _hello(client: Connection, m, id):
     "Let a client in, and note what it says of itself."
     try: client.bridge.policy.admit(client.address, m.get("token"))
-    except TokenError as e: return client.reject_token(e, id)
+    except TokenError as e: return client._reject_token(e, id)
     frame, offset = m.get("timeframe"), m.get("gmt_offset", client.offset)
-    client.check_timeframe(frame)
+    client._check_timeframe(frame)
     check_offset(offset)
     client.known, client.symbol, client.offset = True, m.get("symbol", client.symbol), offset
     client.bar, client.no_volume = _TIMEFRAMES.get(frame, client.bar), m.get("no_volume", client.no_volume)
@@ -284,7 +289,7 @@ _MINUTES, _HOURS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30), (1, 2, 3, 4, 6, 8, 12
 _TIMEFRAMES = {f"M{n}": 60*n for n in _MINUTES} | {f"H{n}": 3600*n for n in _HOURS} | {"D1": 86_400, "W1": 604_800}
 
 @patch
-def check_timeframe(self: Connection, frame: str | None):
+def _check_timeframe(self: Connection, frame: str | None):
     "Raises `RequestError` for a timeframe that there is not, or that the model was not trained on."
     if frame is None: return
     if frame not in _TIMEFRAMES: raise RequestError(f"expected one of {', '.join(_TIMEFRAMES)}", "timeframe")
@@ -294,7 +299,7 @@ def check_timeframe(self: Connection, frame: str | None):
     raise RequestError(f"the model was trained on bars of {minutes} minutes, {frame} has {has/60:g}", "timeframe")
 
 @patch
-def reject_token(self: Connection, e: TokenError, id):
+def _reject_token(self: Connection, e: TokenError, id):
     "Refuse a wrong token, and more slowly where too many were tried."
     if not e.retry: return self.refuse("unauthorized", str(e), id)
     self.known, loop = False, asyncio.get_running_loop()
@@ -328,7 +333,7 @@ def _unsubscribe(client: Connection, m, id):
 _CLOCK_TOLERANCE = 60.   # seconds by which a broker's clock may be ahead of ours
 
 @patch
-def check_closed(self: Connection,
+def _check_closed(self: Connection,
                  frame: pd.DataFrame, # candles by UTC time
                  field: str           # of the last one, for the message
                 ) -> None:
@@ -350,7 +355,7 @@ def _predict(client: Connection, m, id, frame):
 def _history(client: Connection, m, id, frame):
     "Begin a symbol."
     symbol = client.named(m)
-    client.check_closed(frame, f"candles.{len(frame)-1}")
+    client._check_closed(frame, f"candles.{len(frame)-1}")
     gaps = history_gaps(frame.index, min(client.bridge.service.bars(), default=0.))
     first, last = (t.isoformat() for t in frame.index[[0, -1]])
     data = dict(candles=len(frame), first=first, last=last, warnings=gaps)
@@ -361,7 +366,7 @@ def _history(client: Connection, m, id, frame):
 def _append(client: Connection, m, id, frame):
     "Add a candle to a symbol."
     symbol = client.named(m)
-    client.check_closed(frame, "candle")
+    client._check_closed(frame, "candle")
     client.ask("append", id, ("append", symbol, dict(frame.iloc[0], time=frame.index[0])), symbol)
 
 # %% ../nbs/08d_bridge.ipynb #95950e37
@@ -372,10 +377,10 @@ def ask(self: Connection, kind, id, job, symbol=None, data=None):
     if wait := policy.wait(self.address, "" if kind == "predict" else "live"):
         self.bridge.refused(self, kind, "rate_limited")
         return self.error("rate_limited", f"more than {policy.rate}; come back in {wait} seconds", id, retry=wait)
-    self.task = asyncio.get_running_loop().create_task(self.wait_for(kind, id, job, symbol, data), name=kind)
+    self.task = asyncio.get_running_loop().create_task(self._answer_later(kind, id, job, symbol, data), name=kind)
 
 @patch
-async def wait_for(self: Connection, kind, id, job, symbol, data):
+async def _answer_later(self: Connection, kind, id, job, symbol, data):
     "Answer when the model has; then go on with the lines that wait."
     start = time.perf_counter()
     try: said = (await self.bridge.service.ask(job, client=self))[0]
@@ -386,7 +391,7 @@ async def wait_for(self: Connection, kind, id, job, symbol, data):
         answer = dict(type="history" if kind == "history" else "prediction", data=data or said, id=id)
         self.send(answer | (dict(symbol=symbol) if symbol else {}))
     self.task = None
-    self.feed()
+    self._feed()
 
 # %% ../nbs/08d_bridge.ipynb #f3f0a506
 class BridgeServer:
@@ -423,7 +428,7 @@ def count(self: BridgeServer, kind: str, code: str, seconds: float | None = None
     log.info("request", extra=dict(server="bridge", kind=kind, code=code) | took)
 
 @patch
-def cut(self: BridgeServer, client, code): self.count("connection", code); client.transport.abort()
+def _cut(self: BridgeServer, client, code): self.count("connection", code); client.transport.abort()
 
 # %% ../nbs/08d_bridge.ipynb #0bbc6add
 @patch
@@ -441,7 +446,7 @@ def unsubscribe(self: BridgeServer, client, symbol):
     if not others: self.followers.pop(symbol, None)
 
 @patch
-def leave(self: BridgeServer, client):
+def _leave(self: BridgeServer, client):
     "A client has gone."
     self.clients.discard(client); self.service.clients.discard(client)
     for symbol in [s for s, c in self.followers.items() if client in c]: self.unsubscribe(client, symbol)
@@ -453,11 +458,11 @@ def push(self: BridgeServer, symbol, answer):
 
 # %% ../nbs/08d_bridge.ipynb #01974318
 @patch
-def check_clients(self: BridgeServer) -> None:
+def _check_clients(self: BridgeServer) -> None:
     "Cut off or ping clients that have been silent for too long."
     now, most = time.monotonic(), _SLOW_CLIENT_TIMEOUT
     for c in list(self.clients):
-        if c.unread and now - c.unread > most: self.cut(c, "slow_reader")
+        if c.unread and now - c.unread > most: self._cut(c, "slow_reader")
         elif c.over: continue
         elif c.unfinished and now - c.unfinished > most:
             c.refuse("unfinished_line", f"the line has not ended within {most:g} seconds")
@@ -479,12 +484,12 @@ async def serve(self: BridgeServer, stop: asyncio.Event) -> None:
     log.info("serving", extra=dict(server="bridge", url=self.url))
     while not stop.is_set():
         with contextlib.suppress(TimeoutError): await asyncio.wait_for(stop.wait(), .25)
-        self.check_clients()
+        self._check_clients()
     self.service.listeners.remove(heard); server.close()
-    await self.drain()
+    await self._drain()
 
 @patch
-async def drain(self: BridgeServer) -> None:
+async def _drain(self: BridgeServer) -> None:
     "Let what is under way come to its end, and say goodbye."
     end = time.monotonic() + DRAIN_SECONDS
     while self.clients and time.monotonic() < end:

@@ -282,17 +282,17 @@ def _check_reference(c):
     r, F = c["reference"], len(c["feature_columns"])
     if not r: return
     _parsed("reference", lambda: reference_from({k: t.numpy() for k, t in r.items()}, c["feature_columns"]))
-    n, k = r["lengths"].numel(), r["cloud.whiten"].numel()//F
-    shapes = dict(edges=(F, BINS-1), shares=(F, BINS), sd=(F,), span=(2, F), lengths=(n,), usual_psi=(n, F),
-                  usual_shift=(n, F), usual_all=(n, 2))
-    shapes |= {"cloud.center": (F,), "cloud.whiten": (F, k), "cloud.quantiles": (101,)}
+    n, k = r["lengths"].numel(), r["mahalanobis.whiten"].numel()//F
+    shapes = dict(edges=(F, BINS-1), shares=(F, BINS), sd=(F,), span=(2, F), lengths=(n,), psi_limit=(n, F),
+                  shift_limit=(n, F), joint_limit=(n, 2))
+    shapes |= {"mahalanobis.center": (F,), "mahalanobis.whiten": (F, k), "mahalanobis.quantiles": (101,)}
     for name, shape in shapes.items():
         t = r[name].nan_to_num(nan=torch.nan, posinf=0., neginf=0.) if name in ("edges", "sd", "span") else r[name]
         _check_tensor(f"reference.{name}", t, shape, (torch.float32, torch.float64, torch.int64))
 
 # %% ../nbs/04e_bundle.ipynb #514430bf
 # numbers of each part
-_PROFILE = dict(bar_seconds=1, price=2, range=2, volume=2, still=1, silent=1, missing=1, week=168)
+_PROFILE = dict(bar_seconds=1, price=2, range=2, volume=2, zero_range=1, zero_volume=1, missing=1, week=168)
 
 def _check_markets(c):
     "The market reference of each series: so many numbers of each kind, none negative."

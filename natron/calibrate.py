@@ -87,7 +87,7 @@ def forecast_times(prep: Prepared, data: WindowDataset, horizon: int # bars unti
         rows, bar = data.rows[data.series == k], bar_length(s.candles)
         closes = (s.times + bar).tz_localize(None).as_unit("ns").to_numpy()
         later = np.minimum(rows+horizon, len(closes)-1)
-        beyond = (rows+horizon-later)*bar.to_timedelta64()                               # of outcomes after the last bar
+        beyond = (rows+horizon-later)*bar.to_timedelta64()  # of outcomes after the last bar
         made[data.series == k], known[data.series == k] = closes[rows], closes[later] + beyond
     return pd.DatetimeIndex(made, tz="UTC"), pd.DatetimeIndex(known, tz="UTC")
 
@@ -152,7 +152,7 @@ def adaptive_conformal_levels(p: np.ndarray, y: np.ndarray, # (n,C), (n,) class 
                               level: float,                 # to begin with, from `conformal_level`
                               coverage: float
                              ) -> np.ndarray:               # (n,) the level of each row
-    "The level of each row's set, moved by earlier sets whose outcomes were known (Angelopoulos et al. 2023, 2307.16895)."
+    "The level of each row's set, moved by sets with known outcomes (Angelopoulos et al. 2023, arXiv:2307.16895)."
     at, out, misses, due = np.nan_to_num(y).astype(int), np.empty(len(y)), {}, []
     true, top, answered = p[np.arange(len(y)), at], p.max(1), ~np.isnan(y)
     asked, ends = (o.as_unit("ns").asi8 for o in (made, known))
@@ -193,9 +193,10 @@ def calibrate_task(p: np.ndarray, y: np.ndarray, # (n,C) probabilities, (n,) cla
     folds = two_folds(made[k], known[k])
     fit = _METHODS[choose_calibration(p, y, folds)]; how = fit(p, y) if fit else Calibration()
     held_out = cross_fitted(fit, p, y, folds) if fit else (p, y)
-    sets, by_class = ({str(c): f(*held_out, c/100) for c in COVERAGES} for f in (conformal_level, class_conditional_levels))
+    levels = lambda f: {str(c): f(*held_out, c/100) for c in COVERAGES}
     confidence = top_label_curve(calibrated_probs(p, how), y, folds)
-    return replace(how, sets=sets, class_sets=by_class, confidence=confidence)
+    return replace(how, sets=levels(conformal_level), class_sets=levels(class_conditional_levels),
+                   confidence=confidence)
 
 def calibrate(prep: Prepared, model: torch.nn.Module # trained on `prep`'s training part
              ) -> dict[str, Calibration]:            # by task

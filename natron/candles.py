@@ -61,6 +61,7 @@ def has_volume(candles: pd.DataFrame # OHLCV by UTC `time`
     v = candles["volume"].to_numpy()
     return bool(len(v)) and not (np.isnan(v[0]) and np.isnan(v).all())
 
+# %% ../nbs/00b_candles.ipynb #99f3fcd0
 def _sound(candles):
     "Whether no rule is broken, told in one go; a comparison with NaN is false."
     x, t = candles.to_numpy(), candles.index.asi8
@@ -69,6 +70,7 @@ def _sound(candles):
     if has_volume(candles): good &= (v >= 0) & (v < np.inf)
     return good.all() and (t[1:] > t[:-1]).all() and not np.isinf(x[:, 5:]).any()
 
+# %% ../nbs/00b_candles.ipynb #af05b25d
 def _faults(candles):
     "For each rule, True at the rows that break it."
     x = candles[OHLCV].to_numpy(); o, h, l, c, v = x.T                                   # (N,5)
@@ -119,6 +121,7 @@ def _bytes(source):
     except (OSError, ValueError) as e:
         raise CandleError(f"cannot read {str(source)[:200]!r}: {getattr(e, 'strerror', None) or e}") from e
 
+# %% ../nbs/00b_candles.ipynb #abb5ce0a
 def _unpack(data, src):
     if data[:2] != b"\x1f\x8b": return data
     try: return gzip.decompress(data)
@@ -148,6 +151,7 @@ def _zip_kind(data):
     if "mimetype" in names: return f"an OpenDocument spreadsheet (.ods); {_EXPORT}"
     return f"a zip archive of {', '.join(names[:5]) or 'nothing'}; unpack it and give one of its files"
 
+# %% ../nbs/00b_candles.ipynb #3eaadfa9
 def _refuse_foreign(data, src):
     kind = next((what for begin, what in _FOREIGN.items() if data.startswith(begin)), None)
     if data[:4] in (b"PK\3\4", b"PK\5\6"): kind = _zip_kind(data)
@@ -161,6 +165,7 @@ def _encoding(data):
     if len(data) % 2 or not odd: return "utf-8-sig"
     return "utf-16-le" if not any(odd) and all(even) else "utf-16-be" if not any(even) and all(odd) else "utf-8-sig"
 
+# %% ../nbs/00b_candles.ipynb #b2027c92
 def _decode(data, src):
     _refuse_foreign(data, src)
     try: text = data.decode(_encoding(data))
@@ -202,6 +207,7 @@ def _records(x):
     if inner is dict and all(_has_prices(v) for v in x.values()) and _narrow(x.values()):
         return _by_time(pd.DataFrame.from_dict(x, orient="index"))
 
+# %% ../nbs/00b_candles.ipynb #4d06d11c
 def _by_time(table):
     "A table whose index is its time, unless a column is."
     if {*_TIMES} & {plain_name(c) for c in table}: return table.reset_index(drop=True)
@@ -230,6 +236,7 @@ def _parse_json(text, src):
     except (ValueError, RecursionError):
         raise src.error(f"this begins like JSON and is none ({str(fault)[:120]})") from fault
 
+# %% ../nbs/00b_candles.ipynb #ba37ae17
 def _json_table(text, src):
     value = _parse_json(text, src); src.layout = "JSON"
     try: found = _tables(value)
@@ -270,6 +277,7 @@ def _width(line):
     if sep is None: return 1
     return len(line.split() if sep == r"\s+" else next(csv.reader([line], delimiter=sep, skipinitialspace=True)))
 
+# %% ../nbs/00b_candles.ipynb #f55f6ad9
 def _cells(text, src):
     "Every cell of a text table, header lines included."
     text, before = _body(text, src)
@@ -290,6 +298,7 @@ _NUMERIC = re.compile(r"[+-]?\d[\d.,eE+-]*$")
 
 def _is_data(row): return row[0][:1].isdigit() or sum(bool(_NUMERIC.match(c)) for c in row) >= 3
 
+# %% ../nbs/00b_candles.ipynb #d4595b96
 def _header(cells, src):
     "Turn the header line or lines into column names; integer names mean that there was no header."
     top = [[str(c).strip() for c in row] for row in cells.iloc[:3].to_numpy(object)]
@@ -330,6 +339,7 @@ def _table(source):
     if text.lstrip()[:1] in ("[", "{"): return _json_table(text, src), src
     return _header(_cells(text, src), src), src
 
+# %% ../nbs/00b_candles.ipynb #8c1638e9
 def _columnar(data, src):
     "The table of a parquet or feather file."
     src.layout = "parquet" if data[:4] == b"PAR1" else "feather"
@@ -421,6 +431,7 @@ def _unjoined(names, src):
         raise src.error(f"it holds several instruments or prices ({', '.join(tickers)}); give one of them", "columns")
     return [re.sub(rf"^{re.escape(t)}_|_{re.escape(t)}$", "", n) for t in tickers for n in names] or names
 
+# %% ../nbs/00b_candles.ipynb #b81ffb65
 def _times_of_day(col):
     "Whether a column holds times of day, as 22:00:00, or as 220000 in text or number."
     s = col.astype(str).str.strip(); s = s.where(~s.str.fullmatch(r"\d+\.0"), s.str[:-2])
@@ -460,6 +471,7 @@ def _with_time(table):
     if not is_datetime64_any_dtype(idx) and (isinstance(idx, pd.RangeIndex) or not no_column): return table
     return table.drop(columns=[c for c in table if c in {*_TIMES, *_WEAK}]).reset_index(names="time")
 
+# %% ../nbs/00b_candles.ipynb #042a8971
 def _with_volume(table, src):
     "The table with its volume under that name, where it has one."
     of = [c for c in table if re.fullmatch(r"volume_\w+|\w+_volume", str(c)) and c not in _NAMED_VOLUMES]
@@ -496,6 +508,7 @@ def _number(s):
     try: return float("nan" if s.lower() in _BLANK else s.replace("_", "?"))                # Python reads 1_1 as 11
     except ValueError: return None
 
+# %% ../nbs/00b_candles.ipynb #c9a5d03b
 def _decimal_commas(cells):
     "The cells with points for their decimal commas, where these are certain."
     with_comma = [s for s in cells if "," in s]
@@ -503,6 +516,7 @@ def _decimal_commas(cells):
     sure = all(re.fullmatch(r"-?\d+,\d+", s) for s in with_comma) and not thousands
     return [s.replace(",", ".") for s in cells] if sure and not any("." in s for s in cells) else cells
 
+# %% ../nbs/00b_candles.ipynb #0db00e73
 def _numbers(col, name, src):
     "A column as float64; None for an extra column that holds no number."
     if is_bool_dtype(col) or is_datetime64_any_dtype(col): return None
@@ -526,6 +540,7 @@ _LABELS = (dict.fromkeys(("per", "period", "timeframe", "interval"), "the length
 
 def _counts_rows(v): return len(v) > 19 and bool(np.isin(v[1] - v[0], (-1, 1)) and (np.diff(v) == v[1] - v[0]).all())
 
+# %% ../nbs/00b_candles.ipynb #2ee82033
 def _why_not(name, v, col, src):
     "Why an extra column is left out, or None."
     if v is None and name in _SYMBOLS and (several := sorted(map(str, col.dropna().unique())))[1:]:
@@ -539,6 +554,7 @@ def _why_not(name, v, col, src):
     if name in ("unnamed_0", "id", "row", "n") and len(v) > 1 and (np.diff(v) == 1).all() or _counts_rows(v):
         return "a counter of rows"
 
+# %% ../nbs/00b_candles.ipynb #4ef3259d
 def _extras(table, src):
     "The further columns that are kept as inputs."
     kept = {}
@@ -562,6 +578,7 @@ def _refuse(bad, times, why, src):
     row = int(bad.argmax())
     raise src.at(row, "time", f"{str(times[row])!r} {why}; write times like 2017-12-31T22:00:00Z", "time")
 
+# %% ../nbs/00b_candles.ipynb #60ff7a14
 def _calendar(digits, src):
     "Naive times from texts of digits: year, month, day, and perhaps hour, minute, second."
     s = digits.str.replace(r"\D", "", regex=True)
@@ -589,11 +606,13 @@ def _maybe(x):
         if 3.1e8 < t < 2.6e9: found.append(f"{what}, {pd.Timestamp(round(t), unit='s'):%Y-%m-%d %H:%M}")
     return f" (it may be {' or '.join(found)})" if found else ""
 
+# %% ../nbs/00b_candles.ipynb #7e8f7bad
 def _charted(step):
     "Whether a chart has bars of so many nanoseconds."
     s = step/1e9
     return s == int(s) and 0 < s <= 366*86400 and (60 % s == 0 if s < 60 else s % (60 if s < 86400 else 86400) == 0)
 
+# %% ../nbs/00b_candles.ipynb #86bdb21b
 def _check_unit(ns, x, src):
     "Refuse counts whose commonest step is no bar's, which are in another unit than their size says."
     if len(ns) < 5: return
@@ -630,6 +649,7 @@ def _torn(t):
 def _dates(y, m, d, rest):
     return pd.to_datetime(y + "-" + m + "-" + d + rest, format="ISO8601", errors="coerce", utc=True)
 
+# %% ../nbs/00b_candles.ipynb #b75eb029
 def _dotted(a, b, y, rest, src):
     "The day and the month of dates with dots: the day first, unless it tears the bars apart and the other does not."
     if (a.astype(int) > 12).any(): return a, b
@@ -663,6 +683,7 @@ def _afternoon(s, src):
     hour = hour.astype(int) % 12 + 12*p[3].str.lower().eq("p")
     return p[0] + " " + hour.astype(str).str.zfill(2) + p[2].where(p[2] != "", ":00") + p[4]
 
+# %% ../nbs/00b_candles.ipynb #19fa6e4a
 def _month_numbers(s, src):
     "Dates with the month's name, `24 Jan 2022` or `Jan 24, 2022`, with its number."
     p = s.str.extract(r"^(?:(\d{1,2})[ -])?([A-Za-z]{3,9})\.?[ -](?:(\d{1,2}),? )?(\d{4})(.*)$")
@@ -693,6 +714,7 @@ def _in_zone(s, src):
     src.zone = _zone(zone, src)[1]
     return _localize(_parse(s.str[:-len(zone)].str.strip(), src), _zone(zone, src)[0], src).tz_convert("UTC")
 
+# %% ../nbs/00b_candles.ipynb #1426b0ee
 def _parse(s, src):
     "Times from text, with a zone if the text states one."
     if re.fullmatch(r"\d{5,19}\.0+", s[0]): s = s.str.replace(r"\.0+$", "", regex=True)
@@ -729,6 +751,7 @@ def _zone(tz, src):
         said = "expected a name such as UTC or Europe/Berlin, or an offset such as +02:00"
         raise CandleError(f"tz: {str(tz)[:60]!r} is not a time zone{hint}; {said}", "zone") from e
 
+# %% ../nbs/00b_candles.ipynb #9db438cd
 def _called(zone, name, t):
     "The zone's name with the offsets that it has in these times."
     if name == "UTC" or name.startswith("UTC"): return name
@@ -749,6 +772,7 @@ def _summer(t, twice):
         if before[rows].sum() != 1: return after, rows
     return ~after, []
 
+# %% ../nbs/00b_candles.ipynb #8b5ba4ea
 def _localize(t, zone, src):
     "Naive local times as times of the zone."
     fits = lambda **kw: t.tz_localize(zone, nonexistent="NaT", **kw)
@@ -772,6 +796,7 @@ def _clock(col, src):
     _refuse(t.isna(), t, "is no time", src)
     return t if t.tz is None else t.tz_convert("UTC")
 
+# %% ../nbs/00b_candles.ipynb #f865d527
 def _day_and_hour(table):
     "One text from a date and a time of day; digits are padded to hours, minutes and seconds."
     day, hour = (table[c].astype(str).str.strip().str.replace(r"\.0$", "", regex=True) for c in ("date", "time"))
@@ -780,6 +805,7 @@ def _day_and_hour(table):
         if day.str.fullmatch(r"\d{8}").all(): day = day.str[:4] + "-" + day.str[4:6] + "-" + day.str[6:]
     return day + " " + hour
 
+# %% ../nbs/00b_candles.ipynb #503fb89e
 def _same_moments(a, b):
     "Whether one of two columns may be a clock, or the date alone, of the other."
     ns = lambda t: t.tz_localize(None).as_unit("ns").asi8
@@ -877,6 +903,7 @@ def _volume_or_none(candles, no_volume, src):
     src.notes.append(f"This market has no volume ({why}); features of volume are unknown, not zero."); src.volume = None
     return candles.assign(volume=np.nan)
 
+# %% ../nbs/00b_candles.ipynb #36464354
 def _closed(table, src):
     "The table without bars that their source calls incomplete."
     for name, no in (("complete", "false"), ("confirm", "0"), ("is_closed", "false")):
@@ -903,6 +930,7 @@ def _fitting(candles):
     best = min(orders, key=lambda p: _near_before(x[:, p[0]], x[:, p[3]]), default=None)
     return None if best is None else [OHLCV[k] for k in best]
 
+# %% ../nbs/00b_candles.ipynb #8e684ac8
 def _other_order(candles):
     "What is to be said of columns that are others than their names or places say; None where they seem right."
     known = candles[np.isfinite(candles[OHLCV[:4]]).all(axis=1)]
@@ -927,6 +955,7 @@ def _clock_change(candles):
     twice = lambda z: local.tz_localize(z, ambiguous="NaT", nonexistent="shift_forward").isna().all()
     return next((z for z in _AUTUMN if twice(z)), None)
 
+# %% ../nbs/00b_candles.ipynb #b23f93e3
 def _clock_fault(candles, zone="UTC"):
     "What is to be said of times that go back with the clock, or None."
     z = _clock_change(candles)
@@ -963,6 +992,7 @@ def read_source(source,                 # path, open file, DataFrame, or list of
     extras = list(candles.columns[5:])
     return Reading(candles, src.name, src.layout, src.zone, src.volume, extras, src.left_out, src.notes)
 
+# %% ../nbs/00b_candles.ipynb #11b4e6cd
 def _check_read(candles, src):
     "Raise for candles that break a rule, with the line and the remedy."
     if src.headerless and _swapped(candles):
@@ -995,6 +1025,7 @@ def bar_length(candles: pd.DataFrame # OHLCV by UTC `time`, two candles at least
     steps, counts = np.unique(step, return_counts=True)
     return pd.Timedelta(int(steps[counts.argmax()]), "ns")
 
+# %% ../nbs/00b_candles.ipynb #f5f626fc
 def find_gaps(candles: pd.DataFrame # OHLCV by UTC `time`
              ) -> pd.DataFrame:
     "Every step that is longer than a bar: the last candle before, the first after, the time between, bars left out."
@@ -1016,6 +1047,7 @@ def second_length(candles: pd.DataFrame # OHLCV by UTC `time`
         two = [pd.Timedelta(v, "ns") for v in ((bar, other) if a else (other, bar))]
         return int(a if a else b), *two
 
+# %% ../nbs/00b_candles.ipynb #f80ac003
 def check_bar_length(candles: pd.DataFrame # OHLCV by UTC `time`
                     ) -> pd.DataFrame:
     "The same candles, or a `CandleError` where they are of two bar lengths."
@@ -1031,6 +1063,7 @@ def _lines(candles, rows, bad, rule, action, column="", old=np.nan, new=np.nan):
     return pd.DataFrame(dict(row=rows[bad], time=candles.index[bad], rule=rule, column=column, old=old, new=new,
                              action=action))
 
+# %% ../nbs/00b_candles.ipynb #7b0a5a8e
 def _blank_infinite(candles, rows):
     lines = []
     for c in candles.columns[5:]:
@@ -1039,6 +1072,7 @@ def _blank_infinite(candles, rows):
     extras = candles.iloc[:, 5:]
     return candles.assign(**extras.mask(np.isinf(extras))), rows, lines
 
+# %% ../nbs/00b_candles.ipynb #69ae14eb
 def _drop_unusable(candles, rows):
     names = OHLCV if has_volume(candles) else OHLCV[:4]
     x = candles[names].to_numpy(); lines = []; keep = np.ones(len(x), bool); price = np.arange(len(names)) < 4
@@ -1054,6 +1088,7 @@ def _sort(candles, rows):
     order = np.argsort(t, kind="stable")
     return candles.iloc[order], rows[order], [_lines(candles, rows, late, "unsorted", "moved")]
 
+# %% ../nbs/00b_candles.ipynb #7c0d4fda
 def _drop_repeated(candles, rows):
     t, x = candles.index.asi8, candles.to_numpy(); bad = np.zeros(len(t), bool); bad[:-1] = t[1:] == t[:-1]
     at = np.flatnonzero(bad); differs = ~((x[at] == x[at+1]) | (np.isnan(x[at]) & np.isnan(x[at+1])))
@@ -1063,6 +1098,7 @@ def _drop_repeated(candles, rows):
                    np.where(clash, x[at+1, k], np.nan))
     return candles[~bad], rows[~bad], [lines]
 
+# %% ../nbs/00b_candles.ipynb #e0de6ffe
 def _widen(candles, rows):
     lines = []
     fixed = dict(high=candles[["open", "high", "close"]].max(axis=1), low=candles[["open", "low", "close"]].min(axis=1))
@@ -1109,6 +1145,7 @@ def data_hash(candles: pd.DataFrame # OHLCV by UTC `time`
 
 def _packed(text, kind): return gzip.compress(text, 6, mtime=0) if kind == ".csv.gz" else text     # no time stamp: the same candles are the same bytes
 
+# %% ../nbs/00b_candles.ipynb #9ec7d5c9
 def write_candles(candles: pd.DataFrame, # OHLCV by UTC `time`
                   path: str | Path       # ends in .csv, .csv.gz or .parquet
                  ) -> None:
@@ -1141,6 +1178,7 @@ def _ar1(shocks, phi):
     from scipy.signal import lfilter                        # seconds to load, and whoever reads a file needs it not
     return lfilter([1], [1, -phi], shocks)
 
+# %% ../nbs/00b_candles.ipynb #adc06efd
 def _log_volatility(n, seed):
     "Log volatility of each bar, without the hour's part; the 0.33 makes the average variance of a move one."
     quick, slow = (make_rng(seed, k).standard_normal(n) for k in ("quick volatility", "slow volatility"))
@@ -1158,6 +1196,7 @@ def _hours_of_fx(n):
     hours = (k//120*168 + k%120).astype("m8[h]")
     return pd.DatetimeIndex(np.datetime64("2018-01-07T22", "ns") + hours, tz="UTC", name="time")
 
+# %% ../nbs/00b_candles.ipynb #c0cf2de8
 def _path(n, seed, price, volatility, times):
     "Prices (n,4) before rounding, and log volatility (n,)."
     normal, uniform = (lambda k: make_rng(seed, k).standard_normal(n)), (lambda k: make_rng(seed, k).random(n))

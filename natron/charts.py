@@ -39,6 +39,7 @@ def _spans(times):
     for k in (7, 1): yield (minute//1440 + times[0].weekday())//k, "%d %b", "%Y"
     for k in (360, 60, 10, 1): yield minute//k, "%H:%M", "%d %b %Y"
 
+# %% ../nbs/00c_charts.ipynb #4cd325fe
 def time_ticks(times: pd.DatetimeIndex, # the bars' times
                most: int = 12           # no more labels than this
               ) -> tuple[list[int], list[str]]:
@@ -60,6 +61,7 @@ def _decimals(x, tolerance):
     "The fewest decimals that leave every price as it is, to a share of itself."
     return next((d for d in range(20) if (np.abs(x - x.round(d)) <= tolerance*x).all()), 20)
 
+# %% ../nbs/00c_charts.ipynb #e6ab1ae9
 def price_digits(prices: pd.DataFrame | pd.Series | np.ndarray # above zero; a frame of candles gives its open, high, low and close
                 ) -> int:
     "Decimals of an instrument's prices, told from the prices: 5 for 1.20345, 2 for 1,000,000.25, 8 for 0.00001234."
@@ -69,6 +71,7 @@ def price_digits(prices: pd.DataFrame | pd.Series | np.ndarray # above zero; a f
     exact, whole = _decimals(x, 1e-10), 1 + int(np.floor(np.log10(x.max())))
     return exact if exact + whole <= 9 else _decimals(x, 6e-8)
 
+# %% ../nbs/00c_charts.ipynb #79f1213d
 def price_format(prices: pd.DataFrame | pd.Series | np.ndarray # as for `price_digits`
                 ) -> str:                                      # for Python's `format` and for an axis
     "The format of an instrument's prices: thousands apart, its own decimals, no shortening."
@@ -82,6 +85,7 @@ def _ordinal(fig, times):
 
 def _names(times): return times.strftime("%Y-%m-%d %H:%M:%S").str.removesuffix(":00")
 
+# %% ../nbs/00c_charts.ipynb #ee55623e
 def _line(fig, hue, dash, x, y, name, **kw):
     "A line with its hue and dash; one that mostly stands still, as a level does, is drawn in steps."
     s = pd.Series(np.asarray(y, float))
@@ -101,6 +105,7 @@ def _add_lines(fig, lines, times, row, first):
         _line(fig, first+k, k, _names(times), s, name, row=row, col=1)
     return first+len(lines)
 
+# %% ../nbs/00c_charts.ipynb #8d182a02
 def plot_candles(candles: pd.DataFrame,                        # open, high, low, close by time
                  overlays: dict[str, pd.Series] | None = None, # lines over the price, by name
                  panels: dict[str, dict[str, pd.Series]] | None = None, # below: title of the panel -> its lines by name
@@ -158,6 +163,7 @@ def _digits(values):
     "A format that shows two digits of the largest number, and as many decimals of the others."
     return f"%{{z:.{max(0, 1-int(np.floor(np.log10(np.nanmax(np.abs(values)) or 1))))}f}}"
 
+# %% ../nbs/00c_charts.ipynb #ac800ffa
 def plot_heatmap(values: np.ndarray, # (len(y), len(x)); NaN stays blank
                  x: list,            # labels of the columns
                  y: list,            # labels of the rows, the first on top

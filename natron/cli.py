@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'Candles', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End', 'Page', 'Full',
-           'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file',
-           'simulate', 'join', 'info', 'predict', 'answer_text', 'run_folder', 'run_notebook', 'train', 'demo',
-           'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
+           'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'FirstBar', 'Host', 'Port', 'Engine',
+           'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file', 'simulate', 'join', 'info',
+           'predict', 'answer_text', 'run_folder', 'run_notebook', 'train', 'demo', 'evaluate', 'backtest', 'drift',
+           'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -156,13 +157,19 @@ def _sizes(configs, sets):
     return pd.DataFrame(rows).T
 
 # %% ../nbs/09b_cli.ipynb #ce58050e
-def _told_of(b, path):
-    "A model file in words that JSON can hold, with the engine that answers here."
+def _model_facts(b, path):
+    "A model file as plain values, with the engine that answers here."
     made, off = _mod("engine").pick_engine(b)
     keys = "sha256 phases window_length feature_columns fit_span calibration model_config data_hash".split()
     engine, name = dict(name=made.name, difference=off), _mod("predictor").model_name(path)
     return b.about(name) | dict(tasks=[t["name"] for t in b.tasks], engine=engine) | {k: getattr(b, k) for k in keys}
 
+def _print_costs(configs, sets, as_json):
+    table = _sizes(configs, sets)
+    shown = table.to_string(formatters=dict.fromkeys(table.columns[2:], "{:,.1f}".format))
+    print(json.dumps(table.T.to_dict(), indent=2) if as_json else shown)
+
+# %% ../nbs/09b_cli.ipynb #74f6c88d
 @app.command()
 def info(model: Model = None,
          config: Annotated[list[Path] | None, typer.Option(
@@ -171,15 +178,14 @@ def info(model: Model = None,
     "Describe a model file, or what a configuration's network costs."
     if model and config: raise _err("--model describes a model file and --config a network; ask for one of them")
     if sets and not config: raise _err("--set changes a configuration; name one with --config")
-    if config:
-        table = _sizes(config, sets)
-        shown = table.to_string(formatters=dict.fromkeys(table.columns[2:], "{:,.1f}".format))
-        return print(json.dumps(table.T.to_dict(), indent=2) if as_json else shown)
+    if config: return _print_costs(config, sets, as_json)
     path = model_file(model)
-    b = _mod("bundle").load_bundle(path); told = _told_of(b, path); e = told["engine"]
-    if as_json: return print(json.dumps(dict(file=str(path)) | told, indent=2))
-    off = "" if e["difference"] is None else f", {e['difference']:.1e} from the recorded answers at most"
-    print(f"{b}\n  {'engine':9} {e['name']}{off}\n  {'file':9} {path}, {path.stat().st_size/1e6:.1f} MB")
+    b = _mod("bundle").load_bundle(path)
+    facts = _model_facts(b, path)
+    if as_json: return print(json.dumps(dict(file=str(path)) | facts, indent=2))
+    engine, size = facts["engine"], path.stat().st_size/1e6
+    far = "" if engine["difference"] is None else f", {engine['difference']:.1e} from the reference outputs at most"
+    print(f"{b}\n  {'engine':9} {engine['name']}{far}\n  {'file':9} {path}, {size:.1f} MB")
 
 # %% ../nbs/09b_cli.ipynb #58db8b09
 @app.command()
@@ -201,16 +207,18 @@ def _as_json(answers):
     "One series: its answer; several: the answers by name."
     return json.dumps(answers if len(answers) > 1 else next(iter(answers.values())), indent=2, allow_nan=False)
 
+# %% ../nbs/09b_cli.ipynb #2dc25d7e
 def answer_text(name: str, answer: dict) -> str:
-    "A prediction for people: who answers, what speaks against it, each answer with its probability."
-    w, told = answer["warmup"], _mod("predictor")
-    lines = [f"{name} at {answer['timestamp']}" + ("" if w["complete"] else f"   ({w['bars']} of {w['wanted']} candles of history)")]
-    lines += ["  " + told.model_text(answer["model"]), *(f"  warning: {o['message']}" for o in answer["warnings"])]
+    "A prediction for people: the model, its warnings, each answer with its probability."
+    w, p = answer["warmup"], _mod("predictor")
+    short = "" if w["complete"] else f"   ({w['bars']} of {w['wanted']} candles of history)"
+    lines = [f"{name} at {answer['timestamp']}{short}", "  " + p.model_text(answer["model"])]
+    lines += [f"  warning: {o['message']}" for o in answer["warnings"]]
     for k, v in answer.items():
         probs = answer.get(f"{k}_probs")
         if probs: lines.append(f"  {k:12} {v:13} " + "  ".join(f"{c} {p:.2f}" for c, p in probs.items()))
         elif k.endswith("_prob"): lines.append(f"  {k[:-5]:12} {v:.2f}")
-    if said := told.confidence_text(answer): lines.append("  " + said)                                  # regressions alone have none
+    if confidence := p.confidence_text(answer): lines.append("  " + confidence)          # regressions alone have none
     return "\n".join(lines)
 
 # %% ../nbs/09b_cli.ipynb #f0a65e13
@@ -342,7 +350,7 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
 def demo(sets: Set = None,
          app: Annotated[bool, typer.Option("--app", help="Then show its page; a finished run stays.")] = False,
          port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, its port; 0 for any.")] = 8000):
-    "Train and judge a first model, on a year of EURUSD, in runs/demo."
+    "Train and evaluate a first model, on a year of EURUSD, in runs/demo."
     folder = Path("runs/demo")
     if app: _free("127.0.0.1", port)
     if not (app and (folder/"manifest.json").exists() and not sets): _demonstrate(folder, sets)
@@ -368,8 +376,8 @@ def _engine(name: str):
     if name not in names: raise typer.BadParameter(f"expected {', '.join(names)}, got {name!r}")
     return name
 
-Start = Annotated[str | None, typer.Option(help="First bar to judge, as 2021-03-01 or 2021-03-01T12:00, UTC.")]
-End = Annotated[str | None, typer.Option(help="Last bar to judge, in the same form.")]
+Start = Annotated[str | None, typer.Option(help="First bar to evaluate, as 2021-03-01 or 2021-03-01T12:00, UTC.")]
+End = Annotated[str | None, typer.Option(help="Last bar to evaluate, in the same form.")]
 Page = Annotated[Path | None, typer.Option("--report", help="Also write a page there, a new .html file.")]
 Full = Annotated[bool, typer.Option("--full", help="Print every table, and not the verdicts alone.")]
 
@@ -394,82 +402,93 @@ def _one_of(**asked):
     return given[0] if given else None
 
 # %% ../nbs/09b_cli.ipynb #7df0eba3
-def _beside(bundle, path, series, end=None):
-    "The model by name, and what is to be said of the candles beside those that it was fitted on."
+def _model_and_warnings(bundle, path, series, end=None):
+    "The model by name, and the warnings about candles that differ from those that it was fitted on."
     prices = {n: c[:end][_mod("candles").OHLCV] for n, c in series.items()}
-    told = {n: bundle.warnings(n, c.index.as_unit("ns").asi8, c.to_numpy(), False) for n, c in prices.items() if len(c)}
-    return dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=[dict(series=n) | w for n, ws in told.items() for w in ws])
+    found = [dict(series=n) | w for n, c in prices.items() if len(c)
+             for w in bundle.warnings(n, c.index.as_unit("ns").asi8, c.to_numpy(), False)]
+    return dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=found)
 
 def _warned(warnings): return [f"WARNING, {w['series']}: {w['message']}" for w in warnings]
 
-def _head(m, warnings=()):
+def _heading(m, warnings=()):
     "The same for people."
     return "\n".join([_mod("predictor").model_text(m), *_warned(warnings)])
 
 # %% ../nbs/09b_cli.ipynb #3c6b387a
-def _question(walk_forward, rolling, compare, ablate, dates, force, engine, model):
-    "The one question that `evaluate` is asked; raises `NatronError` for options that do not go together."
-    err, asked = _mod("core").NatronError, _one_of(walk_forward=walk_forward, compare=compare, ablate=ablate)
+def _evaluation_mode(walk_forward, rolling, compare, ablate, dates, force, engine, model):
+    "walk_forward, compare, ablate or None; raises `NatronError` for options that do not go together."
+    err, mode = _mod("core").NatronError, _one_of(walk_forward=walk_forward, compare=compare, ablate=ablate)
     if ablate not in (None, "groups"): raise err(f"--ablate {ablate}: expected groups")
-    if asked and force: raise err(f"--{asked.replace('_', '-')} takes no --force")
-    if asked and engine != "torch": raise err(f"--{asked.replace('_', '-')} takes no --engine")
-    if asked not in (None, "compare") and dates: raise err(f"--{asked.replace('_', '-')} takes no --start or --end")
+    if mode and force: raise err(f"--{mode.replace('_', '-')} takes no --force")
+    if mode and engine != "torch": raise err(f"--{mode.replace('_', '-')} takes no --engine")
+    if mode not in (None, "compare") and dates: raise err(f"--{mode.replace('_', '-')} takes no --start or --end")
     if rolling and not walk_forward: raise err("--rolling goes with --walk-forward")
     if compare and compare[0] == compare[1]: raise err(f"--compare {compare[0]} {compare[1]}: name two models")
     if compare and model: raise err("--compare names both models; leave --model out")
-    return asked
+    return mode
 
 # %% ../nbs/09b_cli.ipynb #20bc0349
-def _judged(asked, bundle, about, series, k, rolling, start, end, force, engine, ledger):
-    "The report that answers a question about one model."
+def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, force, engine, ledger):
+    "The report on one model, in one mode."
     evaluate, report, cfg = _mod("evaluate"), _mod("report"), bundle.config
-    if asked == "ablate": return report.Report(evaluate.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
-    if asked: return report.make_report(evaluate.walk_forward(series, cfg, k, rolling, tell=_note), series, cfg, None, ledger)
-    judged = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(judged, series, cfg, bundle.training_reference(), ledger, about)
+    if mode == "ablate": return report.Report(evaluate.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
+    if mode:
+        forward = evaluate.walk_forward(series, cfg, k, rolling, tell=_note)
+        return report.make_report(forward, series, cfg, None, ledger)
+    found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
+    return report.make_report(found, series, cfg, bundle.training_reference(), ledger, about)
 
-def _compared(paths, series, start, end):
+def _comparison_report(paths, series, start, end):
     "The report on two models, and who they are."
     bundles = {n: _open_model(p) for n, p in paths.items()}
-    told = _mod("report").Report(_mod("evaluate").compare(bundles, series, start, end))
-    return told, [_beside(b, paths[n], series, end) for n, b in bundles.items()]
+    report = _mod("report").Report(_mod("evaluate").compare(bundles, series, start, end))
+    return report, [_model_and_warnings(b, paths[n], series, end) for n, b in bundles.items()]
 
 # %% ../nbs/09b_cli.ipynb #a62ab3e4
+WalkForward = Annotated[int | None, typer.Option(
+    metavar="K", min=2, max=100, help="Evaluate K models, each trained on what came before its span.")]
+Rolling = Annotated[bool, typer.Option("--rolling", help="With --walk-forward: always on equally many bars.")]
+Compare = Annotated[tuple[str, str] | None, typer.Option(
+    metavar="RUN_A RUN_B", help="Evaluate two runs or model files beside each other.")]
+Ablate = Annotated[str | None, typer.Option(
+    metavar="groups", help="Train without each group of features; evaluated on validation.")]
+Force = Annotated[bool, typer.Option("--force", help="Evaluate in-sample bars, too, with a warning.")]
+Network = Annotated[str, typer.Option(callback=_engine, help="What runs the network.")]
+
 @app.command()
 def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
-             start: Start = None, end: End = None,
-             walk_forward: Annotated[int | None, typer.Option(
-                 metavar="K", min=2, max=100, help="Judge K models, each trained on what came before its span.")] = None,
-             rolling: Annotated[bool, typer.Option(
-                 "--rolling", help="With --walk-forward: always on equally many bars.")] = False,
-             compare: Annotated[tuple[str, str] | None, typer.Option(
-                 metavar="RUN_A RUN_B", help="Judge two runs or model files beside each other.")] = None,
-             ablate: Annotated[str | None, typer.Option(
-                 metavar="groups", help="Train without each group of features; judged on validation.")] = None,
-             force: Annotated[bool, typer.Option("--force", help="Judge fitted bars, too, with a warning.")] = False,
-             engine: Annotated[str, typer.Option(callback=_engine, help="What runs the network.")] = "torch",
+             start: Start = None, end: End = None, walk_forward: WalkForward = None, rolling: Rolling = False,
+             compare: Compare = None, ablate: Ablate = None, force: Force = False, engine: Network = "torch",
              full: Full = False, report: Page = None, as_json: Json = False):
     "Score a model on bars it has never seen, beside its baselines."
-    asked = _question(walk_forward, rolling, compare, ablate, start or end, force, engine, model)
+    mode = _evaluation_mode(walk_forward, rolling, compare, ablate, start or end, force, engine, model)
     _new_page(report)
     paths = {n: model_file(n) for n in compare} if compare else {model: _answering(model)}
     series, ledger = _series(candles, tz, no_volume), _ledger()
-    if compare: told, heads = _compared(paths, series, start, end)
+    if compare: found, heads = _comparison_report(paths, series, start, end)
     else:
-        bundle = _open_model(paths[model]); heads = [_beside(bundle, paths[model], series, end)]
-        told = _judged(asked, bundle, heads[0]["model"], series, walk_forward, rolling, start, end, force, engine, ledger)
-    who = dict(models=heads) if compare else heads[0]
-    named = told.model is not None                                             # by the report itself
-    text = [l for h in heads for l in (_warned(h["warnings"]) if named else [_head(h["model"], h["warnings"])])]
-    print(json.dumps(told.to_dict() | who, indent=2) if as_json else "\n".join([*text, told.text(full)]))
-    if report:
-        told.write(report, f"Natron: {' and '.join(h['model']['name'] for h in heads)} on {', '.join(series)}")
-        _note(f"report written to {report}")
+        bundle = _open_model(paths[model])
+        heads = [_model_and_warnings(bundle, paths[model], series, end)]
+        found = _evaluation_report(mode, bundle, heads[0]["model"], series, walk_forward, rolling, start, end, force,
+                                   engine, ledger)
+    _show_report(found, heads, list(series), full, report, as_json)
     ledger.write()
+
+# %% ../nbs/09b_cli.ipynb #62fe9b03
+def _show_report(found, heads, names, full, page, as_json):
+    "Print a report with its models and their warnings, and write its page."
+    named = found.model is not None                                            # by the report itself
+    text = [l for h in heads for l in (_warned(h["warnings"]) if named else [_heading(h["model"], h["warnings"])])]
+    who = dict(models=heads) if len(heads) > 1 else heads[0]
+    print(json.dumps(found.to_dict() | who, indent=2) if as_json else "\n".join([*text, found.text(full)]))
+    if not page: return
+    found.write(page, f"Natron: {' and '.join(h['model']['name'] for h in heads)} on {', '.join(names)}")
+    _note(f"report written to {page}")
 
 # %% ../nbs/09b_cli.ipynb #59734f59
 def _changes(sets):
-    "What `--set` changes of a trained model: how it is traded and judged, and nothing else."
+    "What `--set` changes of a trained model: how it is traded and evaluated, and nothing else."
     odd = [s for s in sets or [] if not s.startswith(("backtest.", "evaluate."))]
     if odd: raise _err(f"--set {odd[0]}: a trained model is what it is; backtest.* and evaluate.* can be changed")
     return _config(None, sets).model_dump(exclude_unset=True)
@@ -488,43 +507,55 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
     "Trade a model's signals on bars it has never seen, with costs."
     _new_page(report); _new_page(trades, "--trades", ".csv"); _changes(sets)
     path, series, ledger = _answering(model), _series(candles, tz, no_volume), _ledger()
-    bundle, evaluate = _open_model(path), _mod("evaluate")
-    said = evaluate.task_forecasts(evaluate.prepare_for(bundle, series, start, end), bundle.model(), bundle.calibrations(), True)
-    account = _mod("report").traded(said, series, _changed(bundle.config, sets), ledger)
-    if account is None:
-        raise _err(f"this model answers {', '.join(s.task.name for s in said)}; "
-                   "trading takes the task direction, or buy and sell, and bars of one length")
-    who = _beside(bundle, path, series, end)
-    told = account.to_dict() | dict(model=who["model"], warnings=who["warnings"] + account.to_dict()["warnings"])
-    print(json.dumps(told, indent=2) if as_json else f"{_head(who['model'], who['warnings'])}\n{account.text()}")
+    bundle = _open_model(path)
+    account = _traded(bundle, series, start, end, _changed(bundle.config, sets), ledger)
+    who, result = _model_and_warnings(bundle, path, series, end), account.to_dict()
+    result |= dict(model=who["model"], warnings=who["warnings"] + result["warnings"])
+    heading = _heading(who["model"], who["warnings"])
+    print(json.dumps(result, indent=2) if as_json else f"{heading}\n{account.text()}")
     if report: _page(report, "backtest", who, _mod("report").backtest_page(account))
     if trades:
         with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
         _note(f"{len(account.trades):,} trades written to {trades}")
     ledger.write()
 
+# %% ../nbs/09b_cli.ipynb #aebeebf6
+def _traded(bundle, series, start, end, cfg, ledger):
+    "The backtest of a model's forecasts; raises `NatronError` where it has none to trade by."
+    evaluate = _mod("evaluate")
+    data = evaluate.prepare_for(bundle, series, start, end)
+    forecasts = evaluate.task_forecasts(data, bundle.model(), bundle.calibrations(), True)
+    account = _mod("report").traded(forecasts, series, cfg, ledger)
+    if account is None:
+        raise _err(f"this model answers {', '.join(f.task.name for f in forecasts)}; "
+                   "trading takes the task direction, or buy and sell, and bars of one length")
+    return account
+
 def _page(path, what, who, body):
     "Write a page that begins with the model and its warnings."
-    head = "".join(f"<p>{html.escape(l)}</p>" for l in _head(who["model"], who["warnings"]).splitlines())
-    _mod("report").write_page(path, f"Natron: {what}", head + body); _note(f"report written to {path}")
+    lines = _heading(who["model"], who["warnings"]).splitlines()
+    head = "".join(f"<p>{html.escape(l)}</p>" for l in lines)
+    _mod("report").write_page(path, f"Natron: {what}", head + body)
+    _note(f"report written to {path}")
 
 # %% ../nbs/09b_cli.ipynb #d6b8e8d6
+FirstBar = Annotated[str | None, typer.Option("--start", help="First bar to look at; else the first after the model's data.")]
+
 @app.command()
 def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
-          start: Annotated[str | None, typer.Option(help="First bar to look at; else the first after the model's data.")] = None,
-          report: Page = None, as_json: Json = False):
+          start: FirstBar = None, report: Page = None, as_json: Json = False):
     "Tell whether later bars still look like those of the training."
     _new_page(report)
     path, series = _answering(model), _series(candles, tz, no_volume)
     d, bundle = _mod("drift"), _open_model(path)
-    reference, who = bundle.training_reference(), dict(model=bundle.about(_mod("predictor").model_name(path)), warnings=[])
+    reference, about = bundle.training_reference(), bundle.about(_mod("predictor").model_name(path))
     if reference is None: raise _err("this model file does not keep what its training looked like; train it again")
     found = {n: _of(n, _drift_of, bundle, reference, n, c, start) for n, c in series.items()}
-    if as_json: print(_as_json({n: dict(model=who["model"]) | o.to_dict() for n, o in found.items()}))
-    else: print("\n\n".join([_head(who["model"]), *(f"{n}: {o.text()}" for n, o in found.items())]))
+    if as_json: print(_as_json({n: dict(model=about) | o.to_dict() for n, o in found.items()}))
+    else: print("\n\n".join([_heading(about), *(f"{n}: {o.text()}" for n, o in found.items())]))
     sections = (f"<h1>{n}</h1>" + d.drift_section(o, i == 0) for i, (n, o) in enumerate(found.items()))
-    if report: _page(report, "drift", who, "".join(sections))
-    if any(o.unlike for o in found.values()): raise typer.Exit(1)
+    if report: _page(report, "drift", dict(model=about, warnings=[]), "".join(sections))
+    if any(o.distribution_shift for o in found.values()): raise typer.Exit(1)
 
 # %% ../nbs/09b_cli.ipynb #d6b8e8d7
 def _live_bars(bundle, candles, start):
@@ -534,8 +565,9 @@ def _live_bars(bundle, candles, start):
     live = candles[_mod("finetune").utc(start):] if start else candles[end + pd.Timedelta(1, "s"):]
     if len(live) >= (least := _mod("reference").SHORTEST): return live
     after = f"--start {start}" if start else f"the model's data, which end on {end:%Y-%m-%d %H:%M}"
+    remedy = "bring later ones" + ", or name the first bar to look at with --start"*(not start)
     raise _err(f"{len(live)} of its {len(candles):,} candles come after {after}, and drift needs {least}: they end on "
-               f"{candles.index[-1]:%Y-%m-%d %H:%M}; bring later ones" + ", or name the first bar to look at with --start"*(not start))
+               f"{candles.index[-1]:%Y-%m-%d %H:%M}; {remedy}")
 
 def _live_cells(bundle, candles):
     "The scaled features, NaN where unknown."
@@ -543,24 +575,28 @@ def _live_cells(bundle, candles):
     scaled, known = bundle.scaler().transform(bundle.rows(candles))
     return pd.DataFrame(np.where(known, scaled, np.nan), candles.index, bundle.feature_columns)
 
+# %% ../nbs/09b_cli.ipynb #5599e457
+_OF_THE_TIME = ("after_training", "fitted_bars", "before_training")             # warnings that drift is about anyway
+
 def _drift_of(bundle, reference, name, candles, start):
     "The drift of the bars after the model's data, or from `start` on, and what is to be said of their market."
     bundle.check_timeframe(candles)
     live = _live_bars(bundle, candles, start)
     x = live[_mod("candles").OHLCV].to_numpy()
     said = bundle.warnings(name, live.index.as_unit("ns").asi8, x, window=False)
-    of_the_time = ("after_training", "fitted_bars", "before_training")
-    market = [w for w in said if w["code"] not in of_the_time]
+    market = [w for w in said if w["code"] not in _OF_THE_TIME]
     return _mod("drift").drift(reference, _live_cells(bundle, candles)[live.index[0]:], market)
 
 # %% ../nbs/09b_cli.ipynb #6cbd4c57
 def _taken(reading):
     "What a file was taken for, as plain values."
-    return {k: getattr(reading, k) for k in ("layout", "zone", "volume", "extras", "left_out", "notes")} | dict(sentence=reading.sentence)
+    kept = ("layout", "zone", "volume", "extras", "left_out", "notes", "sentence")
+    return {k: getattr(reading, k) for k in kept}
 
 @app.command()
 def check(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, as_json: Json = False):
-    "Tell what candle files were taken for, and what is odd about them: outliers, standstills, copies, gaps, a second bar length, bars ahead of the clock."
+    """Tell what candle files were taken for, and what is odd about them: outliers, standstills, copies, gaps,
+    a second bar length, bars ahead of the clock."""
     read, report = _readings(candles, tz, no_volume), _mod("quality").candle_report
     found = {n: report(r.candles) for n, r in read.items()}
     if as_json: return print(_as_json({n: o.to_dict() | dict(reading=_taken(read[n])) for n, o in found.items()}))
@@ -572,13 +608,18 @@ def clean(file: Annotated[Path, typer.Argument(metavar="FILE", help="Candles, in
           to: Annotated[Path, typer.Option("--to", metavar="FILE", help="File to write: .csv, .csv.gz or .parquet.")],
           tz: Zone = "UTC", no_volume: NoVolume = False, as_json: Json = False):
     "Write a copy of a candle file without its faults, and report every change; a file that exists is never overwritten."
-    if os.path.lexists(to): raise _mod("core").NatronError(f"{to} exists; choose another --to")
-    m = _mod("candles"); read = m.read_source(file, tz, False, no_volume)
+    if os.path.lexists(to): raise _err(f"{to} exists; choose another --to")
+    m = _mod("candles")
+    read = m.read_source(file, tz, False, no_volume)
     cleaned, changes = _of(file.name, m.clean_candles, read.candles)
     m.write_candles(cleaned, to)
-    if as_json: return print(json.dumps(dict(file=str(to), candles=len(cleaned), reading=_taken(read), changes=json.loads(changes.to_json(orient="records", date_format="iso"))), indent=2))
-    print("\n".join([f"{file.name}: {read.sentence}", *read.notes, f"{len(changes):,} change{'s'*(len(changes) != 1)}; {len(cleaned):,} candles written to {to}"]))
-    if len(changes): print(changes.head(20).to_string(index=False) + (f"\n... and {len(changes)-20:,} more (--json has all)" if len(changes) > 20 else ""))
+    rows = json.loads(changes.to_json(orient="records", date_format="iso"))
+    plain = dict(file=str(to), candles=len(cleaned), reading=_taken(read), changes=rows)
+    if as_json: return print(json.dumps(plain, indent=2))
+    made = f"{len(changes):,} change{'s'*(len(changes) != 1)}"
+    print("\n".join([f"{file.name}: {read.sentence}", *read.notes, f"{made}; {len(cleaned):,} candles written to {to}"]))
+    if len(changes): print(changes.head(20).to_string(index=False))
+    if len(changes) > 20: print(f"... and {len(changes)-20:,} more (--json has all)")
 
 # %% ../nbs/09b_cli.ipynb #63892856
 @app.command()
@@ -655,9 +696,9 @@ def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
           app: Annotated[bool, typer.Option("--app/--no-app", help="With or without the page at /.")] = True):
     "Answer over REST and on a page, and over the bridge if asked."
     _free(host, *(p for p in (port, bridge_port) if p is not None))
-    def rest(*gated):
-        return _mod("rest").RestServer(*gated, host, port, tls_cert, tls_key, _page_mount() if app else None)
-    def lines(*gated): return _mod("bridge").BridgeServer(*gated, host, bridge_port, tls_cert, tls_key, max_clients)
+    def rest(*parts):
+        return _mod("rest").RestServer(*parts, host, port, tls_cert, tls_key, _page_mount() if app else None)
+    def lines(*parts): return _mod("bridge").BridgeServer(*parts, host, bridge_port, tls_cert, tls_key, max_clients)
     _serve(model, device, engine, rate, record, rest, *([] if bridge_port is None else [lines]))
 
 # %% ../nbs/09b_cli.ipynb #b0e1564a
@@ -667,7 +708,7 @@ def bridge(model: Model = None, host: Host = "127.0.0.1", port: Port = 9000,
            record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000):
     "Answer over the socket bridge alone."
     _free(host, port)
-    def lines(*gated): return _mod("bridge").BridgeServer(*gated, host, port, tls_cert, tls_key, max_clients)
+    def lines(*parts): return _mod("bridge").BridgeServer(*parts, host, port, tls_cert, tls_key, max_clients)
     _serve(model, device, engine, rate, record, lines)
 
 # %% ../nbs/09b_cli.ipynb #2961f8de
@@ -681,12 +722,14 @@ def replay(recording: Annotated[Path, typer.Argument(callback=_one_readable, met
     found = list(_mod("service").replay(recording, _mod("predictor").load_predictor(path, device, engine), tolerance))
     with open(recording, "rb") as f: lines = sum(1 for _ in f)
     if as_json: print(json.dumps(dict(lines=lines, differences=[dict(line=n, what=d) for n, d in found]), indent=2))
-    else: print("\n".join([f"line {n}: {d}" for n, d in found] + [f"{lines:,} lines, {len(found):,} difference{'s'*(len(found) != 1)}"]))
+    else:
+        for n, d in found: print(f"line {n}: {d}")
+        print(f"{lines:,} lines, {len(found):,} difference{'s'*(len(found) != 1)}")
     if found: raise typer.Exit(1)
 
 # %% ../nbs/09b_cli.ipynb #f1b7a731
 @app.command()
-def export(to: Annotated[Path, typer.Option("--to", metavar="FILE", help="A new file that ends in .onnx or .safetensors.")],
+def export(to: Annotated[Path, typer.Option("--to", metavar="FILE", help="A new .onnx or .safetensors file.")],
            model: Model = None):
     "Write a model's network for other programs, with its metadata."
     if os.path.lexists(to): raise _err(f"{to} exists; choose another --to")

@@ -68,6 +68,7 @@ def device_name(name: str) -> str:
         raise ValueError(f"expected auto, cpu, cuda, mps or xpu")
     return name
 
+# %% ../nbs/00_core.ipynb #86901282
 def pick_device(name: str = "auto") -> "torch.device":
     "The device called `name`, or the best one here for `auto`; raises `ConfigError` if it is not there."
     import torch
@@ -98,6 +99,7 @@ def atomic_write(path: str | Path):
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #e85a5370
 def write_json(obj, path: str | Path) -> None:
     "Write `obj` as readable JSON, whole or not at all; NaN is refused, as it is not JSON."
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(obj, indent=2, allow_nan=False)+"\n", encoding="utf-8")
@@ -112,6 +114,7 @@ def _flock(path, how):
         if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)): return file
         file.close()                                        # its last holder has just deleted it
 
+# %% ../nbs/00_core.ipynb #e209e4bd
 def hold(path: str | Path # in a folder that exists
         ): # an open file: the lock is held until it is closed, or the process ends
     "Hold a lock alone, and then share it with whom this process starts; None where somebody else has it."
@@ -120,6 +123,7 @@ def hold(path: str | Path # in a folder that exists
     if file: fcntl.flock(file, fcntl.LOCK_SH)
     return file
 
+# %% ../nbs/00_core.ipynb #14771d96
 def let_go(held) -> None:
     "Give a lock up that `hold` gave, and delete its file unless somebody holds it beside us."
     with held:

@@ -25,8 +25,8 @@ from .pretrain import pretrain
 from .baselines import Trees, baseline_forecasts, parts_of
 from .finetune import OverlapError, finetune, ensemble_disagreement, predict_windows, prepare_for
 from .metrics import Scores, headline, score_table
-from .calibrate import (adaptive_conformal_levels, calibrate, calibrated_probs, class_conditional_sets, forecast_times,
-                              prediction_sets, top_label_confidence)
+from .calibrate import (adaptive_conformal_levels, calibrate, calibrated_probs, class_conditional_sets,
+                              forecast_times, prediction_sets, top_label_confidence)
 from .explain import column_groups
 
 # %% ../nbs/06h_evaluate.ipynb #033ff03b
@@ -39,7 +39,7 @@ class TaskForecasts:
     times: pd.DatetimeIndex          # (n,)
     series: np.ndarray               # (n,) names
     mean: np.ndarray                 # (n,) mean of the training rows, for the R2 of a regression
-    uncertainty: pd.DataFrame | None # (n rows) from `row_uncertainty`, of an ensemble also `disagreement`; None for a regression
+    uncertainty: pd.DataFrame | None # (n rows) from `row_uncertainty`; None for a regression
 
     @property
     def slow(self):
@@ -55,9 +55,10 @@ def _add_sets(out, name, sets, y):
     out[f"coverage_{name}"], out[f"set_size_{name}"] = np.where(np.isnan(y), np.nan, hit), sets.sum(1).astype(float)
 
 def row_uncertainty(y: np.ndarray, p: np.ndarray, # (n,) labels, NaN where unknown, (n,C) calibrated probabilities
-                    made: pd.DatetimeIndex, known: pd.DatetimeIndex, # (n,) when each forecast was made and its label known
+                    made: pd.DatetimeIndex,          # (n,) when each forecast was made
+                    known: pd.DatetimeIndex,         # (n,) when its label was known
                     how: Calibration                                 # what was fitted to the task's probabilities
-                   ) -> pd.DataFrame: # `confidence`, and by coverage, as 90: `coverage_90`, `set_size_90`, both also with _adaptive, _by_class
+                   ) -> pd.DataFrame: # `confidence`, `coverage_90`, `set_size_90`, ..., also _adaptive, _by_class
     "Announced confidence and conformal sets of each row."
     out = dict(confidence=top_label_confidence(p, how))
     for c, level in how.sets.items():
@@ -78,7 +79,8 @@ def _model_forecasts(model, data, calibration):
     if not isinstance(model, Ensemble): return predict_windows(model, data, calibration), {}
     members = [predict_windows(m, data) for m in model.members]
     mean = {t.name: np.mean([m[t.name] for m in members], 0) for t in model.tasks}
-    out = {t.name: calibrated_probs(mean[t.name], calibration.get(t.name)) if t.classes else mean[t.name] for t in model.tasks}
+    out = {t.name: calibrated_probs(mean[t.name], calibration.get(t.name)) if t.classes else mean[t.name]
+           for t in model.tasks}
     return out, ensemble_disagreement(model.tasks, members)
 
 def _baselines(prep, data, alone):
@@ -101,7 +103,8 @@ def task_forecasts(prep: Prepared,
     "Forecasts of model and baselines for the test part, by task; tasks without a known label there are left out."
     data = [window_data(prep, p) for p in ("train", "validation", "test")]; test = data[-1]
     if not len(test): raise NatronError("no complete window to evaluate; bring more candles after the fitted span")
-    (probs, disagreement), baselines, out = _model_forecasts(model, test, calibration), _baselines(prep, data, alone), []
+    probs, disagreement = _model_forecasts(model, test, calibration)
+    baselines, out = _baselines(prep, data, alone), []
     names = np.array([s.name for s in prep.series])[test.series]
     for k, t in enumerate(prep.labels.tasks):
         train, y = _labels(data[0], k), _labels(test, k)
@@ -136,7 +139,7 @@ def score(forecasts: Sequence[TaskForecasts], cfg: EvaluateConfig, seed: int,
 def evaluate(prep: Prepared,                      # its test part is scored
              model: torch.nn.Module,              # trained on its training part
              calibration: dict[str, Calibration], # by task, fitted on its validation part
-             note: str = "",   # why the baselines cannot be fitted on `prep`: the prior alone stands beside, without a verdict
+             note: str = "",   # why baselines cannot be fitted: the prior alone stands beside, without a verdict
              warning: str = "" # stands before everything
             ) -> Evaluation:
     "Score the model on the test part beside every baseline, fitted on the training and validation parts."
@@ -150,8 +153,9 @@ def _too_little(bundle, candles):
     there, wanted = {n: len(c[start:end]) for n, c in candles.items()}, sum(s["fit_bars"] for s in series.values())
     if sum(there.values()) >= 0.95*wanted: return ""
     short = [n for n, s in series.items() if there.get(n, 0) < 0.95*s["fit_bars"]]
-    return (f"the baselines need to learn from as much as the model did, {wanted:,} candles from {start[:10]} to {end[:10]}, "
-            f"and these have {sum(there.values()):,} of that time; bring the earlier ones of {', '.join(short)}, too")
+    return (f"the baselines need to learn from as much as the model did, {wanted:,} candles from {start[:10]} to "
+            f"{end[:10]}, and these have {sum(there.values()):,} of that time; bring the earlier "
+            f"ones of {', '.join(short)}, too")
 
 # %% ../nbs/06h_evaluate.ipynb #33ce06e4
 IN_SAMPLE = "This is an in-sample score, and no evidence: "
@@ -185,7 +189,8 @@ def _pool(parts):
     common = [k for k in first.forecasts if all(k in p.forecasts for p in parts)]
     rows = None if first.uncertainty is None else pd.concat([p.uncertainty for p in parts], ignore_index=True)
     return TaskForecasts(first.task, cat(lambda p: p.y), {k: cat(lambda p: p.forecasts[k]) for k in common},
-                         first.times.append([p.times for p in rest]), cat(lambda p: p.series), cat(lambda p: p.mean), rows)
+                         first.times.append([p.times for p in rest]), cat(lambda p: p.series), cat(lambda p: p.mean),
+                         rows)
 
 def pooled(folds: Sequence[list[TaskForecasts]]) -> list[TaskForecasts]:
     "The rows of all folds as one, by task; tasks that some fold could not answer are left out."
@@ -247,7 +252,8 @@ def compare(bundles: dict[str, Bundle],       # two, by name
     pairs = {n: _paired(bundles, first[n], second[n]) for n in shared}
     kept, odd = [f for f, _ in pairs.values() if f], [f"{n} ({why})" for n, (_, why) in pairs.items() if why]
     if not kept:
-        raise NatronError("the two models share no task with the same labels: " + (", ".join(odd) or f"{', '.join(first)} and {', '.join(second)}"))
+        raise NatronError("the two models share no task with the same labels: "
+                          + (", ".join(odd) or f"{', '.join(first)} and {', '.join(second)}"))
     return Evaluation(score(kept, cfg.evaluate, cfg.seed), kept, f"Left out: {', '.join(odd)}." if odd else "")
 
 # %% ../nbs/06h_evaluate.ipynb #1a2c1ac6
@@ -261,14 +267,16 @@ def without(prep: Prepared, columns: Sequence[str]) -> Prepared:
     return replace(prep, series=[blind(s) for s in prep.series])
 
 # %% ../nbs/06h_evaluate.ipynb #f18343d5
-VALIDATED = ("these bars are the validation part, on which each of the models chose its epoch; an ablation helps to choose "
-             "features, and proves nothing of the model")
+VALIDATED = ("these bars are the validation part, on which each of the models chose its epoch; an ablation helps to "
+             "choose features, and proves nothing of the model")
 
-def ablate(prep: Prepared, fit: Callable = fit_model, tell: Callable[[str], None] = lambda text: None # as for `walk_forward`
+def ablate(prep: Prepared, fit: Callable = fit_model,
+           tell: Callable[[str], None] = lambda text: None # as for `walk_forward`
           ) -> Evaluation: # the model with all columns first
     "Train with all columns, and again without each group, and score all on the validation part, without a verdict."
     data, probs = window_data(prep, "validation"), {}
-    for name, columns in ({"all columns": []} | {f"without {g}": c for g, c in column_groups(prep.columns).items()}).items():
+    for name, columns in ({"all columns": []}
+                          | {f"without {g}": c for g, c in column_groups(prep.columns).items()}).items():
         model, _ = fit(blind := without(prep, columns))
         probs[name] = predict_windows(model, window_data(blind, "validation"))
         tell(name)
@@ -276,7 +284,8 @@ def ablate(prep: Prepared, fit: Callable = fit_model, tell: Callable[[str], None
     for k, t in enumerate(prep.labels.tasks):
         y = data.y[data.ends, k].numpy()
         by_name = {n: p[t.name] for n, p in probs.items()}
-        if not np.isnan(y).all(): rows.append(TaskForecasts(t, y, by_name, data.times, series, np.full(len(y), t.loc), None))
+        if not np.isnan(y).all():
+            rows.append(TaskForecasts(t, y, by_name, data.times, series, np.full(len(y), t.loc), None))
     return Evaluation(score(rows, prep.config.evaluate, prep.config.seed, VALIDATED), rows, f"No verdict: {VALIDATED}.")
 
 # %% ../nbs/06h_evaluate.ipynb #3bb42451

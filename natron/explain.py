@@ -20,6 +20,7 @@ import numpy as np, pandas as pd, plotly.graph_objects as go, torch
 from plotly.colors import sample_colorscale
 from scipy.stats import spearmanr
 from .core import NatronError, make_rng
+from .config import backbones_with
 from .charts import PALETTE, plot_lines, time_ticks
 from .features import all_features, horizon_of
 from .dataset import Prepared, WindowDataset, window_data
@@ -42,7 +43,7 @@ def _batch(model, windows):
 # %% ../nbs/06g_explain.ipynb #2d75284a
 @torch.no_grad()
 def attention_maps(model: Natron | Ensemble, # of an ensemble, its first member's
-                   window # x (T,F) scaled, mask (T,F), instrument and timeframe: from a predictor's `window` or `window_at`
+                   window # x and mask (T,F), instrument, timeframe: from a predictor's `window` or `window_at`
                   ) -> np.ndarray: # (layers, heads, T, T); (layers, heads, T+1, T) with `[CLS]`, whose row is the last
     "Attention weights of each layer and head, a row for each query; raises `NatronError` for what has none."
     net = model.members[0] if isinstance(model, Ensemble) else model
@@ -51,7 +52,8 @@ def attention_maps(model: Natron | Ensemble, # of an ensemble, its first member'
                           "`load_bundle(path).model()` gives it")
     maps = net.eval()(**_batch(net, [window]), return_attention=True)["attention"]
     if not maps or any(m is None for m in maps):
-        raise NatronError(f"the backbone {net.config['backbone']} has no attention maps; `attributions` explains any network")
+        raise NatronError(f"the backbone {net.config['backbone']} has no attention maps; "
+                          "`attributions` explains any network")
     w = torch.cat(maps).float().cpu().numpy()                                            # (L,H,S,S)
     return np.roll(w, -1, 2)[..., 1:] if net.config["pooling"] == "cls" else w
 
@@ -71,7 +73,8 @@ def plot_attention(map: np.ndarray,               # (T,T) or (T+1,T): one head o
                           "choose a layer and a head, as in maps[0, 3]")
     bar = dict(thickness=12, title="weight")
     fig = go.Figure(go.Heatmap(z=map, colorscale="Cividis", zmin=0, zmax=float(np.quantile(map, .995)), colorbar=bar))
-    x, y = dict(title="key (bar attended to)", showgrid=False), dict(title="query (bar that attends)", showgrid=False, autorange="reversed")
+    x = dict(title="key (bar attended to)", showgrid=False)
+    y = dict(title="query (bar that attends)", showgrid=False, autorange="reversed")
     fig.update_layout(template="natron", height=height, width=560, title=title, hovermode="closest", xaxis=x, yaxis=y)
     return _bar_axes(fig, times, "xaxis", "yaxis")
 
@@ -100,7 +103,8 @@ def attention_rollout(model: Natron | Ensemble, window # as for `attention_maps`
 def _task(model, name):
     "The task of this name."
     found = [t for t in model.tasks if t.name == name]
-    if not found: raise NatronError(f"the model does not answer {name!r}; it answers {', '.join(t.name for t in model.tasks)}")
+    if not found:
+        raise NatronError(f"the model does not answer {name!r}; it answers {', '.join(t.name for t in model.tasks)}")
     return found[0]
 
 @torch.no_grad()
@@ -108,7 +112,8 @@ def _class(model, task, batch, name):
     "The number of the class called `name`, of the likeliest if that is None; 0 for a regression."
     if not task.classes: return 0
     if name is None: return int(to_probs(model(**batch), [task])[task.name][0].argmax())
-    if name not in task.classes: raise NatronError(f"{task.name} has no class {name!r}; its classes are {', '.join(task.classes)}")
+    if name not in task.classes:
+        raise NatronError(f"{task.name} has no class {name!r}; its classes are {', '.join(task.classes)}")
     return task.classes.index(name)
 
 def _output(z, task, c):
@@ -123,11 +128,12 @@ def attributions(model: Natron | Ensemble,
                  class_name: str | None = None, # None: the likeliest
                  steps: int = 32                # points on the way from the baseline, a window of training means
                 ) -> np.ndarray:                # (T,F), in logits, or in the unit of a regression
-    "What each cell adds to a class's logit or a value (integrated gradients; Sundararajan et al. 2017, arXiv:1703.01365)."
-    from captum.attr import IntegratedGradients                                          # here, as it takes long to load
+    "What each cell adds to a logit or a value (integrated gradients; Sundararajan et al. 2017, arXiv:1703.01365)."
+    from captum.attr import IntegratedGradients  # here, as it takes long to load
     task, batch = _task(model.eval(), task_name), _batch(model, [window]); c = _class(model, task, batch, class_name)
-    output, others = lambda x, *o: _output(model(x, *o)[task.name], task, c), tuple(batch[k] for k in ("mask", "instrument", "timeframe"))
-    with torch.backends.cudnn.flags(enabled=False):                                      # its LSTM has no gradient in eval mode
+    output = lambda x, *others: _output(model(x, *others)[task.name], task, c)
+    others = tuple(batch[k] for k in ("mask", "instrument", "timeframe"))
+    with torch.backends.cudnn.flags(enabled=False):  # its LSTM has no gradient in eval mode
         attr = IntegratedGradients(output).attribute(batch["x"], 0., additional_forward_args=others, n_steps=steps)
     return attr[0].detach().cpu().numpy()
 
@@ -136,20 +142,23 @@ def top_features(attr: np.ndarray,       # (T,F) from `attributions`
                  columns: Sequence[str], # F names
                  n: int = 8,             # rows at most
                  window=None             # if given, the last bar's scaled values stand beside, as `now`
-                ) -> pd.DataFrame:       # by feature: `sum` over bars, `share` of all |sum|, and bars before the last of its `peak`
+                ) -> pd.DataFrame:       # by feature: `sum` over bars, `share` of all |sum|, `peak` in bars ago
     "The features that moved the answer most."
     if len(columns) != attr.shape[-1]:
-        raise NatronError(f"attributions of {attr.shape[-1]} features and {len(columns)} names; give the bundle's feature_columns")
+        raise NatronError(f"attributions of {attr.shape[-1]} features and {len(columns)} names; "
+                          "give the bundle's feature_columns")
     total = attr.sum(0); size = np.abs(total)
     table = dict(sum=total, share=size/max(size.sum(), 1e-12), peak=len(attr)-1-np.abs(attr).argmax(0))
     if window is not None: table["now"] = np.where(window.mask[-1], window.x[-1], np.nan)
-    return pd.DataFrame(table, pd.Index(columns, name="feature")).sort_values("share", ascending=False, kind="stable")[:n]
+    return pd.DataFrame(table, pd.Index(columns, name="feature")).sort_values("share", ascending=False,
+                                                                              kind="stable")[:n]
 
 # %% ../nbs/06g_explain.ipynb #2be0005e
 _SHADES = sample_colorscale([PALETTE[0], "#FFFFFF", PALETTE[1]], 11)
 _STEPS = [[(i+k)/11, shade] for i, shade in enumerate(_SHADES) for k in (0, 1)]
 
-def plot_attributions(attr: np.ndarray, columns: Sequence[str], times: Sequence[pd.Timestamp], # (T,F), F names, (T,) of the bars
+def plot_attributions(attr: np.ndarray, columns: Sequence[str],
+                      times: Sequence[pd.Timestamp], # (T,F), F names, (T,) of the bars
                       n: int = 12,                       # features
                       title: str = "", height: int = 420 # pixels
                      ) -> go.Figure:
@@ -159,9 +168,12 @@ def plot_attributions(attr: np.ndarray, columns: Sequence[str], times: Sequence[
     edge, root = float(np.abs(z).max()) or 1., lambda v: np.sign(v)*np.sqrt(np.abs(v))
     ticks = np.array([-1, -.25, 0, .25, 1])*edge
     bar = dict(thickness=12, title="adds", tickvals=root(ticks), ticktext=[f"{v:+.2g}" if v else "0" for v in ticks])
-    fig = go.Figure(go.Heatmap(z=root(z), customdata=z, y=[f"{k} {v:+.2g}" for k, v in top["sum"].items()], zmin=-edge**.5,
-                               zmax=edge**.5, hovertemplate="%{y}: %{customdata:+.3g}<extra></extra>", colorscale=_STEPS, colorbar=bar))
-    fig.update_layout(template="natron", height=height, title=title, hovermode="closest", xaxis=dict(title="bar", showgrid=False),
+    fig = go.Figure(go.Heatmap(z=root(z), customdata=z, y=[f"{k} {v:+.2g}" for k, v in top["sum"].items()],
+                               zmin=-edge**.5,
+                               zmax=edge**.5, hovertemplate="%{y}: %{customdata:+.3g}<extra></extra>",
+                               colorscale=_STEPS, colorbar=bar))
+    fig.update_layout(template="natron", height=height, title=title, hovermode="closest",
+                      xaxis=dict(title="bar", showgrid=False),
                       yaxis=dict(autorange="reversed", showgrid=False))
     return _bar_axes(fig, times, "xaxis")
 
@@ -209,7 +221,9 @@ def _orders(model, window, task_name, by, rng):
     "Scores by which features (1,F) or bars (T,1) are replaced, by the name of the order."
     size = np.abs(attributions(model, window, task_name)).sum(int(by == "bar"), keepdims=True)
     orders = {"integrated gradients": size}
-    if by == "bar": orders |= {"attention": attention_rollout(model, window)[:, None], "newest first": np.arange(len(size))[:, None]}
+    if by == "bar":
+        orders |= {"attention": attention_rollout(model, window)[:, None],
+                   "newest first": np.arange(len(size))[:, None]}
     return orders | {"random": rng.random(size.shape)}
 
 def deletion_curves(model: Natron | Ensemble, data: WindowDataset, task_name: str,
@@ -224,7 +238,8 @@ def deletion_curves(model: Natron | Ensemble, data: WindowDataset, task_name: st
         window, donor = window_at(data, int(i)), window_at(data, int(rng.integers(len(data))))
         for name, scores in _orders(model, window, task_name, by, rng).items():
             curves.setdefault(name, []).append(deletion(model, window, donor, scores, task_name))
-    return pd.DataFrame({k: np.mean(v, 0) for k, v in curves.items()}, pd.Index(_SHARES, name=f"share of {by}s replaced"))
+    return pd.DataFrame({k: np.mean(v, 0) for k, v in curves.items()},
+                        pd.Index(_SHARES, name=f"share of {by}s replaced"))
 
 # %% ../nbs/06g_explain.ipynb #00c3680b
 def deletion_areas(curves: pd.DataFrame # from `deletion_curves`
@@ -244,8 +259,9 @@ def feature_gates(model: Natron | Ensemble, # of an ensemble, the mean of its me
                  ) -> pd.Series:            # by feature, 0 (shut) to 1, widest first
     "How far the learned gate of each feature is open; raises `NatronError` for a backbone without gates."
     nets = model.members if isinstance(model, Ensemble) else [model]
-    if not hasattr(nets[0].backbone, "gates"):
-        raise NatronError(f"the backbone {nets[0].config['backbone']} has no gates; model.backbone: temporal learns them")
+    if not nets[0].backbone.can.gates:
+        raise NatronError(f"the backbone {nets[0].config['backbone']} has no gates; "
+                          f"model.backbone: {' or '.join(backbones_with('gates'))} learns them")
     wide = torch.stack([net.backbone.gates.weights() for net in nets]).mean(0).detach().cpu().numpy()   # (F,)
     return pd.Series(wide, pd.Index(columns, name="feature"), name="gate").sort_values(ascending=False, kind="stable")
 
@@ -258,7 +274,7 @@ def column_groups(columns: Sequence[str]) -> dict[str, list[str]]: # columns by 
 
 @torch.no_grad()
 def _permuted_forecasts(model, data, task, rows, other, at):
-    "Probabilities or values for the windows `rows`, with the columns at the indices `at` taken from the windows `other`."
+    "Probabilities or values for the windows `rows`, with the columns at `at` taken from the windows `other`."
     device, out = next(model.eval().parameters()).device, []
     for i in range(0, len(rows), 256):
         a, b = data.inputs(rows[i:i+256]), data.inputs(other[i:i+256])
@@ -273,7 +289,8 @@ def _labelled(prep, model, task, part, stride):
     y = data.y[data.ends, [t.name for t in model.tasks].index(task.name)].numpy()
     rows = np.flatnonzero(~np.isnan(y))
     if not len(rows):
-        raise NatronError(f"no window of the {part} part has a known label for {task.name}; choose another part, or bring more candles")
+        raise NatronError(f"no window of the {part} part has a known label for {task.name}; "
+                          "choose another part, or bring more candles")
     return data, rows, y[rows]
 
 # %% ../nbs/06g_explain.ipynb #867e0112
@@ -281,7 +298,7 @@ def group_importance(prep: Prepared, model: Natron | Ensemble, task_name: str,
                      part: str = "validation", # or "test"
                      stride: int = 1,          # bars between windows
                      seed: int = 0
-                    ) -> pd.DataFrame:         # by group, largest first: `more`, `low`, `high`, in the task's headline metric
+                    ) -> pd.DataFrame:         # by group, largest first: `more`, `low`, `high`, in the headline metric
     "What the loss gains when a group's columns come from other windows (permutation importance; Breiman 2001)."
     task, cfg = _task(model, task_name), prep.config.evaluate
     data, rows, y = _labelled(prep, model, task, part, stride)
@@ -292,7 +309,8 @@ def group_importance(prep: Prepared, model: Natron | Ensemble, task_name: str,
         "The metric, and that of every resample, with the columns `names` permuted."
         p = _permuted_forecasts(model, data, task, rows, other, [prep.columns.index(c) for c in names])
         sums = task_sums(task, y, p)
-        return [task_scores(task, s)[metric] for s in (sums.sum(0, dtype=float), resample_sums(sums, unit, starts, block))]
+        return [task_scores(task, s)[metric]
+                for s in (sums.sum(0, dtype=float), resample_sums(sums, unit, starts, block))]
     (base, drawn), table = scores([]), {}
     for group, names in column_groups(prep.columns).items():
         point, draws = scores(names)
@@ -345,7 +363,7 @@ def nearest_windows(model: Natron | Ensemble,
                     data: WindowDataset, # windows to compare with, one label each, such as `window_data(prep, "train")`
                     n: int = 5,
                     before: np.ndarray | None = None # `embeddings(model, data)`, where they are known already
-                   ) -> pd.DataFrame:    # nearest first: `window`, its number in `data`; `time` of its last bar; `distance`; label by task
+                   ) -> pd.DataFrame:    # nearest first: `window` in `data`, `time` of its end, `distance`, labels
     "The nearest earlier windows: with labels known by then, and sharing no bar with the query nor with each other."
     gap = max(data.window, *(t.horizon for t in model.tasks))
     old = np.flatnonzero(_known_by(data, when, gap))

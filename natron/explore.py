@@ -22,37 +22,44 @@ from .charts import plot_candles
 from .features import CONTEXT_FEATURES, FEATURES, Catalogue, feature_frame, reads_volume
 
 # %% ../nbs/01e_explore.ipynb #a99bf361
-_OF_LINE = "sma_5 sma_10 sma_20 sma_50 ema_5 ema_20 ema_50 vwap_20".split()                              # close / line - 1
-_ABOVE = "bb_upper_20 kc_upper_20 dist_high_20 dist_high_50 vah_dist_20 vah_dist_50".split()             # (line - close) / close
-_BELOW = "bb_lower_20 kc_lower_20 dist_low_20 dist_low_50 poc_dist_20 poc_dist_50 val_dist_20 val_dist_50".split()  # (close - line) / close
-_IN_ATR = dict(swing_high_dist=1, swing_low_dist=-1, order_block_dist=-1)                                # sign*(line - close) / ATR14
+_OF_LINE = "sma_5 sma_10 sma_20 sma_50 ema_5 ema_20 ema_50 vwap_20".split()  # close / line - 1
+_ABOVE = "bb_upper_20 kc_upper_20 dist_high_20 dist_high_50 vah_dist_20 vah_dist_50".split()  # (line - close) / close
+# (close - line) / close
+_BELOW = "bb_lower_20 kc_lower_20 dist_low_20 dist_low_50 poc_dist_20 poc_dist_50 val_dist_20 val_dist_50".split()
+_IN_ATR = dict(swing_high_dist=1, swing_low_dist=-1, order_block_dist=-1)  # sign*(line - close) / ATR14
 
 def price_lines(features: pd.DataFrame, # as `compute_features` gives them, or some of them; those in ATR need atr_14
                 candles: pd.DataFrame   # the candles that they were made of
                ) -> pd.DataFrame: # (N,25) prices, or fewer
     "The features that are distances to a price, as that price."
     close, there = candles.close, lambda names: [k for k in names if k in features]
-    lines = {k: close/(1 + features[k]) for k in there(_OF_LINE)} | {k: close*(1 + features[k]) for k in there(_ABOVE)} | {k: close*(1 - features[k]) for k in there(_BELOW)}
+    lines = {k: close/(1 + features[k]) for k in there(_OF_LINE)}
+    lines |= {k: close*(1 + features[k]) for k in there(_ABOVE)}
+    lines |= {k: close*(1 - features[k]) for k in there(_BELOW)}
     if "atr_14" in features: lines |= {k: close + _IN_ATR[k]*features.atr_14*close*features[k] for k in there(_IN_ATR)}
     return pd.DataFrame(lines, candles.index)
 
 # %% ../nbs/01e_explore.ipynb #0d25e504
 def plot_features(candles: pd.DataFrame,                  # the bars to draw
                   names: str | list[str],                 # features
-                  features: pd.DataFrame | None = None,   # computed on a longer history, or your own, by the candles' times; None: `feature_frame` of these bars
+                  features: pd.DataFrame | None = None,  # by the candles' times; None: `feature_frame` of these bars
                   title: str = ""
                  ) -> go.Figure:
-    "Features over their candles: prices as lines, each of the others in a panel below; raises `NatronError` for a name that is no feature."
-    X, names = feature_frame(candles) if features is None else features.loc[candles.index], [names] if isinstance(names, str) else names
+    "Features over candles: prices as lines, others in panels below; raises `NatronError` for a name that is none."
+    X = feature_frame(candles) if features is None else features.loc[candles.index]
+    names = [names] if isinstance(names, str) else names
     if unknown := [k for k in names if k not in X]:
         near = difflib.get_close_matches(unknown[0], map(str, X), 1, 0.75)
-        raise NatronError(f"there is no feature {unknown[0]!r} in these columns; " + (f"did you mean {near[0]}?" if near else "`FEATURES` and `CONTEXT_FEATURES` list what `feature_frame` computes"))
+        raise NatronError(f"there is no feature {unknown[0]!r} in these columns; "
+                          + (f"did you mean {near[0]}?" if near else "`FEATURES` and `CONTEXT_FEATURES` list what "
+                             "`feature_frame` computes"))
     absent = [] if has_volume(candles) else [k for k, of_volume in zip(names, reads_volume(names)) if of_volume]
     names = [k for k in names if k not in absent]
     if absent: title = f"{title} (no volume, so no {', '.join(absent)})".strip()
     lines = price_lines(X, candles)
     own = [k for k in names if k not in lines]
-    fig = plot_candles(candles, {k: lines[k] for k in names if k in lines}, {k: {k: X[k].astype(float)} for k in own}, title, height=380 + 110*len(own))
+    fig = plot_candles(candles, {k: lines[k] for k in names if k in lines}, {k: {k: X[k].astype(float)} for k in own},
+                       title, height=380 + 110*len(own))
     return fig.update_yaxes(title_font_size=10)
 
 # %% ../nbs/01e_explore.ipynb #f35cf61e
@@ -65,9 +72,11 @@ class Explorer:
         groups, n = list(dict.fromkeys(f.group for f in _ALL)), len(candles)
         self.group = widgets.Dropdown(options=groups, description="Group")
         self.names = widgets.SelectMultiple(rows=8, description="Features")
-        self.bars = widgets.IntSlider(min(120, n), min=min(20, n), max=min(500, n), description="Bars", continuous_update=False)
+        self.bars = widgets.IntSlider(min(120, n), min=min(20, n), max=min(500, n), description="Bars",
+                                      continuous_update=False)
         ends = [(f"{candles.index[i-1]:%Y-%m-%d %H:%M}", i) for i in range(n, 0, -max(1, n//2000))][::-1]
-        self.end = widgets.SelectionSlider(options=ends, value=n, description="Until", continuous_update=False, layout=widgets.Layout(width="100%"))
+        self.end = widgets.SelectionSlider(options=ends, value=n, description="Until", continuous_update=False,
+                                           layout=widgets.Layout(width="100%"))
         self.formula, self.chart = widgets.HTML(), widgets.Output()
         self.group.observe(self._regroup, "value")
         for w in (self.names, self.bars, self.end): w.observe(self._draw, "value")
@@ -77,7 +86,8 @@ class Explorer:
     def figure(self) -> go.Figure:
         "The chosen features over the chosen candles."
         part = self.candles.iloc[max(self.end.value-self.bars.value, 0):self.end.value]
-        return plot_features(part, list(self.names.value), self.features, f"{self.group.value}, {part.index[0]:%d %b %Y} to {part.index[-1]:%d %b %Y}")
+        return plot_features(part, list(self.names.value), self.features,
+                             f"{self.group.value}, {part.index[0]:%d %b %Y} to {part.index[-1]:%d %b %Y}")
 
     def _regroup(self, change=None):
         "The features of the chosen group, the first of them chosen."
@@ -88,7 +98,8 @@ class Explorer:
         self._draw()
 
     def _draw(self, change=None):
-        self.formula.value = "<br>".join(f"<b>{f.name}</b> = {f.formula} ({f.lookback} bars)" for f in map(_ALL.__getitem__, self.names.value))
+        self.formula.value = "<br>".join(f"<b>{f.name}</b> = {f.formula} ({f.lookback} bars)"
+                                         for f in map(_ALL.__getitem__, self.names.value))
         if get_ipython() is None: return                                 # no notebook, nothing to draw in
         self.chart.clear_output(wait=True)
         with self.chart: display(self.figure)
@@ -98,9 +109,10 @@ class Explorer:
         display(widgets.VBox([widgets.HBox([picks, self.formula]), self.end, self.chart]))
 
 # %% ../nbs/01e_explore.ipynb #4e502fcf
-def explore(what: pd.DataFrame # open, high, low, close, volume by `time`; or anything with an `explore` of its own, such as predictions
+def explore(what: pd.DataFrame # candles; or anything with an `explore` of its own, such as predictions
            ):
-    "Walk through the features of these candles, or through these predictions, in JupyterLab; raises `CandleError` for anything else, and for faulty candles."
+    "Walk through the features of candles, or through predictions, in JupyterLab; raises `CandleError` for others."
     if hasattr(what, "explore"): return what.explore()
     if isinstance(what, pd.DataFrame): return Explorer(what)
-    raise CandleError(f"expected a frame of candles, as `read_candles` makes it, or predictions, as `predictor.predict_bars(candles)` makes them; got {type(what).__name__}", "columns")
+    raise CandleError(f"expected a frame of candles, as `read_candles` makes it, or predictions, as "
+                      f"`predictor.predict_bars(candles)` makes them; got {type(what).__name__}", "columns")

@@ -57,8 +57,25 @@ def confidence_loss(task: Task, logits: torch.Tensor, y: torch.Tensor # as for `
     return ((top - (at == y).float())**2*known).sum() / known.sum().clamp(min=1)
 
 # %% ../nbs/06_finetune.ipynb #ce17d533
+_INPUTS = "x", "mask", "instrument", "timeframe"
+
+def _on(y, weight): return None if weight is None else weight.to(y.device)
+
+def _losses(model, batch, tasks, dense, weights, confidence_penalty):
+    "The weighted sum as `loss`, and each task's loss by name."
+    out = model(*(batch[k] for k in _INPUTS), dense=dense)
+    y = {t.name: batch["y"][..., k] for k, t in enumerate(tasks)}
+    each = {t.name: task_loss(t, out[t.name], y[t.name], _on(y[t.name], weights.get(t.name))) for t in tasks}
+    total = sum(t.weight*each[t.name] for t in tasks)
+    if model.training: total = total + model.penalty()
+    if model.training and confidence_penalty:
+        total = total + confidence_penalty*sum(t.weight*confidence_loss(t, out[t.name], y[t.name])
+                                               for t in tasks if t.classes)
+    return dict(loss=total, **each)
+
+# %% ../nbs/06_finetune.ipynb #f94103ee
 def _adversarial(losses, model, batch, epsilon):
-    "The losses, the total averaged with that on inputs moved against the answer (FGSM, Goodfellow et al. 2015)."
+    "The losses, the total averaged with that on inputs moved against the answer."
     x = batch["x"].detach().requires_grad_()
     parts = losses(model, batch | dict(x=x))
     slope, = torch.autograd.grad(parts["loss"], x, retain_graph=True)
@@ -66,30 +83,16 @@ def _adversarial(losses, model, batch, epsilon):
     return parts | dict(loss=(parts["loss"] + moved["loss"])/2)
 
 def multitask_loss(tasks: Sequence[Task],
-                   dense: bool = False,
+                   dense: bool = False,             # answers at every supervised position
                    weights: dict[str, torch.Tensor] | None = None, # class weights by task
                    epsilon: float = 0.,             # step of adversarial training
                    confidence_penalty: float = 0.   # weight of `confidence_loss`
                   ) -> Callable:
     "The `loss_fn(model, batch)` of the training loop: `loss`, the weighted sum of the tasks' losses, and each by name."
-    weights = weights or {}
-    def losses(model, batch):
-        out, y = model(*(batch[k] for k in _INPUTS),
-                       dense=dense), dict(zip((t.name for t in tasks), batch["y"].unbind(-1)))
-        each = {t.name: task_loss(t, out[t.name], y[t.name], _on(y[t.name], weights.get(t.name))) for t in tasks}
-        total = sum(t.weight*each[t.name] for t in tasks)
-        if model.training: total = total + model.penalty()
-        if model.training and confidence_penalty:
-            total = total + confidence_penalty*sum(t.weight*confidence_loss(t, out[t.name], y[t.name])
-                                                   for t in tasks if t.classes)
-        return dict(loss=total, **each)
+    def losses(model, batch): return _losses(model, batch, tasks, dense, weights or {}, confidence_penalty)
     def loss_fn(model, batch):
         return _adversarial(losses, model, batch, epsilon) if epsilon and model.training else losses(model, batch)
     return loss_fn
-
-_INPUTS = "x", "mask", "instrument", "timeframe"
-
-def _on(y, weight): return None if weight is None else weight.to(y.device)
 
 # %% ../nbs/06_finetune.ipynb #7e99a936
 def finetune(prep: Prepared,

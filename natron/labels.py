@@ -50,14 +50,14 @@ class _Cuts:
 
 def _conditions(bars, side, cuts=_Cuts()):
     "The six conditions for `side` +1 (buy) or -1 (sell): (N,6) of 1 and 0, NaN until all are known."
-    rsi, place, hist = 50 + side*(bars.rsi_14-50), .5 + side*(bars.position_20-.5), bars.macd_hist
+    rsi, position, hist = 50 + side*(bars.rsi_14-50), .5 + side*(bars.position_20-.5), bars.macd_hist
     rise = (hist-_lag(hist))/bars.close
     beyond = above(side*(bars.close/bars.sma_20 - 1))
     six = [beyond & above(side*(bars.sma_20/bars.sma_50 - 1)),
            above(rsi, cuts.rsi) | (above(rsi, cuts.cross) & ~above(_lag(rsi), cuts.cross)),
            beyond & above(side*(bars.sma_20/_lag(bars.sma_20, 5) - 1)),
            above(bars.volume_ratio_20, cuts.volume),
-           ~above(cuts.position, place),
+           ~above(cuts.position, position),
            above(side*hist/bars.close) & above(side*rise)]
     return np.where(np.isnan(_lag(rsi)+rise)[:, None], np.nan, np.stack(six, 1))
 
@@ -75,8 +75,10 @@ def _pool(name, answers):
     "The known answers of several series in one array; raises if there are none."
     every = np.concatenate(answers)
     if np.isnan(every).all():
-        raise NatronError(f"task {name}: none of the {len(every)} training bars has an answer; indicators and percentiles look back "
-                          f"up to {WARM_UP+_HISTORY-1} bars, and a forecast needs its horizon after the bar; bring more candles")
+        raise NatronError(f"task {name}: none of the {len(every)} training bars has an answer; indicators and "
+                          f"percentiles look back "
+                          f"up to {WARM_UP+_HISTORY-1} bars, and a forecast needs its horizon after the bar; bring "
+                          f"more candles")
     return every[~np.isnan(every)]
 
 def _fit_conditions(name, side, series, cfg):
@@ -92,7 +94,7 @@ def _fit_conditions(name, side, series, cfg):
 def first_touch(high: np.ndarray, low: np.ndarray, # (N,) prices
                 up: np.ndarray, down: np.ndarray,  # (N,) barriers of the trade entered at each bar's close
                 horizon: int                       # bars
-               ) -> np.ndarray: # (N,) 0 no touch, 1 up, 2 down, 3 both in one bar; NaN where bars or barriers are missing
+               ) -> np.ndarray: # (N,) 0 no touch, 1 up, 2 down, 3 both in one bar; NaN where bars are missing
     "Which barrier the bars after each bar touch first."
     out = np.full(len(high), np.nan)
     for t in range(len(high)-horizon):
@@ -110,7 +112,8 @@ def _jitter(bars, x):
 def _touches(bars, side, cfg):
     take, stop = (_jitter(bars, x)*bars.atr_14/bars.close for x in (cfg.take_profit, cfg.stop_loss))
     up, down = (take, stop) if side > 0 else (stop, take)
-    return first_touch(bars.high, bars.low, bars.close*(1+up-RATIO_EPS), bars.close*(1-down+RATIO_EPS), cfg.barrier_horizon)
+    return first_touch(bars.high, bars.low, bars.close*(1+up-RATIO_EPS), bars.close*(1-down+RATIO_EPS),
+                       cfg.barrier_horizon)
 
 def _fit_touches(name, side, series, cfg):
     t = _pool(name, [_touches(b, side, cfg) for b in series])
@@ -127,7 +130,8 @@ def _entry(bars, cfg, fitted, side):
 def _fit_entry(name, side, series, cfg):
     return (_fit_touches if cfg.entry == "triple_barrier" else _fit_conditions)(name, side, series, cfg)
 
-_entry_task = partial(task, classes=("NO", "YES"), head="entry", horizon=lambda cfg: cfg.barrier_horizon if cfg.entry == "triple_barrier" else 0)
+_entry_task = partial(task, classes=("NO", "YES"), head="entry",
+                      horizon=lambda cfg: cfg.barrier_horizon if cfg.entry == "triple_barrier" else 0)
 
 @_entry_task("buy", role="entry_long", fit=partial(_fit_entry, "buy", 1))
 def _buy(bars, cfg, fitted): return _entry(bars, cfg, fitted, 1)
@@ -175,10 +179,14 @@ def plot_classes(candles: pd.DataFrame,
     lanes = {c: labels.where(labels == k) for k, c in enumerate(task.classes) if (labels == k).any()}
     fig = plot_candles(candles, panels={task.name: lanes} if lanes else None, title=title, height=height)
     for k, c in enumerate(task.classes):
-        fig.update_traces(mode="markers", marker=dict(size=5, symbol=["square", "circle", "diamond", "x", "cross", "star"][k % 6]), selector=dict(name=c))
+        fig.update_traces(mode="markers", marker=dict(size=5,
+                                                      symbol=["square", "circle", "diamond", "x", "cross",
+                                                              "star"][k % 6]), selector=dict(name=c))
     if not lanes: return fig
-    fig.update_layout(showlegend=False, yaxis_domain=[.1+.05*len(task.classes), 1], yaxis2_domain=[0, .05*len(task.classes)+.04])
-    return fig.update_yaxes(range=[len(task.classes)-.5, -.5], tickvals=list(range(len(task.classes))), ticktext=task.classes, row=2, col=1)
+    fig.update_layout(showlegend=False, yaxis_domain=[.1+.05*len(task.classes), 1],
+                      yaxis2_domain=[0, .05*len(task.classes)+.04])
+    return fig.update_yaxes(range=[len(task.classes)-.5, -.5], tickvals=list(range(len(task.classes))),
+                            ticktext=task.classes, row=2, col=1)
 
 # %% ../nbs/02a_labels.ipynb #0338ac6b
 _volatility_task = partial(task, horizon=lambda cfg: cfg.volatility_horizon, head="volatility", role="volatility")
@@ -212,12 +220,14 @@ def _straightness(series, cfg):
 @task("state", ("TRENDING", "RANGING", "VOLATILE"), horizon=lambda cfg: cfg.state_horizon, fit=_straightness)
 def _state(bars, cfg, fitted):
     volatile, straight = _paths(bars, cfg.state_horizon)
-    return np.where(np.isnan(volatile), np.nan, np.select([volatile == 1, ~above(fitted["trending"], straight)], [2, 0], 1))
+    return np.where(np.isnan(volatile), np.nan, np.select([volatile == 1, ~above(fitted["trending"], straight)],
+                                                          [2, 0], 1))
 
 # %% ../nbs/02a_labels.ipynb #c8a1a610
 class LabelGenerator:
     "The labels of the configured tasks; `fit` finds thresholds on training candles, `transform` answers for any."
-    def __init__(self, cfg: LabelsConfig = LabelsConfig()): self.cfg, self.tasks, self._state = cfg, make_tasks(cfg), None
+    def __init__(self, cfg: LabelsConfig = LabelsConfig()):
+        self.cfg, self.tasks, self._state = cfg, make_tasks(cfg), None
 
     @property
     def state(self):
@@ -231,14 +241,16 @@ class LabelGenerator:
                  ) -> pd.DataFrame: # one column a task: class numbers or raw values, NaN where unknown
         "The answers for every candle, NaN where the history is too short or the future not there yet."
         bars, fitted = _Bars(candles, rng, jitter), self.state["fitted"]
-        return pd.DataFrame({t.name: TASKS[t.name].label(bars, self.cfg, fitted[t.name]) for t in self.tasks}, candles.index, dtype=float)
+        return pd.DataFrame({t.name: TASKS[t.name].label(bars, self.cfg, fitted[t.name]) for t in self.tasks},
+                            candles.index, dtype=float)
 
 # %% ../nbs/02a_labels.ipynb #7e0a852a
 def _summary(task, y):
     "Class shares of the answers, or mean and deviation for a regression; raises if all are the same."
     if (y == y[0]).all():
         answer = task.classes[int(y[0])] if task.classes else y[0]
-        raise NatronError(f"task {task.name}: all {len(y)} answers on the training candles are {answer}, so there is nothing to learn; bring more candles or leave the task out")
+        raise NatronError(f"task {task.name}: all {len(y)} answers on the training candles are {answer}, so there is "
+                          f"nothing to learn; bring more candles or leave the task out")
     if task.classes: return [float((y == k).mean()) for k in range(len(task.classes))]
     return {"loc": float(y.mean()), "scale": float(y.std())}
 
@@ -246,14 +258,16 @@ def _summary(task, y):
 def fit(self: LabelGenerator, train: pd.DataFrame | Sequence[pd.DataFrame]) -> LabelGenerator:
     "Fit thresholds, class shares and regression scales on training candles, of one series or of several."
     frames = [c for c in ([train] if isinstance(train, pd.DataFrame) else train) if len(c)]
-    if not frames: raise NatronError("no training candles to fit the labels on; bring more candles or a larger training share")
+    if not frames:
+        raise NatronError("no training candles to fit the labels on; bring more candles or a larger training share")
     series = [_Bars(c) for c in frames]
     fitted, sums = {}, {}
     for t in self.tasks:
         rule = TASKS[t.name]; fitted[t.name] = rule.fit(series, self.cfg)
         sums[t.name] = _summary(t, _pool(t.name, [rule.label(b, self.cfg, fitted[t.name]) for b in series]))
     self._state = dict(span=[min(c.index[0] for c in frames).isoformat(), max(c.index[-1] for c in frames).isoformat()],
-                       n_train=sum(map(len, frames)), fitted=fitted, prior={k: v for k, v in sums.items() if isinstance(v, list)},
+                       n_train=sum(map(len, frames)), fitted=fitted,
+                       prior={k: v for k, v in sums.items() if isinstance(v, list)},
                        units={k: v for k, v in sums.items() if isinstance(v, dict)})
     self.tasks = _in_units(self.tasks, self._state)
     return self
@@ -266,7 +280,9 @@ def from_state(cls: LabelGenerator, cfg: LabelsConfig, state: dict) -> LabelGene
     "The generator whose `state` this was."
     self = cls(cfg)
     missing = [t.name for t in self.tasks if t.name not in state["fitted"]]
-    if missing: raise NatronError(f"these labels were fitted without the tasks {', '.join(missing)}; fit again with them, or leave them out")
+    if missing:
+        raise NatronError(f"these labels were fitted without the tasks {', '.join(missing)}; fit again with them, or "
+                          f"leave them out")
     self._state = deepcopy(state)
     self.tasks = _in_units(self.tasks, state)
     return self
@@ -275,23 +291,27 @@ def from_state(cls: LabelGenerator, cfg: LabelsConfig, state: dict) -> LabelGene
 @patch
 def _repr_html_(self: LabelGenerator):
     "A row a task; what was fitted, once it is."
-    state = self._state or dict(prior={}, fitted={}, n_train=0); share = lambda t: ", ".join(f"{c} {p:.0%}" for c, p in zip(t.classes, state["prior"].get(t.name, ())))
-    fitted = lambda t: ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in state["fitted"].get(t.name, {}).items())
-    rows = [{"task": t.name, "kind": t.kind, "known after, bars": t.horizon, "classes": share(t) or ", ".join(t.classes) or "a number", "thresholds": fitted(t)} for t in self.tasks]
+    state = self._state or dict(prior={}, fitted={}, n_train=0)
+    share = lambda t: ", ".join(f"{c} {p:.0%}" for c, p in zip(t.classes, state["prior"].get(t.name, ())))
+    fitted = lambda t: ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k,
+                                 v in state["fitted"].get(t.name, {}).items())
+    rows = [{"task": t.name, "kind": t.kind, "known after, bars": t.horizon,
+             "classes": share(t) or ", ".join(t.classes) or "a number", "thresholds": fitted(t)} for t in self.tasks]
     said = f"fitted on {state['n_train']:,} candles" if self._state else "not fitted"
     return f"<p>Labels, {said}</p>" + pd.DataFrame(rows).to_html(index=False, border=0)
 
 # %% ../nbs/02a_labels.ipynb #ac18c9f2
 def _shares(y, task):
     known = y.dropna()
-    rows = {c: (known == k).mean() for k, c in enumerate(task.classes)} or {"mean": known.mean(), "sd": known.std(ddof=0)}
+    rows = {c: (known == k).mean() for k, c in enumerate(task.classes)} or {"mean": known.mean(),
+                                                                            "sd": known.std(ddof=0)}
     return pd.Series(rows | {"(no answer)": y.isna().mean()}, dtype=float)
 
 def describe_labels(labels: pd.DataFrame,      # from `transform`
                     splits: dict[str, slice],  # rows of each part, by name
                     tasks: Sequence[Task]
                    ) -> pd.DataFrame: # one row an answer, one column a part
-    "Class shares among the known answers of each part (mean and deviation for a regression), and the share without an answer."
+    "Class shares of the known answers of each part (mean and sd for a regression), and the share without an answer."
     part = lambda s: pd.concat({t.name: _shares(labels[t.name].iloc[s], t) for t in tasks}, names=["task", "answer"])
     return pd.DataFrame({name: part(s) for name, s in splits.items()})
 
@@ -304,11 +324,15 @@ def plot_labels(labels: pd.DataFrame,      # from `transform`
     "Class shares of every task, one panel a task and one bar a part."
     from natron.charts import PALETTE, PATTERNS, make_subplots
     shown = [t for t in tasks if t.classes]; table = describe_labels(labels, splits, shown)
-    fig = make_subplots(-(-len(shown)//2), 2, subplot_titles=[t.name for t in shown], vertical_spacing=.16, horizontal_spacing=.1)
+    fig = make_subplots(-(-len(shown)//2), 2, subplot_titles=[t.name for t in shown], vertical_spacing=.16,
+                        horizontal_spacing=.1)
     for i, t in enumerate(shown):
         for k, name in enumerate(splits):
             pattern = dict(shape=PATTERNS[k % len(PATTERNS)], fgcolor="white", size=6, fillmode="overlay")
-            fig.add_bar(x=[c.replace("_", "<br>") for c in t.classes], y=table.loc[t.name, name][list(t.classes)], name=name, legendgroup=name, showlegend=i == 0,
+            fig.add_bar(x=[c.replace("_", "<br>") for c in t.classes], y=table.loc[t.name, name][list(t.classes)],
+                        name=name, legendgroup=name, showlegend=i == 0,
                         marker=dict(color=PALETTE[k % len(PALETTE)], pattern=pattern), row=i//2+1, col=i%2+1)
-    fig.update_annotations(font_size=12).update_xaxes(tickangle=0, tickfont_size=9).update_yaxes(title_text="share", col=1)
-    return fig.update_layout(template="natron", height=height, title_text="Class shares by part", hovermode="closest", legend_y=1.06)
+    fig.update_annotations(font_size=12)
+    fig.update_xaxes(tickangle=0, tickfont_size=9).update_yaxes(title_text="share", col=1)
+    return fig.update_layout(template="natron", height=height, title_text="Class shares by part", hovermode="closest",
+                             legend_y=1.06)

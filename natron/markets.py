@@ -18,11 +18,15 @@ def join_markets(candles: dict[str, pd.DataFrame] # checked candles of one timef
     "Candles with what all of these markets did up to the same bar, empty until a market has 240 bars."
     if len(candles) < 2: raise NatronError(f"joining needs two series or more, got {list(candles)}")
     twice = next((k for c in candles.values() for k in c if k.endswith(("_vol_1", "_move_1"))), None)
-    if twice: raise NatronError(f"these candles are joined already: they have a column {twice}; bring the ones from before")
+    if twice:
+        raise NatronError(f"these candles are joined already: they have a column {twice}; bring the ones from before")
     lengths = {n: bar_length(c) for n, c in candles.items()}
-    if len(set(lengths.values())) > 1: raise NatronError(f"joining needs one timeframe, got {', '.join(f'{n} {v}' for n, v in lengths.items())}; bring candles of one")
+    if len(set(lengths.values())) > 1:
+        raise NatronError(f"joining needs one timeframe, got {', '.join(f'{n} {v}' for n, v in lengths.items())}; "
+                          f"bring candles of one")
     names, parts = {n: plain_name(n) for n in candles}, []
-    if len(set(names.values())) < len(names): raise NatronError(f"joining needs names that differ in more than signs and case, got {list(candles)}")
+    if len(set(names.values())) < len(names):
+        raise NatronError(f"joining needs names that differ in more than signs and case, got {list(candles)}")
     for n, c in candles.items():
         x, close = compute_context(c).astype(float), np.log(c.close)
         vol = {f"{names[n]}_vol_{k}": x[f"log_gk_{k}"] - x.log_gk_240 for k in (1, 6, 24)}

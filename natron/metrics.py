@@ -76,7 +76,8 @@ def class_scores(s: np.ndarray, # (...,S) sums of `class_sums`
                  C: int         # classes
                 ) -> dict[str, np.ndarray]: # (...) by metric
     "Every classification metric from its sums."
-    m, (loss, brier), rest = s[..., :C*C].reshape(*s.shape[:-1], C, C), (s[..., C*C+k] for k in range(2)), s[..., C*C+2:]
+    m, rest = s[..., :C*C].reshape(*s.shape[:-1], C, C), s[..., C*C+2:]
+    loss, brier = (s[..., C*C+k] for k in range(2))
     n = m.sum((-1, -2))
     count, conf, hits = (rest[..., k*ECE_BINS:(k+1)*ECE_BINS] for k in range(3))
     areas = _auc(rest[..., 3*ECE_BINS:].reshape(*s.shape[:-1], C, _AUC_BINS, 2))
@@ -113,8 +114,8 @@ def resample_sums(sums: np.ndarray | sparse.csr_array, # (n,S) of the rows
                  ) -> np.ndarray:                      # (resamples,S)
     "The sums of every resample, from running totals over time."
     n = unit.max()+1; block, total = min(block, n), _one_hot(unit, n).T@sums
-    if sparse.issparse(total): total = total.toarray()                                                           # (times,S)
-    run = np.concatenate([np.zeros((1, sums.shape[1])), np.cumsum(np.concatenate([total, total[:block]]), 0)])   # (times+block+1,S)
+    if sparse.issparse(total): total = total.toarray()  # (times,S)
+    run = np.concatenate([np.zeros((1, sums.shape[1])), np.cumsum(np.concatenate([total, total[:block]]), 0)])
     out = np.zeros((len(starts), sums.shape[1]))
     for k in range(starts.shape[1]): out += run[starts[:, k]+block] - run[starts[:, k]]
     return out
@@ -166,7 +167,7 @@ def score_table(task: Task,
                 cfg: EvaluateConfig, seed: int,
                 mean: float | np.ndarray = 0.,     # training mean, for the R2 of a regression; one or (n,)
                 slow: int = 1                      # as for `block_length`
-               ) -> pd.DataFrame: # a row a forecast: metrics with _low and _high; diff, diff_low, diff_high to the best baseline
+               ) -> pd.DataFrame: # a row a forecast: metrics, and diff to the best baseline, with _low and _high
     "Scores with block-bootstrap intervals, all forecasts on the same rows and the same resamples."
     known = ~np.isnan(y)
     if not known.any(): raise NatronError(f"task {task.name}: no test row has a known label; bring later candles")
@@ -182,7 +183,7 @@ def score_table(task: Task,
     return _add_differences(table, draws, headline(task), cfg.interval)
 
 # %% ../nbs/06b_metrics.ipynb #089a3414
-_LOWEST = dict(mcc=-1., r2=-np.inf)                                # what a metric cannot fall below, where it is not 0 ...
+_LOWEST = dict(mcc=-1., r2=-np.inf)  # what a metric cannot fall below, where it is not 0 ...
 _HIGHEST = dict(log_loss=np.inf, rmse=np.inf, mae=np.inf, brier=2.) # ... nor exceed, where it is not 1
 
 def _with_intervals(point, draws, blocks, level):
@@ -229,7 +230,8 @@ def _claim(v):
     if v.kind == "nowcast":
         how = "better than" if v.high < 0 else "worse than" if v.low > 0 else ""
         return f"nowcast: reproduces the rule {how} {v.baseline}" if how else f"nowcast: as good as {v.baseline}"
-    return dict(edge=f"edge over {v.baseline}", edge_in_size=f"edge over {v.baseline} in the size of the move, {v.note}",
+    return dict(edge=f"edge over {v.baseline}",
+                edge_in_size=f"edge over {v.baseline} in the size of the move, {v.note}",
                 no_edge=f"no edge over {v.baseline}", worse=f"no edge: worse than {v.baseline}")[v.kind]
 
 @patch(as_prop=True)
@@ -254,10 +256,12 @@ def verdict(task: Task, table: pd.DataFrame # from `score_table`
     if not r.best: return Verdict("no_baseline", **about)
     about |= dict(level=float(r.level), blocks=int(r.blocks), baseline=r.best)
     if r.blocks < 2:
-        return Verdict("too_few_blocks", **about, note=f"{int(r['rows'])} bars are less than two independent blocks; bring more")
+        return Verdict("too_few_blocks", **about,
+                       note=f"{int(r['rows'])} bars are less than two independent blocks; bring more")
     kind = _kind(task, r)
     note = f"not in its side (UP against DOWN: AUC {r.side_auc:.2f})" if kind == "edge_in_size" else ""
-    return Verdict(kind, **about, difference=float(r["diff"]), low=float(r.diff_low), high=float(r.diff_high), note=note)
+    return Verdict(kind, **about, difference=float(r["diff"]), low=float(r.diff_low), high=float(r.diff_high),
+                   note=note)
 
 # %% ../nbs/06b_metrics.ipynb #ba248cbc
 @dataclass(frozen=True)
@@ -302,7 +306,8 @@ def _task_table(task, table):
     first = max(12, *map(len, table.index))                                              # as wide as the longest name
     line = lambda name, wides, narrow: f"  {name:{first}}" + "".join(f" {c:22}" for c in wides) + "".join(narrow)
     rows = [line(n, (_cell(r, c) for c in wide), (f"{r[c]:9.3f}" for c in more)) for n, r in table.iterrows()]
-    return [f"{task.name} ({kind}; {int(table['rows'].iloc[0])} rows)", line("", wide, (f"{c:>9}" for c in more)), *rows]
+    return [f"{task.name} ({kind}; {int(table['rows'].iloc[0])} rows)", line("", wide, (f"{c:>9}" for c in more)),
+            *rows]
 
 @patch
 def text(self: Scores, full: bool = True # every forecast's scores, not a line a task
@@ -321,7 +326,8 @@ def plot_scores(scores: Scores, task: str, height: int = 280 # pixels
     "Dot and whisker of the headline metric, a row a forecast; the dotted line is the first baseline."
     t = next(o for o in scores.tasks if o.name == task); tb, m = scores.tables[task][::-1], headline(t)
     own = tb.index == "model"
-    marker = dict(size=np.where(own, 12, 8).tolist(), symbol=np.where(own, "diamond", "circle").tolist(), color=PALETTE[0])
+    marker = dict(size=np.where(own, 12, 8).tolist(), symbol=np.where(own, "diamond", "circle").tolist(),
+                  color=PALETTE[0])
     whisker = dict(symmetric=False, array=tb[f"{m}_high"]-tb[m], arrayminus=tb[m]-tb[f"{m}_low"], color=GREY)
     fig = go.Figure(go.Scatter(x=tb[m], y=tb.index, mode="markers", marker=marker, error_x=whisker))
     if len(tb) > 1: fig.add_vline(x=tb[m].iloc[-2], line_dash="dot", line_color=GREY)
@@ -340,7 +346,8 @@ def reliability(y: np.ndarray, p: np.ndarray, bins: int = ECE_BINS # (n,) class 
 
 def plot_reliability(tables: dict[str, pd.DataFrame], title: str = "") -> go.Figure: # from `reliability`, by name
     "Reliability diagram: observed frequency against announced probability; on the diagonal they agree."
-    fig = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"), name="perfectly calibrated"))
+    fig = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"),
+                               name="perfectly calibrated"))
     for i, (name, t) in enumerate(tables.items()):
         fig.add_scatter(x=t.confidence, y=t.accuracy, mode="lines+markers", name=name, marker_symbol=i)
     return fig.update_layout(template="natron", height=380, title=title, xaxis_title="announced probability",

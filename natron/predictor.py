@@ -105,15 +105,6 @@ def _window(self: Predictor, ns, bars, x, mask, n, symbol):
     return Window(x, mask, pd.Timestamp(ns[-1], tz="UTC"), min(n, self.context), instrument, timeframe, self.warnings(symbol, ns, bars, x, mask))
 
 @patch
-def window_of(self: Predictor, candles: pd.DataFrame,   # (T rows) those of the window
-              x: np.ndarray, mask: np.ndarray,          # (T,F) as the network sees them
-              bars: int,                                # candles that went into it
-              symbol: str | None = None                 # whose they are; None: nobody says
-             ) -> Window:
-    "The window of rows that are computed already, with its names and warnings."
-    return self._window(*_bars(candles, len(candles)), x, mask, bars, symbol)
-
-@patch
 def window(self: Predictor, candles: pd.DataFrame, # checked; the window's length (96 by default) to 4,096 of them
            symbol: str | None = None               # whose they are; None: anybody's
           ) -> Window:

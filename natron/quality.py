@@ -21,17 +21,21 @@ def _before(x):
     q = np.append(np.nan, rolling_quantile(np.abs(x), BEFORE, [.9])[:-1, 0])
     return np.where(q > 0, q, np.nan)
 
+# %% ../nbs/00e_quality.ipynb #3a5eaa00
 def _outliers(c):
     "Jumps, spikes and ranges."
     move, reach = np.diff(np.log(c.close), prepend=np.nan), np.log(c.high/c.low).to_numpy()
     size, wide = np.abs(move)*1.645/_before(move), reach/_before(reach)
     spike = (size > SPIKE) & np.append(np.abs(move[1:] + move[:-1]) < BACK*np.abs(move[:-1]), False)
-    row = np.arange(len(c)); spike &= (row - np.maximum.accumulate(np.where(spike, -1, row))) % 2 == 1   # of spikes in a row, every other is the way back
+    row = np.arange(len(c))
+    spike &= (row - np.maximum.accumulate(np.where(spike, -1, row))) % 2 == 1   # in a row, every other is the way back
     back = np.append(False, spike[:-1])
     jump = (size > JUMP) & ~spike & ~back
-    for i in np.flatnonzero(spike): yield "spike", i, i, 1, size[i], f"close {np.expm1(move[i]):+.2%}, {size[i]:.0f} times the usual, and back"
-    for i in np.flatnonzero(jump): yield "jump", i, i, 1, size[i], f"close {np.expm1(move[i]):+.2%}, {size[i]:.0f} times the usual"
-    for i in np.flatnonzero((wide > RANGE) & ~(spike | back | jump)): yield "range", i, i, 1, wide[i], f"low to high {np.expm1(reach[i]):.2%}, {wide[i]:.0f} times the usual"
+    closes = lambda i: f"close {np.expm1(move[i]):+.2%}, {size[i]:.0f} times the usual"
+    for i in np.flatnonzero(spike): yield "spike", i, i, 1, size[i], f"{closes(i)}, and back"
+    for i in np.flatnonzero(jump): yield "jump", i, i, 1, size[i], closes(i)
+    for i in np.flatnonzero((wide > RANGE) & ~(spike | back | jump)):
+        yield "range", i, i, 1, wide[i], f"low to high {np.expm1(reach[i]):.2%}, {wide[i]:.0f} times the usual"
 
 # %% ../nbs/00e_quality.ipynb #6473ebb9
 def _so_many(n, noun): return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
@@ -41,10 +45,12 @@ def _segments(x):
     first = np.flatnonzero(np.append(True, x[1:] != x[:-1]))
     return zip(first, np.append(first[1:], len(x)) - 1, x[first])
 
-def _stuck(c):
+# %% ../nbs/00e_quality.ipynb #a0578258
+def _zero(c):
     "Runs without range or volume; all of them at once where most bars have none."
-    silent = (c.volume.isna() | (c.volume == 0)).to_numpy()
-    for kind, of, at in (("still", "range", (c.high == c.low).to_numpy()), ("silent", "volume", silent)):
+    zero = dict(range=(c.high == c.low).to_numpy(), volume=(c.volume.isna() | (c.volume == 0)).to_numpy())
+    for of, at in zero.items():
+        kind = f"zero_{of}"
         if at.mean() > .5:
             rows = np.flatnonzero(at)
             yield kind, rows[0], rows[-1], len(rows), len(rows), f"{len(rows):,} of {len(at):,} bars without {of}"
@@ -53,12 +59,16 @@ def _stuck(c):
         for i, j, on in _segments(at):
             if on and j-i+1 >= least: yield kind, i, j, j-i+1, j-i+1, f"{j-i+1} bars without {of}"
 
-def _copied(c):
+# %% ../nbs/00e_quality.ipynb #32d45e5a
+def _duplicated(c):
     "Bars that repeat earlier ones."
-    earlier = pd.Series(np.arange(len(c))).groupby(pd.util.hash_pandas_object(c[OHLCV], index=False).to_numpy()).shift()
-    lag = np.where((c.high > c.low) & earlier.notna().to_numpy(), np.arange(len(c)) - earlier.fillna(0).to_numpy(int), 0)
+    row, numbers = np.arange(len(c)), pd.util.hash_pandas_object(c[OHLCV], index=False).to_numpy()
+    earlier = pd.Series(row).groupby(numbers).shift()
+    lag = np.where((c.high > c.low) & earlier.notna().to_numpy(), row - earlier.fillna(0).to_numpy(int), 0)
     for i, j, k in _segments(lag):
-        if k == 1 or (k and j-i+1 >= 3): yield "copied", i, j, j-i+1, j-i+1, f"{_so_many(j-i+1, 'bar')} with the numbers of {c.index[i-k]:%Y-%m-%d %H:%M} on"
+        if not (k == 1 or (k and j-i+1 >= 3)): continue
+        said = f"{_so_many(j-i+1, 'bar')} with the numbers of {c.index[i-k]:%Y-%m-%d %H:%M} on"
+        yield "duplicate", i, j, j-i+1, j-i+1, said
 
 # %% ../nbs/00e_quality.ipynb #1ec4edb1
 def _expected(there, known, near=4):
@@ -69,15 +79,20 @@ def _expected(there, known, near=4):
         return 2*seen > of - (of == 0)
     return most(weeks-near, weeks) & most(weeks+1, weeks+1+near)
 
+# %% ../nbs/00e_quality.ipynb #df035afe
 def _unusual(c, bar):
-    "For each pair of neighbours: missing bars that were to be expected, and how many of them are more than an hour from a closure."
-    t = c.index.as_unit("ns").asi8; slot = (t - t[0] + bar.value//2)//bar.value
-    week = max(1, round(pd.Timedelta("7D")/bar)); there = np.zeros((slot[-1]//week + 1, week), bool); there.flat[slot] = True
-    known = (np.arange(there.size) <= slot[-1]).reshape(there.shape); trading = there.any(1)
-    habit = _expected(there[trading], known[trading])[trading.cumsum()-1]             # a week without any bar has that of the last with some
-    inner = minimum_filter1d(habit.ravel().astype(np.uint8), 2*round(pd.Timedelta("1h")/bar) + 1, mode="nearest").reshape(habit.shape)
+    "Between neighbours: missing bars that were expected, and how many of them are over an hour from a closure."
+    t = c.index.as_unit("ns").asi8
+    slot, week = (t - t[0] + bar.value//2)//bar.value, max(1, round(pd.Timedelta("7D")/bar))
+    there = np.zeros((slot[-1]//week + 1, week), bool)
+    there.flat[slot] = True
+    known, trading = (np.arange(there.size) <= slot[-1]).reshape(there.shape), there.any(1)
+    habit = _expected(there[trading], known[trading])[trading.cumsum()-1]   # a week without bars has the last one's
+    width = 2*round(pd.Timedelta("1h")/bar) + 1
+    inner = minimum_filter1d(habit.ravel().astype(np.uint8), width, mode="nearest").reshape(habit.shape)
     return [np.diff((~there & known & h.astype(bool)).ravel().cumsum()[slot]) for h in (habit, inner)]
 
+# %% ../nbs/00e_quality.ipynb #c68da360
 def _yearly(first, last, years):
     "Gaps that overlap with others on the calendar, in half of the other years and two at least."
     day = lambda t: (t - pd.to_datetime(t.year.astype(str), utc=True))/pd.Timedelta("1D")
@@ -99,11 +114,13 @@ def _ahead(c, now):
     said = f"{_so_many(n, 'bar')} ahead of this machine's clock, {now:%Y-%m-%d %H:%M} UTC; is the zone or the year wrong?"
     if n: yield "ahead", len(c)-n, len(c)-1, n, n, said
 
+# %% ../nbs/00e_quality.ipynb #7e29d054
 def _two_lengths(c):
     "Where the length of the bars changes."
     if (found := second_length(c)) is None: return
     row, before, after = found
-    said = f"bars of {length_text(before)} up to here and of {length_text(after)} from here on; training and prediction refuse such a file"
+    said = (f"bars of {length_text(before)} up to here and of {length_text(after)} from here on; training and "
+            "prediction refuse such a file")
     yield "length", row, row, 1, max(before, after)/min(before, after), said
 
 # %% ../nbs/00e_quality.ipynb #d6787275
@@ -118,24 +135,31 @@ class CandleReport:
     @property
     def sentence(self) -> str:
         kinds = ", ".join(f"{n} {k}" for k, n in self.table.kind.value_counts().items())
-        found = f"{_so_many(len(self.table), 'alarm')} in {self.bars:,} bars ({kinds})" if kinds else f"No alarm in {self.bars:,} bars"
+        found = f"{_so_many(len(self.table), 'alarm') if kinds else 'No alarm'} in {self.bars:,} bars"
+        if kinds: found += f" ({kinds})"
         return f"{found}; {self.closures} closures are usual; sizes are judged from bar {BEFORE+2} on."
     def text(self) -> str: # for a terminal
-        t = self.table[["kind", "time", "until", "text"]].assign(**{k: [f"{v:%Y-%m-%d %H:%M}" for v in self.table[k]] for k in ("time", "until")})
+        times = {k: [f"{v:%Y-%m-%d %H:%M}" for v in self.table[k]] for k in ("time", "until")}
+        t = self.table[["kind", "time", "until", "text"]].assign(**times)
         return self.sentence + (f"\n\n{t.to_string(index=False)}" if len(t) else "")
     def to_dict(self): # of plain values, for a file
-        rows = self.table.assign(time=[t.isoformat() for t in self.table.time], until=[t.isoformat() for t in self.table.until])
-        return dict(sentence=self.sentence, bars=self.bars, bar=self.bar.total_seconds(), closures=self.closures, alarms=rows.to_dict("records"))
+        rows = self.table.assign(**{k: [t.isoformat() for t in self.table[k]] for k in ("time", "until")})
+        return dict(sentence=self.sentence, bars=self.bars, bar=self.bar.total_seconds(), closures=self.closures,
+                    alarms=rows.to_dict("records"))
     def __repr__(self): return self.text()
-    def _repr_html_(self): return f"<p>{self.sentence}</p>" + (self.table.to_html(index=False, border=0, float_format="{:.1f}".format) if len(self.table) else "")
+    def _repr_html_(self):
+        table = self.table.to_html(index=False, border=0, float_format="{:.1f}".format) if len(self.table) else ""
+        return f"<p>{self.sentence}</p>{table}"
 
+# %% ../nbs/00e_quality.ipynb #62bc39e9
 def candle_report(candles: pd.DataFrame,          # OHLCV by UTC `time`, two candles or more
                   now: pd.Timestamp | None = None # what the clock says; None: this machine's
                  ) -> CandleReport:
-    "Outliers (a spike is known a bar later), standstills, copies, gaps and faults of the whole; raises `CandleError` for candles that `check_candles` refuses."
-    c = check_candles(candles); bar, idx = bar_length(c), c.index
-    lengths = list(_two_lengths(c)); gaps = [] if lengths else _gaps(c, bar)
-    rules = _outliers(c), _stuck(c), _copied(c), gaps, lengths, _ahead(c, now or pd.Timestamp.now("UTC"))
+    "What is odd about candles; raises `CandleError` for those that `check_candles` refuses. A spike is known a bar later."
+    c = check_candles(candles)
+    bar, idx, lengths = bar_length(c), c.index, list(_two_lengths(c))
+    gaps = [] if lengths else _gaps(c, bar)
+    rules = _outliers(c), _zero(c), _duplicated(c), gaps, lengths, _ahead(c, now or pd.Timestamp.now("UTC"))
     found = [(kind, idx[i], idx[j], int(n), float(size), said) for rule in rules for kind, i, j, n, size, said in rule]
     table = pd.DataFrame(found, columns=["kind", "time", "until", "bars", "size", "text"]).sort_values("time", kind="stable", ignore_index=True)
     return CandleReport(table, len(c), bar, int(((idx[1:]-idx[:-1]) > bar).sum() - (table.kind == "gap").sum()))
@@ -146,8 +170,11 @@ def plot_alarms(report: CandleReport,
                 title: str = "") -> "go.Figure":
     "Closes, and a mark for each alarm by its kind."
     from natron.charts import PALETTE, plot_lines
-    fig = plot_lines(candles.close, title or report.sentence, "price", height=360); names = np.array(fig.data[0].x)
+    fig = plot_lines(candles.close, title or report.sentence, "price", height=360)
+    names = np.array(fig.data[0].x)
     for k, (kind, rows) in enumerate(report.table.groupby("kind"), 1):
-        at = candles.index.get_indexer(rows.time); at = at[at >= 0]
-        fig.add_scatter(x=names[at], y=candles.close.iloc[at], mode="markers", name=kind, marker=dict(size=11, symbol=100+k, color=PALETTE[k % len(PALETTE)], line_width=2))
+        at = candles.index.get_indexer(rows.time)
+        at = at[at >= 0]
+        marker = dict(size=11, symbol=100+k, color=PALETTE[k % len(PALETTE)], line_width=2)
+        fig.add_scatter(x=names[at], y=candles.close.iloc[at], mode="markers", name=kind, marker=marker)
     return fig.update_layout(showlegend=True)

@@ -24,8 +24,8 @@ from .candles import bar_length
 from .dataset import Prepared
 from .drift import Drift, drift, drift_section
 from .reference import Reference
-from .metrics import (ECE_BINS, GREY, Scores, block_length, block_resamples, headline, interval, plot_reliability, plot_scores,
-                            rank_bins, reliability, resample_sums)
+from .metrics import (ECE_BINS, GREY, Scores, block_length, block_resamples, headline, interval, plot_reliability,
+                            plot_scores, rank_bins, reliability, resample_sums)
 from .tasks import of_role
 from .calibrate import COVERAGES
 from .backtest import Backtest, TrialLog, backtest, plot_equity, signal_of
@@ -37,13 +37,15 @@ def _known(f):
     known = ~np.isnan(f.y)
     return f.uncertainty.confidence.to_numpy()[known], f.forecasts["model"][known].argmax(1) == f.y[known]
 
-def selective_accuracy(f: TaskForecasts, coverages: np.ndarray = np.arange(.1, 1.01, .1) # shares of the rows, the most confident first
+def selective_accuracy(f: TaskForecasts,
+                       coverages: np.ndarray = np.arange(.1, 1.01, .1) # shares of the rows, the most confident first
                       ) -> pd.Series: # by coverage
     "Accuracy of the most confident forecasts (selective prediction; El-Yaniv and Wiener, 2010)."
     confidence, right = _known(f)
     right = pd.Series(right).groupby(confidence).transform("mean").to_numpy()            # ties share their accuracy
     right = right[np.argsort(-confidence, kind="stable")]
-    return pd.Series([right[:max(1, round(len(right)*c))].mean() for c in coverages], pd.Index(coverages.round(2), name="coverage"))
+    return pd.Series([right[:max(1, round(len(right)*c))].mean() for c in coverages],
+                     pd.Index(coverages.round(2), name="coverage"))
 
 def confidence_error(f: TaskForecasts) -> float:
     "Expected calibration error of the announced confidence, in equal-mass bins."
@@ -59,7 +61,8 @@ def _bounded(columns, f, cfg, seed):
         x = np.asarray(x, float); counts = ~np.isnan(x)
         unit, starts = block_resamples(f.times, block, cfg.resamples, make_rng(seed, "trust"))
         s = resample_sums(np.stack([np.where(counts, x, 0.), counts], 1), unit, starts, block)
-        with np.errstate(invalid="ignore"): ends = interval(np.nanmean(x), s[:, 0]/s[:, 1], starts.shape[1], cfg.interval)
+        with np.errstate(invalid="ignore"):
+            ends = interval(np.nanmean(x), s[:, 0]/s[:, 1], starts.shape[1], cfg.interval)
         low, high = np.clip(ends, 0, 1)
         out |= {name: np.nanmean(x), f"{name}_low": low, f"{name}_high": high}
     return out
@@ -71,7 +74,8 @@ def _by_disagreement(f, right):
     known = ~np.isnan(f.y)
     if "disagreement" not in f.uncertainty or known.sum() < 2: return {}
     low = (f.uncertainty.disagreement.where(known).rank(method="first", pct=True) <= .5).to_numpy()
-    return dict(accuracy_low_disagreement=np.where(low, right, np.nan), accuracy_high_disagreement=np.where(low, np.nan, right))
+    return dict(accuracy_low_disagreement=np.where(low, right, np.nan),
+                accuracy_high_disagreement=np.where(low, np.nan, right))
 
 # %% ../nbs/06i_report.ipynb #fb37bb12
 def _confidence_row(f, cfg, seed):
@@ -88,7 +92,7 @@ def _confidence_row(f, cfg, seed):
 def confidence_table(forecasts: list[TaskForecasts],
                      cfg: EvaluateConfig, seed: int # of the intervals, as for the scores beside which the table stands
                     ) -> pd.DataFrame: # a row a task
-    "Confidence, accuracy, selective accuracy, calibration error, coverage and set size of each task, shares with _low and _high."
+    "Confidence, accuracy, calibration error, coverage and set size of each task, shares with _low and _high."
     rows = {f.task.name: _confidence_row(f, cfg, seed) for f in forecasts if f.uncertainty is not None}
     return pd.DataFrame(rows).T.rename_axis("task")
 
@@ -136,7 +140,8 @@ def _traded_tasks(forecasts):
     used = of_role(tasks, "side")[:1] or (long + short if long and short else [])
     return [f for f in forecasts if f.task in used]
 
-def signals_of(forecasts: list[TaskForecasts]) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]: # signal and confidence by series name
+def signals_of(forecasts: list[TaskForecasts]
+              ) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]: # signal and confidence by series name
     "What the forecasts ask for on every row, and their confidence; raises `NatronError` for tasks without sides."
     signal = signal_of([f.task for f in forecasts], {f.task.name: f.forecasts["model"] for f in forecasts})
     used = _traded_tasks(forecasts); f = used[0]
@@ -196,11 +201,13 @@ class Report:
 def to_dict(self: Report) -> dict: # plain values; what is not a number is None
     "Everything, ready for JSON."
     e, table = self.evaluation, class_table(self.evaluation.forecasts)
-    classes = {t: {c: _plain(r) for c, r in table.loc[t].iterrows()} for t in dict.fromkeys(table.index.get_level_values(0))}
+    classes = {t: {c: _plain(r) for c, r in table.loc[t].iterrows()}
+               for t in dict.fromkeys(table.index.get_level_values(0))}
     out = dict(warning=e.warning, model=self.model, instruments=self.instruments, **e.scores.to_dict(), classes=classes)
     out["confidence_calibration"] = {n: _plain(r) for n, r in self.confidence_calibration.iterrows()}
     out["folds"] = [f.to_dict() for f in e.folds]
-    for name, part in dict(backtest=self.backtest, drift=self.drift).items(): out[name] = part.to_dict() if part else None
+    for name, part in dict(backtest=self.backtest, drift=self.drift).items():
+        out[name] = part.to_dict() if part else None
     if self.backtest: out["verdicts"]["backtest"] = out["backtest"]["verdict"]
     return out
 
@@ -210,7 +217,7 @@ def make_report(evaluation: Evaluation, candles: dict[str, pd.DataFrame], cfg: C
                 model: dict | None = None           # which it is, as `about` says
                ) -> Report:
     "The evaluation with its backtest, and with the drift of its rows; fewer than 96 rows have none."
-    if evaluation.warning: return Report(evaluation, model=model)                        # in-sample rows are not traded, nor counted
+    if evaluation.warning: return Report(evaluation, model=model)  # in-sample rows are not traded, nor counted
     live = known_cells(evaluation.prep, "test") if reference and evaluation.prep else []
     moved = drift(reference, live) if len(live) >= 96 else None
     return Report(evaluation, traded(evaluation.forecasts, candles, cfg, trials), moved, model)
@@ -230,21 +237,23 @@ def _sets_text(r, c):
     "What is measured of the prediction sets of one coverage; empty where there are none."
     key = f"coverage_{c}"
     if key not in r or np.isnan(r[key]): return ""
-    by_class = f", class-conditional {r[f'{key}_by_class']:.1%} of {r[f'set_size_{c}_by_class']:.2f}" if f"{key}_by_class" in r else ""
-    return f"; {c} % sets cover {_span(r, key)} with {r[f'set_size_{c}']:.2f} classes (adaptive {r[f'{key}_adaptive']:.1%}{by_class})"
+    others = f"adaptive {r[f'{key}_adaptive']:.1%}"
+    if f"{key}_by_class" in r:
+        others += f", class-conditional {r[f'{key}_by_class']:.1%} with {r[f'set_size_{c}_by_class']:.2f}"
+    return f"; {c} % sets cover {_span(r, key)} with {r[f'set_size_{c}']:.2f} classes ({others})"
 
 def _confidence_text(r):
     "A row of the confidence table as people read it."
     prior = f" (prior {r.prior:.1%})" if "prior" in r else ""
-    halves = (f", {_span(r, 'accuracy_low_disagreement')} at low and {_span(r, 'accuracy_high_disagreement')} at high ensemble "
-              "disagreement") if "accuracy_low_disagreement" in r else ""
+    low, high = (f"accuracy_{k}_disagreement" for k in ("low", "high"))
+    halves = f", {_span(r, low)} at low and {_span(r, high)} at high ensemble disagreement" if low in r else ""
     return (f"  {r.name:12} confidence {r.confidence:.1%}, accuracy {_span(r, 'accuracy')}{prior}, at 20 % coverage "
             f"{_span(r, 'selective_accuracy_20')}{halves}; calibration error {r.confidence_error:.3f}"
             + "".join(_sets_text(r, c) for c in COVERAGES))
 
 # %% ../nbs/06i_report.ipynb #382f4d29
-CONFIDENCE = ("confidence: mean probability of the likeliest class, the expected share of such forecasts that are right, "
-              "not the chance that one is")
+CONFIDENCE = ("confidence: mean probability of the likeliest class, the expected share of such forecasts that are "
+              "right, not the chance that one is")
 
 def _class_text(table):
     "The class table, a line a class."
@@ -274,16 +283,18 @@ def __repr__(self: Report): return self.text()
 @patch
 def _repr_html_(self: Report):
     "The verdicts; a notebook shows it so."
-    rows = pd.DataFrame([(n, str(v)) for n, v in self.verdicts.items()], columns=["", "verdict"]).to_html(index=False, border=0)
+    rows = [(n, str(v)) for n, v in self.verdicts.items()]
+    rows = pd.DataFrame(rows, columns=["", "verdict"]).to_html(index=False, border=0)
     warning = self.evaluation.warning
     return f"<p><b>{html.escape(warning)}</b></p>"*bool(warning) + rows
 
 # %% ../nbs/06i_report.ipynb #f6b22ead
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
-h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}.wide{overflow-x:auto}
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2em auto;padding:0 1em}
+body{color:#222;background:#fff}h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
 td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
-td:first-child,th:first-child,tbody th{text-align:left}tbody th{white-space:normal}.verdicts td{white-space:normal;text-align:left}
+td:first-child,th:first-child,tbody th{text-align:left}tbody th{white-space:normal}
+.verdicts td{white-space:normal;text-align:left}
 small{color:#666}.js-plotly-plot{width:100%}.title{margin:1em 0 0;font-weight:600}
 .warning{color:#b00020;border:2px solid #b00020;padding:.6em 1em;font-weight:600}"""
 
@@ -292,7 +303,8 @@ def write_page(path: str | Path, title: str, body: str # HTML
     "A page as one file, whole or not at all."
     head = "<meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
     head += f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-    with atomic_write(path) as tmp: tmp.write_text(f"<!doctype html><html lang=en>{head}{body}</html>", encoding="utf-8")
+    with atomic_write(path) as tmp:
+        tmp.write_text(f"<!doctype html><html lang=en>{head}{body}</html>", encoding="utf-8")
 
 # %% ../nbs/06i_report.ipynb #26aeb625
 class _Figures:
@@ -306,13 +318,15 @@ class _Figures:
         return f"<p class=title>{html.escape(title or '')}</p>{out}"
 
 # %% ../nbs/06i_report.ipynb #2a3038c7
-_METRICS = ["log_loss", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "side_auc", "ece", "brier", "rmse", "r2", "mae"]
+_METRICS = ["log_loss", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "side_auc", "ece", "brier",
+            "rmse", "r2", "mae"]
 
 def _wide(table, **kw): return f"<div class=wide>{table.to_html(border=0, **kw)}</div>"
 
 def _cell(r, k):
     "A value, and its interval below it where it has one."
-    return f"{r[k]:.3f}" + (f"<br><small>[{r[f'{k}_low']:.3f}, {r[f'{k}_high']:.3f}]</small>" if f"{k}_low" in r else "")
+    return f"{r[k]:.3f}" + (f"<br><small>[{r[f'{k}_low']:.3f}, {r[f'{k}_high']:.3f}]</small>"
+                            if f"{k}_low" in r else "")
 
 def _cells(table, names):
     "Columns of a table by their shown names, as cells."
@@ -326,11 +340,14 @@ _KINDS = {"": "", "_adaptive": ", adaptive (ACI)", "_by_class": ", class-conditi
 def _confidence_html(table):
     "The confidence table, a column a task."
     names = dict(confidence="mean confidence", accuracy="accuracy", prior="accuracy of the prior",
-                 selective_accuracy_20="selective accuracy at 20 % coverage", accuracy_low_disagreement="accuracy at low ensemble disagreement",
-                 accuracy_high_disagreement="accuracy at high ensemble disagreement", confidence_error="calibration error (ECE)")
+                 selective_accuracy_20="selective accuracy at 20 % coverage",
+                 accuracy_low_disagreement="accuracy at low ensemble disagreement",
+                 accuracy_high_disagreement="accuracy at high ensemble disagreement",
+                 confidence_error="calibration error (ECE)")
     for c in COVERAGES:
         for end, kind in _KINDS.items():
-            names |= {f"coverage_{c}{end}": f"{c} % sets{kind}: coverage", f"set_size_{c}{end}": f"{c} % sets{kind}: set size"}
+            names |= {f"coverage_{c}{end}": f"{c} % sets{kind}: coverage",
+                      f"set_size_{c}{end}": f"{c} % sets{kind}: set size"}
     return _wide(_cells(table, names).T, escape=False)
 
 def _class_html(table):
@@ -346,7 +363,8 @@ def _task_section(scores, f, figure):
     out = f"<h2>{html.escape(name)}</h2><p>{html.escape(str(scores.verdicts[name]))}</p>"
     out += figure(plot_scores(scores, name)) + _scores_table(scores.tables[name])
     if f.uncertainty is None: return out
-    curve = plot_reliability({"model": reliability(f.y, f.forecasts["model"])}, f"{name}: reliability, is 70 % right seven times in ten?")
+    curve = plot_reliability({"model": reliability(f.y, f.forecasts["model"])},
+                             f"{name}: reliability, is 70 % right seven times in ten?")
     return out + figure(curve) + figure(plot_coverage(f))
 
 def _backtest_section(tested, figure):
@@ -367,11 +385,13 @@ def _verdicts_html(report):
     "Warning, model, what was evaluated, and a line for each verdict."
     e = report.evaluation
     first, last = (s[:16].replace("T", " ") for s in e.scores.span)
-    rows = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(str(v))}</td></tr>" for n, v in report.verdicts.items())
+    rows = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(str(v))}</td></tr>"
+                   for n, v in report.verdicts.items())
     unseen = "" if e.warning else ", none of them seen in fitting"
     return (f"<p class=warning>{html.escape(e.warning)}</p>"*bool(e.warning) + f"<p>{html.escape(report.subject)}.</p>"
-            f"<p>Bars evaluated: {first} to {last} UTC{unseen}. Brackets are block-bootstrap intervals of {e.scores.cfg.interval:.0%}; "
-            f"lower is better for log-loss and RMSE.</p><table class=verdicts>{rows}</table>")
+            f"<p>Bars evaluated: {first} to {last} UTC{unseen}. Brackets are block-bootstrap intervals of "
+            f"{e.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</p>"
+            f"<table class=verdicts>{rows}</table>")
 
 @patch
 def body(self: Report, title: str) -> str:

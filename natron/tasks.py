@@ -50,9 +50,13 @@ TASKS: dict[str, Rule] = {}
 
 def _check_role(name, classes, role):
     "Raise `NatronError` for a role that there is not, or that these classes cannot play."
-    if role not in (None, *ROLES): raise NatronError(f"task {name}: there is no role {role!r}; there are {', '.join(ROLES)}, or None")
-    if role == "side" and not {"UP", "DOWN"} <= set(classes): raise NatronError(f"task {name}: the role side needs classes UP and DOWN, got {', '.join(classes) or 'none'}")
-    if role in ("entry_long", "entry_short") and len(classes) != 2: raise NatronError(f"task {name}: the role {role} needs two classes, no and yes, got {', '.join(classes) or 'none'}")
+    if role not in (None, *ROLES):
+        raise NatronError(f"task {name}: there is no role {role!r}; there are {', '.join(ROLES)}, or None")
+    if role == "side" and not {"UP", "DOWN"} <= set(classes):
+        raise NatronError(f"task {name}: the role side needs classes UP and DOWN, got {', '.join(classes) or 'none'}")
+    if role in ("entry_long", "entry_short") and len(classes) != 2:
+        raise NatronError(f"task {name}: the role {role} needs two classes, no and yes, got "
+                          f"{', '.join(classes) or 'none'}")
 
 def task(name: str,
          classes: Sequence[str] = (), # none for a regression
@@ -62,11 +66,12 @@ def task(name: str,
          fit: Callable | None = None, # (training series, cfg) -> thresholds, for rules that have some
         role: str | None = None      # one of `ROLES`: how others find it
         ):
-    "Register the decorated rule `(bars, cfg, fitted) -> (N,)` as a task; raises `NatronError` for a role that does not fit."
+    "Register the decorated rule `(bars, cfg, fitted) -> (N,)`; raises `NatronError` for a role that does not fit."
     _check_role(name, classes, role)
     def describe(cfg):
         h = horizon(cfg) if callable(horizon) else horizon
-        return Task(name, classes, "forecast" if h else "nowcast", h, cfg.weights.get(name, weight), head or name, role=role)
+        return Task(name, classes, "forecast" if h else "nowcast", h, cfg.weights.get(name, weight), head or name,
+                    role=role)
     def register(label):
         TASKS[name] = Rule(describe, label, fit or (lambda series, cfg: {}))
         return label

@@ -79,6 +79,7 @@ def _class_line(name, p, prior):
             f"<span class=track aria-hidden=true><i style='width:{100*p:.0f}%'></i>"
             f"<b style='left:{100*prior:.0f}%'></b></span></li>")
 
+# %% ../nbs/08e_view.ipynb #e3ca0955
 def _card(t, row, answer, priors, means):
     "A task with its likeliest class, and all classes below it."
     each = zip(t.classes, class_probabilities(answer, t), priors[t.name])
@@ -122,6 +123,7 @@ def warnings_of(answer: dict,             # as `Predictor.predict` gives it
     codes = {w["code"] for w in answer["warnings"]}
     return [*told.values(), *(w for w in own if w["code"] not in codes)]
 
+# %% ../nbs/08e_view.ipynb #34503192
 def warning_html(warning: dict,       # code and message
                  role: str = "note"   # for screen readers: note or alert
                 ) -> str:
@@ -177,6 +179,7 @@ def _entry_meaning(cfg, h, side, wins, loses):
     return (f"YES: the price {wins} by {cfg.take_profit:g} ATR before it {loses} by {cfg.stop_loss:g}, "
             f"within {h} bars.")
 
+# %% ../nbs/08e_view.ipynb #9ce64d68
 def _direction_meaning(cfg, h):
     "The definition of the direction, with its buffer."
     buffer = f"{cfg.direction_vol:g} times the volatility of so many bars"
@@ -190,6 +193,7 @@ def _regime_meaning(h):
     return (f"Over 20 bars {bars}: BULL or BEAR by the sign of the return, STRONG if it is large and the trend firm "
             "(ADX above 25), RANGE if it is small, VOLATILE if ATR is in the highest tenth of 400 bars.")
 
+# %% ../nbs/08e_view.ipynb #408e8507
 def meaning(task: Task, cfg: LabelsConfig # the rules of training
            ) -> str:                      # empty for a task of one's own
     "The definition of a built-in task's answers."
@@ -220,6 +224,7 @@ def _unpacked(data):
     if out[:2] == b"\x1f\x8b": raise CandleError("this is a gzip file within a gzip file; unpack it once")
     return out
 
+# %% ../nbs/08e_view.ipynb #b05bd730
 def _check_lines(data):
     "Refuse text with more or longer lines than candles have."
     if data.count(b"\n") > _LINES: raise CandleError(f"more than {_LINES:,} lines; {_LAST}")
@@ -232,6 +237,7 @@ def _width(rows):
     if all(isinstance(r, dict) for r in rows): return len(set().union(*rows))
     return max(len(r) if isinstance(r, (dict, list)) else 1 for r in rows)
 
+# %% ../nbs/08e_view.ipynb #6dc08544
 def _check_json(data):
     "Refuse JSON whose rows are wider than candles are; what else may be wrong with it the reader tells."
     try: found = orjson.loads(data)
@@ -252,6 +258,7 @@ def _check_parquet(rows, schema):
     odd = [f.name for f in schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)]
     if odd: raise CandleError(f"the column {odd[0]} holds neither numbers, nor times, nor text")
 
+# %% ../nbs/08e_view.ipynb #fdcad68e
 def _longest(column):
     "Characters of the longest of a dictionary column's words."
     return max((pc.max(pc.binary_length(c.dictionary)).as_py() or 0 for c in column.chunks), default=0)
@@ -271,6 +278,7 @@ def _tail_of(data):
     pq.write_table(table, out := io.BytesIO())
     return out.getvalue()
 
+# %% ../nbs/08e_view.ipynb #9fb4a66e
 def _last_rows(data):
     "The same parquet file with its last rows only; as it is if it cannot be read."
     try: return _tail_of(data)
@@ -364,6 +372,7 @@ def window(self: CandleView, bar: int # number of its last candle
     "What the network sees at a bar."
     return self.predictor.window(self._context(bar), self.symbol)
 
+# %% ../nbs/08e_view.ipynb #acff62d6
 @patch
 def answers(self: CandleView, start: int, end: int # bars
            ) -> list[dict]:
@@ -382,6 +391,7 @@ def out_of_sample(self: CandleView) -> int:
     known = pd.Timestamp(self.predictor.bundle.fit_span["known"])
     return int(self.candles.index.searchsorted(known, side="right"))
 
+# %% ../nbs/08e_view.ipynb #153aa484
 @patch
 def in_sample(self: CandleView, bar: int) -> str:
     "Why being right at a bar would prove nothing; empty for a bar out of sample."
@@ -407,6 +417,7 @@ def figure(fig: go.Figure,
     "A figure as the browser draws it."
     return json.dumps(dict(title=fig.layout.title.text or "", kind=kind, note=note, figure=json.loads(fig.to_json())))
 
+# %% ../nbs/08e_view.ipynb #bdb3ed43
 def marked(drawn: str, # from `figure`
            bar: int    # place on its first x axis
           ) -> str:
@@ -435,6 +446,7 @@ def _add_stops(fig, at, level, name, colour):
     fig.add_scatter(x=[a for a, _ in ends], y=[b for _, b in ends], name=f"{name}: stop", mode="lines",
                     line=dict(color=colour, width=2, dash="dot"), hoverinfo="skip", row=1, col=1)
 
+# %% ../nbs/08e_view.ipynb #74c303a0
 def _add_signals(fig, candles, at, atr, name, side, stop):
     "Triangles at the onsets of one signal, below the bars of a long entry and above those of a short one."
     x, edge = fig.data[0].x, candles.low if side > 0 else candles.high
@@ -475,6 +487,7 @@ def _entries(tasks):
     "The entry rules, each with its side: 1 for long, -1 for short."
     return [(t, side) for role, side in (("entry_long", 1), ("entry_short", -1)) for t in of_role(tasks, role)]
 
+# %% ../nbs/08e_view.ipynb #2e7da3f6
 def plot_market(candles: pd.DataFrame,  # the part that is shown
                 answers: list[dict],    # for its last bars, for all, or for one more before them
                 tasks: list[Task],      # the model's
@@ -502,6 +515,7 @@ def shown_span(n: int,  # candles in all
     end = n - (n-1-bar)//(3*SHOWN//4)*(3*SHOWN//4)
     return max(0, end-SHOWN), end
 
+# %% ../nbs/08e_view.ipynb #658c1188
 def kinds_text(tasks: list[Task] # the model's
               ) -> str:
     "What in the figure of the candles describes now, and what is a forecast."
@@ -536,6 +550,7 @@ def select_head(maps: np.ndarray,        # (L,H,T,T) attention
     maps = maps.mean(0) if layer == 0 else maps[layer-1]
     return maps.mean(0) if head == 0 else maps[head-1]
 
+# %% ../nbs/08e_view.ipynb #8ce6214a
 def plot_weights(candles: pd.DataFrame, # of the window
                  line: np.ndarray,      # (T,) weight of each bar
                  title: str = "") -> go.Figure:
@@ -549,6 +564,7 @@ def _feature_row(name, r, value, ways):
     return (f"<tr><td>{html.escape(name)}</td><td>{value:.4g}</td><td>{r.now:+.1f}</td>"
             f"<td>{effect} {abs(r['sum']):.2f}</td><td>{r.share:.0%}</td><td>{int(r.peak)}</td></tr>")
 
+# %% ../nbs/08e_view.ipynb #f66ba555
 def features_html(top: pd.DataFrame,  # from `top_features`, with the last bar's values
                   raw: pd.Series,     # values by feature, unscaled
                   ways: tuple[str, str] = ("for", "against") # what a positive and a negative sum do
@@ -564,6 +580,7 @@ def _attention(net, window):
     if not ABILITIES[net.config["backbone"]].attention_maps: return None
     return attention_maps(net, window), attention_rollout(net, window)
 
+# %% ../nbs/08e_view.ipynb #66ecf9cd
 def _explained(task, answer, bar_time, note):
     "What is explained, in one sentence: the likeliest class of a task, or the value of a regression."
     what, how, unit = task.name, "moves up and down", "in its own unit"
@@ -607,6 +624,7 @@ def explanation(self: CandleView, bar: int, task_name: str,
     text = _explained(task, answer, candles.index[-1], note) + table
     return text, *_attention_figures(candles, attention, layer, head, kind), moved
 
+# %% ../nbs/08e_view.ipynb #605709f5
 @patch
 def _raw(self: CandleView, bar):
     "The unscaled features of a bar."
@@ -624,6 +642,7 @@ def paths_of(close: pd.Series,  # of all candles
     for e in ends: paths[f"{close.index[e]:%Y-%m-%d %H:%M}"] = x[e-window+1:e+ahead+1]/x[e]
     return pd.DataFrame(paths, index)*100 - 100
 
+# %% ../nbs/08e_view.ipynb #46b6a6c8
 def plot_paths(paths: pd.DataFrame, # from `paths_of`
                title: str = "") -> go.Figure:
     "The present as a thick line, and the nearest windows beside it."
@@ -641,6 +660,7 @@ def _history(view):
     series = Series(view.name, view.candles.index, view.x, view.mask, view.outcomes.to_numpy("float32"), *ids)
     return WindowDataset([series], [slice(0, len(series.x))], length, length//4)
 
+# %% ../nbs/08e_view.ipynb #fb35541e
 def _similar_table(view, found, ends):
     "When the nearest windows ended, how far they are, and the outcome of each forecast."
     tasks = [t for t in view.predictor.tasks if t.classes]
@@ -700,6 +720,7 @@ def evaluation_start(self: CandleView) -> int:
     "The first bar that is evaluated or traded."
     return max(self.first, self.out_of_sample, len(self.candles)-EVALUATED)
 
+# %% ../nbs/08e_view.ipynb #2cf330c5
 @patch
 def evaluated(self: CandleView, task: Task
              ) -> tuple[np.ndarray, np.ndarray, pd.DatetimeIndex]: # (n,C), (n,), (n,)
@@ -720,6 +741,7 @@ def not_evaluated(self: CandleView, task: Task) -> str:
         return "all of them are of the time that the model was fitted on, or older; bring later candles"
     return f"labels of {task.name} are known only for the time that the model was fitted on; bring later candles"
 
+# %% ../nbs/08e_view.ipynb #84bc9dab
 @patch
 def expected_accuracy(self: CandleView, task: Task,
                       times: pd.DatetimeIndex # of evaluated bars
@@ -769,6 +791,7 @@ def _reliability_figure(p, y, task):
     note = f"{len(y)} out-of-sample bars{short}. Above the dotted line it is under-confident, below it over-confident."
     return figure(plot_reliability(curves, f"{task.name}: reliability diagram"), kind_text(task), note)
 
+# %% ../nbs/08e_view.ipynb #4adc9524
 @patch
 def track_record(self: CandleView, task_name: str) -> tuple[str, str, str]: # HTML, two `figure`s
     "How the answers to one task went."
@@ -794,6 +817,7 @@ def measured_accuracy(self: CandleView) -> pd.DataFrame: # a row a forecast: acc
         rows[t.name] = dict(accuracy=accuracy, prior=prior, bars=len(y), first=times[0], last=times[-1])
     return pd.DataFrame(rows).T.rename_axis("task")
 
+# %% ../nbs/08e_view.ipynb #1f5d7834
 def measured_html(table: pd.DataFrame # from `CandleView.measured_accuracy`
                  ) -> str:            # empty where nothing was measured
     "The measured accuracy in one sentence."
@@ -833,6 +857,7 @@ def pip_sentence(view: CandleView) -> str:
     return (f"Costs are counted in pips, and a pip is assumed to be {pip}: the power of ten nearest to a "
             f"ten-thousandth of the first close, {first}. If it is not, the costs are off by a factor of ten or more.")
 
+# %% ../nbs/08e_view.ipynb #28afc65a
 @patch
 def backtested(self: CandleView, trials: SessionTrials, *costs: float # as for `CandleView.traded`
               ) -> tuple[str, str]: # HTML, a `figure`
@@ -855,6 +880,7 @@ def drift_of(self: CandleView) -> Drift:
     known = np.where(self.mask, self.x, np.nan)[start:]
     return drift(reference, pd.DataFrame(known, self.candles.index[start:], bundle.feature_columns))
 
+# %% ../nbs/08e_view.ipynb #f7c89acf
 @patch
 def drift_report(self: CandleView) -> tuple[str, str, str]: # HTML, two `figure`s
     "Whether the last bars look like training."
@@ -874,6 +900,7 @@ def stale(last: pd.Timestamp,  # open of a market's last candle
     ago = f"{late.days:,} days" if late.days > 2 else f"{late/pd.Timedelta('1h'):.1f} hours"
     return f"The last candle closed {ago} ago: the market is closed, or nothing comes any more."
 
+# %% ../nbs/08e_view.ipynb #0a69aa31
 def own_warnings(view: CandleView, bar: int) -> list[dict]: # code and message
     "What the page itself knows against an answer: that the bar is in-sample."
     told = view.in_sample(bar)

@@ -1,11 +1,42 @@
-"One thread a process, as two workers share the cores; one toy model for all; the longest tests first."
+"One thread a process, as two workers share the cores; kernels are compiled once, and one toy model trained; the longest tests come first."
 import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PLOTLY_RENDERER"] = "json"
 os.environ.pop("NATRON_TOKEN", None)
+import subprocess, sys
 import pytest
 from filelock import FileLock
 from served import save_toy
+
+# Seconds on two quiet cores, of a test, of a notebook, or of a module whose tests stay together; a notebook that is not named takes ten, any other
+# test none. The longest start first, so that no worker waits long for another in the end; what takes more than five is slow.
+SECONDS = {
+    "audit_public_packages": 165, "01c_audit": 146, "04d_train": 128, "test_app": 110, "01_features": 77, "04e_bundle": 74, "05_pretrain": 70,
+    "first_steps": 60, "live_metatrader": 60, "test_killed_run_resumes_to_the_same_model": 60, "01b_stream": 55, "00b_candles": 50,
+    "06a_baselines": 45, "08f_app": 40, "00_core": 1, "00a_config": 1, "00c_charts": 4}
+
+# What compiles nearly every kernel, in two processes; each worker would do all of it, and at the same time.
+COMPILED = ("from natron.features import compute_features; compute_features(sample_candles())",
+            "from natron.stream import FeatureStream; FeatureStream(sample_candles()[:600])")
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput") or not config.option.numprocesses: return
+    codes = [f"from natron.candles import sample_candles; {code}" for code in COMPILED]
+    for p in [subprocess.Popen([sys.executable, "-c", code]) for code in codes]: p.wait()
+
+
+def seconds(item):
+    names = {item.originalname, item.module.__name__, item.callspec.id if hasattr(item, "callspec") else None}
+    usual = 10 if item.module.__name__ == "test_notebooks" else 0
+    return max((SECONDS[n] for n in names if n in SECONDS), default=usual)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=seconds, reverse=True)
+    for item in items:
+        if seconds(item) > 5: item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -171,9 +171,9 @@ def test_tabs_heads_and_sliders(browser, served):
     with Visit(browser, served.urls[0]) as v:
         v.ready(); assert "all heads" in v.text("#attention") and v.page.locator("#explanation tr").count() == 9
         v.page.locator("#head input").click(); v.page.get_by_role("option", name="2").click(); v.until(lambda: "all layers, head 2" in v.text("#attention"))
-        for tab, place, says in (("Similar history", "#similar", "ended, UTC"), ("Track record", "#evaluation", "out-of-sample bars"), ("Backtest", "#backtest", "after 1 trial"), ("Drift", "#drift", "features drifted"), ("Limitations", "#limitations", "no news")):
+        for tab, place, says in (("Similar history", "#similar", "ended, UTC"), ("Track record", "#evaluation", "out-of-sample bars"), ("Backtest", "#backtest", "best of 1 trial"), ("Drift", "#drift", "features drifted"), ("Limitations", "#limitations", "no news")):
             v.page.get_by_role("tab", name=tab).click(); v.until(lambda: says in v.text(place))
-        v.page.get_by_role("tab", name="Backtest").click(); v.page.locator("#threshold input[type=number]").fill("0.01"); v.page.keyboard.press("Enter"); v.until(lambda: "after 2 trials" in v.text("#backtest"))
+        v.page.get_by_role("tab", name="Backtest").click(); v.page.locator("#threshold input[type=number]").fill("0.01"); v.page.keyboard.press("Enter"); v.until(lambda: "best of 2 trials" in v.text("#backtest"))
         cheap = v.text("#backtest"); v.page.locator("#spread input[type=range]").focus(); v.page.keyboard.press("End"); v.until(lambda: "trials" in v.text("#backtest") and v.text("#backtest") != cheap)
 
 

@@ -318,11 +318,18 @@ def reach(value, keys):
 
 
 @pytest.mark.slow
-def test_run_folder_and_metrics_are_as_listed(place):
+def test_run_folder_and_metrics_are_as_listed(place, run):
     metrics = json.loads((place/"runs/demo/metrics.json").read_text())
     for name in cells(section("metrics.json")): assert reach(metrics, name.split(".")), name
     listed = set(cells(section("Run folder")))
     assert listed == set(os.listdir(place/"runs/demo"))
+    for name in re.findall(r"runs/\w+\.jsonl", " ".join(texts.values())): assert (run[0]/name).exists(), name
+
+
+@pytest.mark.slow
+def test_baselines_are_as_listed(place):
+    scores = json.loads((place/"runs/demo/metrics.json").read_text())["scores"]["scores"]
+    assert set(cells(texts[root/"docs/evaluate.md"])) == {b for s in scores.values() for b in s} - {"model"} | {"lightgbm"}
 
 
 @pytest.mark.slow

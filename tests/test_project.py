@@ -1,5 +1,5 @@
 "The project as a whole: what is exported, what is written, what imports what."
-import ast, json, re, runpy, subprocess, sys
+import ast, importlib, inspect, json, re, runpy, subprocess, sys
 from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +13,17 @@ cells = {p: json.loads(p.read_text(encoding="utf-8"))["cells"] for p in notebook
 
 def source(cell): return "".join(cell["source"])
 def module(p): return next(m[1] for c in cells[p] if (m := re.search(r"^#\|\s*default_exp\s+(\S+)", source(c), re.M)))
+
+
+def test_settings_page_is_made_from_the_settings():
+    assert subprocess.run([sys.executable, "tools/settings.py", "--check"], cwd=root).returncode == 0, "run `make readme`"
+
+
+def test_nobody_asks_for_a_backbone_by_name():
+    "A backbone has abilities; only its own notebook and the table of abilities know its name."
+    names, own = "transformer|temporal|hybrid", {"config", "backbones"}
+    for p in (root/"natron").glob("*.py"):
+        if p.stem not in own: assert not re.search(rf"""[=!]= ?["']({names})["']|isinstance\([^)]*(Transformer|Temporal|Hybrid)\)""", p.read_text(encoding="utf-8")), p.name
 
 
 def test_imports_point_downwards():
@@ -135,9 +146,9 @@ def test_base_requirements_compute_read_audit_and_predict(bare, toy_model):
 @pytest.mark.parametrize("args,package,extra", [
     (["train", "--name", "x", "--candles", "data"], "accelerate", "train"), (["demo"], "accelerate", "train"),
     (["evaluate", "--candles", "data"], "plotly", "train"), (["serve", "--port", "0"], "limits", "serve"), (["bridge", "--port", "0"], "limits", "serve")])
-def test_a_command_names_the_extra_that_it_lacks(bare, toy_model, args, package, extra):
+def test_a_command_names_the_extra_that_it_lacks(bare, args, package, extra):
     args = [str(root/"data/eurusd_h1_2017.csv.gz") if a == "data" else a for a in args]
-    if args[0] in ("evaluate", "serve", "bridge"): args += ["--model", toy_model]
+    if args[0] in ("evaluate", "serve", "bridge"): args += ["--model", root/"settings.ini"]       # none is opened
     r = natron_there(bare, *args)
     said = [line for line in r.stderr.splitlines() if not line.startswith("model: ")]
     assert (r.returncode, r.stdout) == (2, "")
@@ -191,3 +202,40 @@ def installed(wheel, folder):
                    for p in (sys.executable, folder/"bin/python"))
     (there/"libraries.pth").write_text(f"{here}\n")
     return folder/"bin/python"
+
+
+PRIVATE = [
+    # package, module: what of it we override or read, though it is not documented for that
+    ("limits", "limits.storage.memory:MemoryStorage", "_MemoryStorage__schedule_expiry _MemoryStorage__expire_events"),
+    ("uvicorn", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
+     "_start_asgi_task send_400_response timeout_keep_alive_handler connection_made connection_lost pause_writing "
+     "resume_writing data_received on_message_begin on_headers_complete on_body on_message_complete"),
+    ("uvicorn", "uvicorn.protocols.http.httptools_impl:RequestResponseCycle", "run_asgi"),
+    ("uvicorn", "uvicorn:Server", "capture_signals startup"),
+    ("fastapi", "fastapi.routing:APIRoute", "get_route_handler"),
+    ("accelerate", "accelerate.state:AcceleratorState", "_reset_state"),
+]
+# attributes that only an instance has; its module's source names them
+ASSIGNED = [
+    ("uvicorn", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol", "pipeline cycle connections client"),
+    ("uvicorn", "uvicorn.protocols.http.httptools_impl:RequestResponseCycle",
+     "response_started response_complete disconnected"),
+    ("uvicorn", "uvicorn:Server", "servers server_state lifespan"),
+    ("fastapi", "fastapi.routing:APIRoute", "dependant openapi_extra"),
+    ("limits", "limits.storage.memory:MemoryStorage", "events"),
+]
+
+
+def place(path):
+    "What stands at `module:name`."
+    name, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(name), attribute)
+
+
+@pytest.mark.parametrize("package, path, names", PRIVATE + ASSIGNED)
+def test_private_names_of_libraries(package, path, names):
+    "What we use of a library beyond its documentation is still there; if not, this names the package and its version."
+    thing = place(path)
+    text = inspect.getsource(sys.modules[thing.__module__])
+    gone = [n for n in names.split() if not hasattr(thing, n) and not re.search(rf"\w\.{n}\b", text)]
+    assert not gone, f"{package} {metadata.version(package)} has no {', '.join(gone)} in {path} any more"

@@ -1,4 +1,4 @@
-"""docs/settings.md from the comments of natron/config.py: `python tools/settings.py`, or with --check, exit code 1 if they disagree."""
+"""docs/settings.md from the comments of natron/config.py; with --check, exit code 1 if they disagree."""
 import inspect, re, sys
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
@@ -7,11 +7,13 @@ from natron.config import Config, Group
 page = Path(__file__).resolve().parent.parent/"docs"/"settings.md"
 HEAD = """# Settings
 
-Every setting of `natron.config`, by its dotted name: as `group: {setting: value}` in a YAML file (`--config FILE`), as `--set group.setting=value` on the command
-line, or as `load_config(**{"group.setting": value})` in Python. A name or a value that does not fit stops the run with a sentence that names it.
-This page is made from the comments in [00a_config](../nbs/00a_config.ipynb) by `make settings`.
+Every setting by its dotted name: in a YAML file as `group: {setting: value}` (`--config FILE`), on the command line as
+`--set group.setting=value`, in Python as `load_config(**{"group.setting": value})`. A name or a value that does not fit
+stops the run with a sentence that names it. This page is made from the comments in
+[00a_config](../nbs/00a_config.ipynb) by `make readme`.
 """
-SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} entries", "max_length": "at most {} entries"}
+SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} entries",
+         "max_length": "at most {} entries"}
 
 
 def comments(group):
@@ -19,8 +21,11 @@ def comments(group):
     found, name = {}, None
     for line in inspect.getsource(group).splitlines():
         m = re.match(r"    (\w+): [^#]*#(.*)", line)
-        if m: name = m[1]; found[name] = m[2].strip()
-        elif name and (m := re.match(r"\s+[^#]*#(.*)", line)): found[name] = f"{found.get(name, '')} {m[1].strip()}".strip()
+        if m:
+            name = m[1]
+            found[name] = m[2].strip()
+        elif name and (m := re.match(r"\s+[^#]*#(.*)", line)):
+            found[name] = f"{found.get(name, '')} {m[1].strip()}".strip()
         elif m := re.match(r"    (\w+): ", line): name = m[1]
         elif not line.strip(): name = None
     return found
@@ -35,10 +40,13 @@ def kind(a):
 
 
 def limits(field):
-    return ", ".join(sign.format(f"{getattr(m, k):g}" if abs(getattr(m, k)) < 1e6 else getattr(m, k)) for m in field.metadata for k, sign in SIGNS.items() if getattr(m, k, None) is not None)
+    return ", ".join(sign.format(f"{getattr(m, k):g}" if abs(getattr(m, k)) < 1e6 else getattr(m, k))
+                     for m in field.metadata for k, sign in SIGNS.items() if getattr(m, k, None) is not None)
 
 
-def default(v): return f"`{v}`" if isinstance(v, str) else f"`{str(v).lower()}`" if isinstance(v, bool) else f"`{v!r}`".replace("'", "")
+def default(v):
+    "A value as YAML has it."
+    return f"`{str(v).lower() if isinstance(v, bool) else v}`".replace("'", "")
 
 
 def table(group, prefix=""):
@@ -46,7 +54,8 @@ def table(group, prefix=""):
     rows, said = ["| setting | default | type | limits | meaning |", "|---|---|---|---|---|"], comments(group)
     for name, f in group.model_fields.items():
         if isinstance(f.annotation, type) and issubclass(f.annotation, Group): continue
-        if not said.get(name): sys.exit(f"{prefix}{name} has no comment in nbs/00a_config.ipynb that says what it means")
+        if not said.get(name):
+            sys.exit(f"{prefix}{name} has no comment in nbs/00a_config.ipynb that says what it means")
         cells = f"`{prefix}{name}`", default(f.default), kind(f.annotation), limits(f), said[name]
         rows.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     return "\n".join(rows)
@@ -56,7 +65,8 @@ def settings():
     "The whole page."
     parts = [HEAD, "## For all stages\n", table(Config), ""]
     for name, f in Config.model_fields.items():
-        if isinstance(f.annotation, type) and issubclass(f.annotation, Group): parts += [f"## {name}\n", f"{f.annotation.__doc__}\n", table(f.annotation, f"{name}."), ""]
+        if isinstance(f.annotation, type) and issubclass(f.annotation, Group):
+            parts += [f"## {name}\n", f"{f.annotation.__doc__}\n", table(f.annotation, f"{name}."), ""]
     return "\n".join(parts)
 
 
