@@ -30,6 +30,8 @@ PRIVATE_NAMES = [
     ("uvicorn", "uvicorn.server", "Server.capture_signals"),
     ("uvicorn", "uvicorn.server", "Server.startup"),
     ("fastapi", "fastapi.routing", "APIRoute.get_route_handler"),
+    ("gradio", "gradio.queueing", "Queue.push"),
+    ("gradio", "gradio.queueing", "Queue.close"),
 ]
 # Undocumented attributes of instances: package, module whose source must name them, and the names.
 ATTRIBUTES = [
@@ -38,6 +40,8 @@ ATTRIBUTES = [
     ("uvicorn", "uvicorn.server", "servers server_state lifespan"),
     ("fastapi", "fastapi.routing", "dependant openapi_extra"),
     ("limits", "limits.storage.memory", "events"),
+    ("gradio", "gradio.blocks", "_queue"),
+    ("gradio", "gradio.queueing", "event_queue_per_concurrency_id"),
 ]
 
 
