@@ -22,12 +22,12 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Natron needs Python 3.11, 3.12, 3.13 or 3.14 on the PATH (or make PYTHON=/path/to/python3.12 ...)"; exit 2; }
 	$(PYTHON) -m venv $(VENV) || { echo "this Python cannot make virtual environments; on Debian: apt install python3-venv"; rm -rf $(VENV); exit 2; }
 
-# What is installed with Natron: `make demo` trains, and needs no more.
-$(VENV)/.train $(VENV)/.dev: $(VENV)/.%: settings.ini setup.py constraints.txt tools/install.py | $(BIN)/python
+# `make demo` installs all that a user runs, the servers and the page too; `make test` what a developer runs.
+$(VENV)/.all $(VENV)/.dev: $(VENV)/.%: settings.ini setup.py constraints.txt tools/install.py | $(BIN)/python
 	$(BIN)/python tools/install.py $*
 	@touch $@
 
-demo: $(VENV)/.train
+demo: $(VENV)/.all
 	$(BIN)/natron demo
 
 test: $(VENV)/.dev
