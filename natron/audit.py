@@ -385,7 +385,7 @@ def garble(candles: pd.DataFrame,
            cut: int,              # bars that stay
            rng: np.random.Generator
           ) -> pd.DataFrame:
-    "The same candles up to `cut`, then a wild market that never was."
+    "The same candles up to `cut`, then a simulated market five times as wild."
     out, n, last = candles.copy(), len(candles)-cut, candles.close.iloc[cut-1]
     sd = min(spread(np.log(candles[["close"]]).diff())[0], 0.05)     # splits and bad ticks make it no wilder
     close = last*np.exp(5*sd*rng.standard_t(4, n)).cumprod(); open_ = np.append(last, close[:-1])
@@ -421,7 +421,7 @@ class Replay:
     delay: np.ndarray    # (F,) bars after which no reading changed any more
 
 # %% ../nbs/01c_audit.ipynb #48b5ac23
-def _stretch(case, steps):
+def _span(case, steps):
     "A part of the candles anywhere, and how many of its bars are history: 1,000, or the context where that is longer."
     n = len(case.candles); start = min(max(1000, case.context), n-steps)
     begin = int(case.rng.integers(0, n-steps-start+1))
@@ -432,7 +432,7 @@ def replay(case: Case,
            steps: int = 200 # bars to append
           ) -> Replay:
     "Append `steps` bars one by one to a history of about 1,000."
-    steps = min(steps, len(case.candles)//3); candles, start = _stretch(case, steps)
+    steps = min(steps, len(case.candles)//3); candles, start = _span(case, steps)
     h, F, slack = case.ahead, len(case.ahead), case.tolerance*spread(case.base)
     first, now, delay = np.full((steps, F), np.nan), np.full((steps, F), np.nan), np.zeros(F, int)
     for t in range(start, start+steps):

@@ -37,7 +37,8 @@ def _form_fault(candles):
     if names[:5] != OHLCV:
         rest = f" and {len(names)-5} more" if len(names) > 5 else ""
         return "columns", f"expected the columns {' '.join(OHLCV)} first, got {names[:5]}{rest}"
-    if not candles.columns.is_unique: return "columns", f"expected every column once, got {candles.columns[candles.columns.duplicated()][0]!r} again"
+    if not candles.columns.is_unique:
+        return "columns", f"expected every column once, got {candles.columns[candles.columns.duplicated()][0]!r} again"
     for name, dtype in zip(names, candles.dtypes.to_numpy()):
         if dtype != np.float64: return "dtype", f"column {name}: expected float64, got {dtype}"
     if not isinstance(idx, pd.DatetimeIndex) or str(idx.tz) != "UTC" or idx.name != "time":
@@ -84,7 +85,8 @@ def _faults(candles):
 def check_candles(candles: pd.DataFrame # OHLCV by UTC `time`
                  ) -> pd.DataFrame:
     "The same candles, or a `CandleError` with rule, row and time of the first fault."
-    if fault := _form_fault(candles): raise CandleError(f"{fault[1]}; `read_candles` makes the form that is needed", fault[0])
+    if fault := _form_fault(candles):
+        raise CandleError(f"{fault[1]}; `read_candles` makes the form that is needed", fault[0])
     if _sound(candles): return candles
     first = {rule: int(np.argmax(bad)) for rule, bad in _faults(candles).items() if bad.any()}
     rule = min(first, key=first.get); row = first[rule]; time = candles.index[row]
@@ -244,7 +246,8 @@ def _json_table(text, src):
         raise src.error(f"the JSON holds rows of unequal length ({e})") from e
     if len(found) > 1: found = [t for t in found if _has_prices(t) or is_integer_dtype(t.columns)]
     if len(found) == 1: return found[0]
-    said = ", ".join(f"{k}: {str(v)[:80]}" for k, v in value.items()) if isinstance(value, dict) else str(value[:1])[:80]
+    said = (", ".join(f"{k}: {str(v)[:80]}" for k, v in value.items()) if isinstance(value, dict)
+            else str(value[:1])[:80])
     said = f"expected one list of candles in the JSON, and there are {len(found)}; it holds {said[:200]}"
     raise src.error(said, "empty" if value == [] else "source")
 
@@ -398,8 +401,9 @@ _ZONED = dict(gmt_time="UTC", time_eet="EET") | {f"{t}_{z}": "UTC" for t in ("ti
                                                 for z in ("utc", "gmt")}         # the header itself names the zone
 _NAMED_VOLUMES = {"tick_volume", "real_volume", "quote_volume", "taker_buy_volume", "base_volume"}
 _WEAK = ["index", "index_level_0", ""]                                    # a time only where nothing else is one
-_TIMES = [*_ZONED, *("time datetime timestamp date date_time open_time opentime start_time starttime start local_time "
-                     "unix unix_timestamp unix_time epoch epoch_time ts bar_time window_start time_period_start").split()]
+_TIMES = [*_ZONED, *(
+    "time datetime timestamp date date_time open_time opentime start_time starttime start local_time "
+    "unix unix_timestamp unix_time epoch epoch_time ts bar_time window_start time_period_start").split()]
 _ENDS = {"close_time", "closetime", "end_time", "endtime", "end", "window_end", "time_period_end"}
 _ADJUSTED = re.compile(r"adj(usted)?_?(open|high|low|close|price|volume)?")
 
@@ -724,7 +728,8 @@ def _parse(s, src):
     if re.search(r" [A-Z][A-Za-z]+/[A-Za-z_/]+$", s[0]): return _in_zone(s, src)
     letters = re.search(r"\d ?([A-Z]{2,5})$", s[0])
     if letters and letters[1] not in ("GMT", "UTC", "AM", "PM"):
-        said = f"is in {letters[1]}, which is no name of a zone: leave it out and name the zone with tz (in a shell, --tz)"
+        said = (f"is in {letters[1]}, which is no name of a zone: "
+                "leave it out and name the zone with tz (in a shell, --tz)")
         _refuse([True], s, said, src)
     iso = _iso(s, src); zoned = iso.str[10:].str.contains("[Zz+-]")
     if zoned.any() and not zoned.all(): _refuse(~iso.str.match(r"\d{4}-\d\d-\d\d"), s, _UNKNOWN, src)
@@ -1140,10 +1145,12 @@ def data_hash(candles: pd.DataFrame # OHLCV by UTC `time`
              ) -> str:
     "SHA-256 over the times and OHLCV: the same for the same candles, however they were stored."
     h = hashlib.sha256(candles.index.as_unit("ns").asi8.astype("<i8").tobytes())
-    for c in OHLCV: h.update(candles[c].mask(candles[c].isna(), np.nan).to_numpy().astype("<f8").tobytes())     # one NaN for all
+    for c in OHLCV:
+        h.update(candles[c].mask(candles[c].isna(), np.nan).to_numpy().astype("<f8").tobytes())     # one NaN for all
     return h.hexdigest()
 
-def _packed(text, kind): return gzip.compress(text, 6, mtime=0) if kind == ".csv.gz" else text     # no time stamp: the same candles are the same bytes
+# No time stamp in the gzip: the same candles are the same bytes.
+def _packed(text, kind): return gzip.compress(text, 6, mtime=0) if kind == ".csv.gz" else text
 
 # %% ../nbs/00b_candles.ipynb #9ec7d5c9
 def write_candles(candles: pd.DataFrame, # OHLCV by UTC `time`
@@ -1151,7 +1158,8 @@ def write_candles(candles: pd.DataFrame, # OHLCV by UTC `time`
                  ) -> None:
     "Write candles, whole or not at all; `read_candles` gives the same back."
     check_candles(candles); kind = next((k for k in (".parquet", ".csv.gz", ".csv") if str(path).endswith(k)), None)
-    if not kind: raise CandleError(f"cannot write {Path(path).name}: expected a name that ends in .csv, .csv.gz or .parquet")
+    if not kind:
+        raise CandleError(f"cannot write {Path(path).name}: expected a name that ends in .csv, .csv.gz or .parquet")
     with atomic_write(path) as tmp:
         if kind == ".parquet": candles.to_parquet(tmp)
         else: tmp.write_bytes(_packed(candles.to_csv(lineterminator="\n").encode(), kind))
@@ -1165,7 +1173,8 @@ def simulate_regimes(n: int,       # number of bars
                      seed: int = 0 # that of `simulate_candles`
                     ) -> np.ndarray:
     "The hidden regime of each bar of `simulate_candles`, a row number of `REGIMES`: (n,) int."
-    step = np.where(make_rng(seed, "regime ends").random(n) < 1/_SPELL, make_rng(seed, "next regime").integers(1, 6, n), 0)
+    step = np.where(make_rng(seed, "regime ends").random(n) < 1/_SPELL,
+                    make_rng(seed, "next regime").integers(1, 6, n), 0)
     return (make_rng(seed, "first regime").integers(6) + np.cumsum(step)) % 6
 
 # %% ../nbs/00b_candles.ipynb #107495c4
@@ -1182,7 +1191,8 @@ def _ar1(shocks, phi):
 def _log_volatility(n, seed):
     "Log volatility of each bar, without the hour's part; the 0.33 makes the average variance of a move one."
     quick, slow = (make_rng(seed, k).standard_normal(n) for k in ("quick volatility", "slow volatility"))
-    return np.log(REGIMES.volatility.to_numpy()[simulate_regimes(n, seed)]) + 0.30*_ar1(quick, 0.85) + 0.22*_ar1(slow, 0.998) - 0.33
+    return (np.log(REGIMES.volatility.to_numpy()[simulate_regimes(n, seed)])
+            + 0.30*_ar1(quick, 0.85) + 0.22*_ar1(slow, 0.998) - 0.33)
 
 # %% ../nbs/00b_candles.ipynb #c68f7605
 def _extremes(move, sigma, up, down):
@@ -1236,4 +1246,5 @@ def stress_candles(n: int,       # number of hourly bars
     open = np.append(close[:1], close[:-1]); wick = np.abs(size*rng.normal(size=(2, n)))*(spell > 1)
     high, low = np.fmax(open, close)*np.exp(wick[0]), np.fmin(open, close)*np.exp(-wick[1])
     volume = np.where(spell == 1, 0, np.choose(spell, [1, 0, 1e12, 100, 1e-3, 1e4])*rng.integers(0, 9, n))
-    return pd.DataFrame(dict(zip(OHLCV, (open, high, low, close, volume))), pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC", name="time"))
+    return pd.DataFrame(dict(zip(OHLCV, (open, high, low, close, volume))),
+                        pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC", name="time"))

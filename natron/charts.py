@@ -22,11 +22,12 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#56B4E9", "#000000", "#CC79A7", "#E
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS = ("", "/", ".", "x", "\\", "+")
 
-_axis = dict(gridcolor="#EBEBEB", zeroline=False, linecolor="#999999", showline=True, ticks="outside", tickcolor="#999999",
-             title_standoff=8, automargin=True)
+_axis = dict(gridcolor="#EBEBEB", zeroline=False, linecolor="#999999", showline=True,
+             ticks="outside", tickcolor="#999999", title_standoff=8, automargin=True)
 pio.templates["natron"] = go.layout.Template(layout=dict(
     width=800, colorway=PALETTE, paper_bgcolor="white", plot_bgcolor="white", font=dict(size=12, color="#333333"),
-    title=dict(x=0, xref="paper", xanchor="left", font_size=14), margin=dict(l=60, r=20, t=64, b=45), xaxis=_axis, yaxis=_axis,
+    title=dict(x=0, xref="paper", xanchor="left", font_size=14),
+    margin=dict(l=60, r=20, t=64, b=45), xaxis=_axis, yaxis=_axis,
     legend=dict(orientation="h", x=1, xanchor="right", y=1.01, yanchor="bottom"), bargap=0.25, hovermode="x unified"))
 
 # %% ../nbs/00c_charts.ipynb #59d30192
@@ -62,7 +63,7 @@ def _decimals(x, tolerance):
     return next((d for d in range(20) if (np.abs(x - x.round(d)) <= tolerance*x).all()), 20)
 
 # %% ../nbs/00c_charts.ipynb #e6ab1ae9
-def price_digits(prices: pd.DataFrame | pd.Series | np.ndarray # above zero; a frame of candles gives its open, high, low and close
+def price_digits(prices: pd.DataFrame | pd.Series | np.ndarray # above zero; of candles, the four prices
                 ) -> int:
     "Decimals of an instrument's prices, told from the prices: 5 for 1.20345, 2 for 1,000,000.25, 8 for 0.00001234."
     if isinstance(prices, pd.DataFrame): prices = prices[["open", "high", "low", "close"]]
@@ -91,7 +92,8 @@ def _line(fig, hue, dash, x, y, name, **kw):
     s = pd.Series(np.asarray(y, float))
     steps = "hv" if (s.diff().abs() <= 1e-6*s.abs().max()).mean() > 0.5 else "linear"
     fig.add_scatter(x=x, y=y, name=str(name), mode="lines", **kw,
-                    line=dict(width=1.5, color=PALETTE[hue % len(PALETTE)], dash=DASHES[dash % len(DASHES)], shape=steps))
+                    line=dict(width=1.5, color=PALETTE[hue % len(PALETTE)],
+                              dash=DASHES[dash % len(DASHES)], shape=steps))
 
 def _finish(fig, title, height, **kw):
     return fig.update_layout(template="natron", title_text=title, height=height, **kw)
@@ -101,7 +103,8 @@ def _add_lines(fig, lines, times, row, first):
     "Lines named in `lines` at the candles' `times`; returns how many lines there are now."
     for k, (name, s) in enumerate(lines.items()):
         s = s.reindex(times)
-        if s.isna().all(): raise NatronError(f"no value of {name!r} falls on these candles; give a Series by the candles' own times")
+        if s.isna().all():
+            raise NatronError(f"no value of {name!r} falls on these candles; give a Series by the candles' own times")
         _line(fig, first+k, k, _names(times), s, name, row=row, col=1)
     return first+len(lines)
 
@@ -116,8 +119,8 @@ def plot_candles(candles: pd.DataFrame,                        # open, high, low
     overlays, panels = overlays or {}, panels or {}
     fig = make_subplots(1+len(panels), 1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[3]+[1]*len(panels))
     up, down = (dict(line=dict(color=c, width=1), fillcolor=f) for c, f in zip(PALETTE, ("white", PALETTE[1])))
-    fig.add_candlestick(x=_names(candles.index), open=candles.open, high=candles.high, low=candles.low, close=candles.close,
-                        name="price", showlegend=False, increasing=up, decreasing=down)
+    fig.add_candlestick(x=_names(candles.index), open=candles.open, high=candles.high, low=candles.low,
+                        close=candles.close, name="price", showlegend=False, increasing=up, decreasing=down)
     k = _add_lines(fig, overlays, candles.index, 1, 2)
     for row, (name, lines) in enumerate(panels.items(), 2):
         k = _add_lines(fig, lines, candles.index, row, k)
@@ -151,8 +154,9 @@ def plot_bars(frame: pd.DataFrame | pd.Series, # index: places on the axis; colu
     "Bars side by side, groups told apart by hue and by pattern."
     frame = pd.DataFrame(frame); fig = go.Figure()
     for k, name in enumerate(frame):
-        color = PALETTE[k % len(PALETTE)]; pattern = dict(shape=PATTERNS[k % len(PATTERNS)], fgcolor="white", size=6, fillmode="overlay")
-        fig.add_bar(x=[str(o) for o in frame.index], y=frame[name], name=str(name), marker=dict(color=color, pattern=pattern))
+        pattern = dict(shape=PATTERNS[k % len(PATTERNS)], fgcolor="white", size=6, fillmode="overlay")
+        fig.add_bar(x=[str(o) for o in frame.index], y=frame[name], name=str(name),
+                    marker=dict(color=PALETTE[k % len(PALETTE)], pattern=pattern))
     fig.update_xaxes(type="category", title_text=frame.index.name)
     return _finish(fig, title, height, yaxis_title=y, showlegend=frame.shape[1] > 1)
 
@@ -172,10 +176,13 @@ def plot_heatmap(values: np.ndarray, # (len(y), len(x)); NaN stays blank
                 ) -> go.Figure:
     "A table of colours; numbers of both signs are centred on white at zero."
     values = np.asarray(values, float)
-    if values.shape != (len(y), len(x)): raise NatronError(f"expected values of shape {(len(y), len(x))} for these labels, got {values.shape}")
+    if values.shape != (len(y), len(x)):
+        raise NatronError(f"expected values of shape {(len(y), len(x))} for these labels, got {values.shape}")
     signed = np.nanmin(values) < 0 < np.nanmax(values)
-    fig = go.Figure(go.Heatmap(z=values, x=[str(o) for o in x], y=[str(o) for o in y], colorscale=_DIVERGING if signed else "Cividis",
-                               zmid=0 if signed else None, texttemplate=_digits(values) if values.size <= 150 else None,
-                               xgap=1, ygap=1, colorbar=dict(thickness=12)))
-    fig.update_xaxes(type="category", showgrid=False).update_yaxes(type="category", autorange="reversed", showgrid=False)
+    fig = go.Figure(go.Heatmap(
+        z=values, x=[str(o) for o in x], y=[str(o) for o in y], colorscale=_DIVERGING if signed else "Cividis",
+        zmid=0 if signed else None, texttemplate=_digits(values) if values.size <= 150 else None,
+        xgap=1, ygap=1, colorbar=dict(thickness=12)))
+    fig.update_xaxes(type="category", showgrid=False)
+    fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
     return _finish(fig, title, height, hovermode="closest")
