@@ -30,7 +30,8 @@ from .predictor import Predictor, load_predictor
 from .watch import train_monitor
 
 # %% ../nbs/10_all.ipynb #27cb6463
-__all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles", "simulate_candles",
-           "plot_candles", "FEATURES", "compute_context", "compute_features", "explore", "plot_features", "FeatureStream", "audit",
-           "LabelGenerator", "prepare", "pretrain", "finetune", "make_bundle", "calibrate", "evaluate", "backtest", "load_bundle", "save_bundle", "Predictor", "load_predictor",
-           "train_monitor"]
+__all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles",
+           "simulate_candles", "plot_candles", "FEATURES", "compute_context", "compute_features", "explore",
+           "plot_features", "FeatureStream", "audit", "LabelGenerator", "prepare", "pretrain", "finetune",
+           "make_bundle", "calibrate", "evaluate", "backtest", "load_bundle", "save_bundle", "Predictor",
+           "load_predictor", "train_monitor"]

@@ -519,7 +519,9 @@ class _Page:
 
 # %% ../nbs/08f_app.ipynb #6f564f1c
 @patch
-def controls(self: _Page): return [c for controls, _ in self.parts.values() for c in controls]
+def controls(self: _Page):
+    "What a visitor sets in the tabs, in their order."
+    return [c for controls, _ in self.parts.values() for c in controls]
 
 # %% ../nbs/08f_app.ipynb #a5b109b1
 @patch

@@ -6,8 +6,8 @@
 __all__ = ['app', 'Candles', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End', 'Page', 'Full',
            'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'FirstBar', 'Host', 'Port', 'Engine',
            'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file', 'simulate', 'join', 'info',
-           'predict', 'answer_text', 'run_folder', 'run_notebook', 'train', 'demo', 'evaluate', 'backtest', 'drift',
-           'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
+           'predict', 'answer_text', 'run_folder', 'train', 'demo', 'evaluate', 'backtest', 'drift', 'check', 'clean',
+           'audit', 'serve', 'bridge', 'replay', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -288,15 +288,16 @@ def _tidy(folder):
         if not _begun(folder) and not (folder/"manifest.json").exists(): shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/09b_cli.ipynb #4e5461c9
-def run_notebook(folder: Path,             # where everything lands
-                 cfg: "Config",
-                 candles: dict[str, Path], # candle file by series name
-                 tz: str = "UTC", resume: bool = False, no_volume: bool = False,
-                 lock: Path | None = None  # file of the lock that this process holds
-                ) -> None:
+def _run_notebook(folder: Path,             # where everything lands
+                  cfg: "Config",
+                  candles: dict[str, Path], # candle file by series name
+                  tz: str = "UTC", resume: bool = False, no_volume: bool = False,
+                  lock: Path | None = None  # file of the lock that this process holds
+                 ) -> None:
     "Run the training notebook with these parameters; its prints go to standard error as they come."
     import logging, papermill
-    core = _mod("core"); logging.getLogger("papermill").setLevel(logging.ERROR)
+    core = _mod("core")
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     if cfg.train.tracker == "mlflow":                                          # one database for all runs
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve().parent}/mlflow.db")
     files = {n: str(Path(p).resolve()) for n, p in candles.items()}
@@ -342,7 +343,7 @@ def train(candles: Candles, name: Annotated[str, typer.Option(help="The run's na
     with _alone(folder) as lock:
         run_folder(name, resume)                                               # as nobody else has changed it since
         _series(candles, tz, no_volume)
-        run_notebook(folder, cfg, {_name(p): p for p in candles}, tz, resume, no_volume, lock)
+        _run_notebook(folder, cfg, {_name(p): p for p in candles}, tz, resume, no_volume, lock)
     _summary(folder)
 
 # %% ../nbs/09b_cli.ipynb #ccdc02c1
@@ -365,7 +366,7 @@ def _demonstrate(folder, sets):
         if folder.exists():
             old = next(p for k in range(1, 10**6) if not (p := Path(f"runs/demo.{k}")).exists())
             folder.rename(old); _note(f"the run before is now {old}")
-        try: run_notebook(folder, cfg, {"EURUSD": core.resource("data/eurusd_h1_2017.csv.gz")}, lock=lock)
+        try: _run_notebook(folder, cfg, {"EURUSD": core.resource("data/eurusd_h1_2017.csv.gz")}, lock=lock)
         finally:
             if old and not folder.exists(): old.rename(folder)                  # it had not begun to learn
     _summary(folder)

@@ -130,17 +130,35 @@ def _entry(bars, cfg, fitted, side):
 def _fit_entry(name, side, series, cfg):
     return (_fit_touches if cfg.entry == "triple_barrier" else _fit_conditions)(name, side, series, cfg)
 
+# %% ../nbs/02a_labels.ipynb #b1c0ffe2
+def _entry_meaning(side, wins, loses, task, cfg):
+    "The definition of an entry signal."
+    if cfg.entry != "triple_barrier":
+        return f"YES: enough of six textbook conditions for a {side} entry hold at this bar. A rule, no forecast."
+    return (f"YES: the price {wins} by {cfg.take_profit:g} ATR before it {loses} by {cfg.stop_loss:g}, "
+            f"within {task.horizon} bars.")
+
 _entry_task = partial(task, classes=("NO", "YES"), head="entry",
                       horizon=lambda cfg: cfg.barrier_horizon if cfg.entry == "triple_barrier" else 0)
 
-@_entry_task("buy", role="entry_long", fit=partial(_fit_entry, "buy", 1))
+@_entry_task("buy", role="entry_long", fit=partial(_fit_entry, "buy", 1),
+             meaning=partial(_entry_meaning, "long", "rises", "falls"))
 def _buy(bars, cfg, fitted): return _entry(bars, cfg, fitted, 1)
 
-@_entry_task("sell", role="entry_short", fit=partial(_fit_entry, "sell", -1))
+@_entry_task("sell", role="entry_short", fit=partial(_fit_entry, "sell", -1),
+             meaning=partial(_entry_meaning, "short", "falls", "rises"))
 def _sell(bars, cfg, fitted): return _entry(bars, cfg, fitted, -1)
 
 # %% ../nbs/02a_labels.ipynb #4c9fa751
-@task("direction", ("DOWN", "UP", "NEUTRAL"), horizon=lambda cfg: cfg.direction_horizon, weight=1.5, role="side")
+def _direction_meaning(task, cfg):
+    "The definition of the direction, with its buffer."
+    buffer = f"{cfg.direction_vol:g} times the volatility of so many bars"
+    if cfg.direction_buffer == "fixed": buffer = f"{cfg.direction_size:.2%}"
+    return (f"Where the close will be {task.horizon} bars on: UP or DOWN if farther than {buffer} from this one, "
+            "else NEUTRAL.")
+
+@task("direction", ("DOWN", "UP", "NEUTRAL"), horizon=lambda cfg: cfg.direction_horizon, weight=1.5, role="side",
+      meaning=_direction_meaning)
 def _direction(bars, cfg, fitted):
     h = cfg.direction_horizon
     buffer = bars.volatility_20*cfg.direction_vol*h**.5 if cfg.direction_buffer == "vol" else cfg.direction_size
@@ -161,8 +179,17 @@ def _regime_now(bars, fitted):
     now = np.select([volatile, ~above(size, fitted["band"]), strong & up, strong, up], [5, 2, 0, 4, 1], 3)
     return np.where(np.isnan(size+limit+bars.adx_14), np.nan, now)
 
+
+# %% ../nbs/02a_labels.ipynb #b1c0ffe5
+def _regime_meaning(task, cfg):
+    "The definition of the regime, of now or of a later bar."
+    bars = "that end so many bars on" if task.horizon else "up to this one"
+    return (f"Over 20 bars {bars}: BULL or BEAR by the sign of the return, STRONG if it is large and the trend firm "
+            "(ADX above 25), RANGE if it is small, VOLATILE if ATR is in the highest tenth of 400 bars.")
+
 @task("regime", ("BULL_STRONG", "BULL_WEAK", "RANGE", "BEAR_WEAK", "BEAR_STRONG", "VOLATILE"), weight=1.2, fit=_sizes,
-      horizon=lambda cfg: cfg.regime_horizon if cfg.regime_when == "ahead" else 0, role="regime")
+      horizon=lambda cfg: cfg.regime_horizon if cfg.regime_when == "ahead" else 0, role="regime",
+      meaning=_regime_meaning)
 def _regime(bars, cfg, fitted):
     now = _regime_now(bars, fitted)
     return _ahead(now, cfg.regime_horizon) if cfg.regime_when == "ahead" else now
@@ -191,13 +218,16 @@ def plot_classes(candles: pd.DataFrame,
 # %% ../nbs/02a_labels.ipynb #0338ac6b
 _volatility_task = partial(task, horizon=lambda cfg: cfg.volatility_horizon, head="volatility", role="volatility")
 
-@_volatility_task("volatility", ("LOW", "MEDIUM", "HIGH"))
+_terciles_meaning = "Volatility of the next {} bars beside the last 400: lowest third, middle third, highest third."
+_log_meaning = "The logarithm of the volatility of the next {} bars, a bar."
+
+@_volatility_task("volatility", ("LOW", "MEDIUM", "HIGH"), meaning=lambda t, cfg: _terciles_meaning.format(t.horizon))
 def _volatility(bars, cfg, fitted):
     h = cfg.volatility_horizon
     v, (low, high) = _ahead(bars.gk_volatility(h), h), bars.volatility_terciles(h)
     return np.where(np.isnan(v+low+high), np.nan, np.select([above(low, v), above(v, high)], [0, 2], 1))
 
-@_volatility_task("log_volatility")
+@_volatility_task("log_volatility", meaning=lambda t, cfg: _log_meaning.format(t.horizon))
 def _log_volatility(bars, cfg, fitted):
     h = cfg.volatility_horizon
     v = _ahead(bars.gk_volatility(h), h)
@@ -217,7 +247,11 @@ def _straightness(series, cfg):
     paths = [_paths(b, cfg.state_horizon) for b in series]
     return {"trending": float(np.quantile(_pool("state", [np.where(v == 0, s, np.nan) for v, s in paths]), 2/3))}
 
-@task("state", ("TRENDING", "RANGING", "VOLATILE"), horizon=lambda cfg: cfg.state_horizon, fit=_straightness)
+_state_meaning = ("The next {} bars: VOLATILE if among the most volatile tenth of 400, else TRENDING if straight, "
+                  "else RANGING.")
+
+@task("state", ("TRENDING", "RANGING", "VOLATILE"), horizon=lambda cfg: cfg.state_horizon, fit=_straightness,
+      meaning=lambda t, cfg: _state_meaning.format(t.horizon))
 def _state(bars, cfg, fitted):
     volatile, straight = _paths(bars, cfg.state_horizon)
     return np.where(np.isnan(volatile), np.nan, np.select([volatile == 1, ~above(fitted["trending"], straight)],

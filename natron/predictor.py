@@ -38,17 +38,18 @@ def _own_columns(bundle: Bundle) -> list[str]:
     return [c for c in bundle.feature_columns if c not in computed]
 
 class Predictor:
-    "A model ready to answer for the last closed candle; `load_predictor` makes one from a file. Not for several threads at once."
+    "A model ready to answer for the last closed candle, for one thread; `load_predictor` makes one from a file."
     def __init__(self, bundle: Bundle,
                  device: str = "auto",     # auto, cpu, cuda, ...
                  engine: str = "auto",     # auto, onnx, int8, torch
                  name: str = "model"):     # what the model is called in its answers
         self.name, self.about = name, bundle.about(name)
-        self.bundle, self.tasks, self.scaler, self.calibration = bundle, bundle.task_list(), bundle.scaler(), bundle.calibrations()
+        self.bundle, self.tasks = bundle, bundle.task_list()
+        self.scaler, self.calibration = bundle.scaler(), bundle.calibrations()
         self.engine, self.difference = pick_engine(bundle, device, engine)
         self.window_length, self.context = bundle.window_length, _context_of(bundle)
         self.own, reference = _own_columns(bundle), bundle.training_reference()
-        self.span = None if reference is None else reference.span          # (2,F) lowest and highest scaled value in training
+        self.span = None if reference is None else reference.span  # (2,F) lowest and highest scaled value in training
         self.live: dict[str, Market] = {}                                  # the longest unused first
 
     def __repr__(self):
@@ -80,9 +81,12 @@ class Window(NamedTuple):
     warnings: tuple = ()  # `code` and `message` each
 
 # %% ../nbs/08_predictor.ipynb #fc3a85bf
-_MIN_OUTSIDE = 4                # features of the last bar outside everything in training, from where on it is told; its own market hardly gets there
+# features of the last bar outside everything in training, from where on it is told; its own market hardly gets there
+_MIN_OUTSIDE = 4
 
-def _bars(candles, n): return candles.index[-n:].as_unit("ns").asi8, np.stack([candles[k].to_numpy()[-n:] for k in OHLCV], 1).astype(float)
+def _bars(candles, n):
+    bars = np.stack([candles[k].to_numpy()[-n:] for k in OHLCV], 1).astype(float)
+    return candles.index[-n:].as_unit("ns").asi8, bars
 
 @patch
 def warnings(self: Predictor, symbol: str | None,
@@ -95,20 +99,22 @@ def warnings(self: Predictor, symbol: str | None,
     far = np.flatnonzero(mask[-1] & ((x[-1] < self.span[0]) | (x[-1] > self.span[1])))
     if len(far) < _MIN_OUTSIDE: return tuple(said)
     names = ", ".join(self.bundle.feature_columns[i] for i in far[:4])
-    return (*said, dict(code="unlike_training", message=f"{len(far)} of {x.shape[1]} features lie outside everything in training: {names}" + ", ..."*(len(far) > 4)))
+    message = f"{len(far)} of {x.shape[1]} features lie outside everything in training: {names}"
+    return (*said, dict(code="unlike_training", message=message + ", ..."*(len(far) > 4)))
 
 # %% ../nbs/08_predictor.ipynb #3c3db10c
 @patch
 def _window(self: Predictor, ns, bars, x, mask, n, symbol):
     "The window of (T,) times, (T,5) bars and (T,F) rows that are computed already, of `n` candles."
     instrument, timeframe = self.bundle.ids(symbol, ns)
-    return Window(x, mask, pd.Timestamp(ns[-1], tz="UTC"), min(n, self.context), instrument, timeframe, self.warnings(symbol, ns, bars, x, mask))
+    return Window(x, mask, pd.Timestamp(ns[-1], tz="UTC"), min(n, self.context), instrument, timeframe,
+                  self.warnings(symbol, ns, bars, x, mask))
 
 @patch
 def window(self: Predictor, candles: pd.DataFrame, # checked; the window's length (96 by default) to 4,096 of them
            symbol: str | None = None               # whose they are; None: anybody's
           ) -> Window:
-    "What the network sees of these candles; raises `CandleError` if they are too few or too many, `BundleError` if they lack a column of the model's."
+    "What the network sees; raises `CandleError` for too few or too many candles, `BundleError` for a missing column."
     n = len(candles)
     if not self.window_length <= n <= MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window_length} to {MAX_CANDLES:,} candles, got {n:,}", "length")
@@ -124,7 +130,8 @@ def probabilities(self: Predictor, windows: Sequence[Window]
     names = [np.array([getattr(w, k) for w in windows]) for k in ("instrument", "timeframe")] # (B,) each
     out = to_probs(self.engine(x, mask, *names), self.tasks, self.calibration)
     out = {k: v.double().numpy() for k, v in out.items()}
-    if not all(np.isfinite(p).all() for p in out.values()): raise BundleError("the model answers with what is no number; its weights are of no use")
+    if not all(np.isfinite(p).all() for p in out.values()):
+        raise BundleError("the model answers with what is no number; its weights are of no use")
     return out
 
 # %% ../nbs/08_predictor.ipynb #7fbf03a4
@@ -136,7 +143,8 @@ def _said(task, p):
     "One task's part of the answer."
     if not task.classes: return {task.name: round(p[0], 6)}
     if task.output == "binary": return {f"{task.name}_prob": round(p[1], 6)}
-    return {task.name: task.classes[p.index(max(p))], f"{task.name}_probs": {c: round(x, 6) for c, x in zip(task.classes, p)}}
+    return {task.name: task.classes[p.index(max(p))],
+            f"{task.name}_probs": {c: round(x, 6) for c, x in zip(task.classes, p)}}
 
 CONFIDENCE = "expected share of such forecasts that are right"
 
@@ -150,17 +158,22 @@ def confidence_text(answer: Mapping # a prediction
 def model_text(model: Mapping # of an answer
               ) -> str:
     "Which model answers, what it learned from and up to when."
-    return f"model {model['name']} ({model['sha256'] or 'not saved'}), learned from {', '.join(model['instruments']) or 'unnamed series'}, data up to {model['data_end'][:10]}"
+    learned = ", ".join(model["instruments"]) or "unnamed series"
+    return (f"model {model['name']} ({model['sha256'] or 'not saved'}), learned from {learned}, "
+            f"data up to {model['data_end'][:10]}")
 
 class Prediction(dict):
     "A dictionary that a notebook shows as a table: each answer with its probabilities."
     def _repr_html_(self):
         "A row an answer, who gives it, and what speaks against it."
-        said = {k: (v, ", ".join(f"{c} {p:.0%}" for c, p in self.get(f"{k}_probs", {}).items())) for k, v in self.items() if f"{k}_probs" in self}
-        said |= {k.removesuffix("_prob"): ("", f"{v:.0%}") if k.endswith("_prob") else (f"{v:.4g}", "") for k, v in self.items() if isinstance(v, float) and k != "confidence"}
+        said = {k: (v, ", ".join(f"{c} {p:.0%}" for c, p in self.get(f"{k}_probs", {}).items()))
+                for k, v in self.items() if f"{k}_probs" in self}
+        said |= {k.removesuffix("_prob"): ("", f"{v:.0%}") if k.endswith("_prob") else (f"{v:.4g}", "")
+                 for k, v in self.items() if isinstance(v, float) and k != "confidence"}
         rows = pd.DataFrame(said, ["answer", "probability"]).T.to_html(border=0)
         first = f"{self['timestamp']}, {'{bars} of {wanted} candles of history'.format(**self['warmup'])}"
-        lines = [first, confidence_text(self), model_text(self["model"]), *(f"Warning: {w['message']}" for w in self["warnings"])]
+        lines = [first, confidence_text(self), model_text(self["model"]),
+                 *(f"Warning: {w['message']}" for w in self["warnings"])]
         return f"<p>{'<br>'.join(html.escape(o) for o in lines if o)}</p>{rows}"
 
 # %% ../nbs/08_predictor.ipynb #93c48e3f
@@ -176,8 +189,9 @@ def answers(self: Predictor, windows: Sequence[Window]) -> list[Prediction]:
         sure = {t.name: round(_sure(self.calibration.get(t.name), probs[t.name][i]), 6) for t in asked}
         confidence = round(sum(sure.values())/len(sure), 6) if sure else None
         warmup = dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context)
-        out.append(Prediction(said | dict(confidence=confidence, confidence_by_task=sure, timestamp=w.time.isoformat(), warmup=warmup,
-                                          model=dict(self.about), warnings=[dict(o) for o in w.warnings])))
+        out.append(Prediction(said | dict(confidence=confidence, confidence_by_task=sure, timestamp=w.time.isoformat(),
+                                          warmup=warmup, model=dict(self.about),
+                                          warnings=[dict(o) for o in w.warnings])))
     return out
 
 # %% ../nbs/08_predictor.ipynb #3c0df02e
@@ -186,14 +200,15 @@ def _candles(given):
     if isinstance(given, pd.DataFrame): return check_bar_length(check_candles(given))
     if isinstance(given, list) and given and all(isinstance(c, Mapping) for c in given):
         return check_bar_length(read_candles(given, no_volume=all(c.get("volume") is None for c in given)))
-    raise CandleError(f"expected candles as a frame or as a list of dictionaries, got {type(given).__name__}", "columns")
+    raise CandleError(f"expected candles as a frame or as a list of dictionaries, got {type(given).__name__}",
+                      "columns")
 
 @patch
 def predict(self: Predictor,
             candles: pd.DataFrame | list[dict], # the window's length (96) to 4,096 candles, oldest first
-            symbol: str | None = None           # whose they are; None: nobody says. One that the model does not know is warned of
-           ) -> dict: # JSON-able; probabilities, likeliest classes, confidence, timestamp, warm-up, the model and warnings
-    "The model's answer for the last candle; raises `CandleError` with rule, row and time for faulty candles, `BundleError` for bars or columns that the model was not trained on."
+            symbol: str | None = None           # whose they are (an unknown one is warned of); None: nobody says
+           ) -> dict: # JSON-able: probabilities, classes, confidence, timestamp, warm-up, the model and warnings
+    "The last candle's answer; raises `CandleError` for faulty candles, `BundleError` for bars or columns not trained on."
     candles = _candles(candles)
     self.bundle.check_timeframe(candles)
     return self.answers([self.window(candles, symbol)])[0]
@@ -207,7 +222,9 @@ class Predictions:
     tasks: list[Task]
 
     def __len__(self): return len(self.answers)
-    def __repr__(self): return f"{len(self):,} predictions" + (f", {self.candles.index[0]} to {self.candles.index[-1]}" if len(self) else "")
+    def __repr__(self):
+        span = f", {self.candles.index[0]} to {self.candles.index[-1]}" if len(self) else ""
+        return f"{len(self):,} predictions{span}"
 
     def _repr_html_(self):
         "The newest five."
@@ -223,7 +240,8 @@ def _numbers(answer, task):
 @patch(as_prop=True)
 def frame(self: Predictions) -> pd.DataFrame: # (n, ...) by time
     "A column for each class's probability, such as direction_UP, for each number, and `confidence`."
-    rows = [{k: v for t in self.tasks for k, v in _numbers(a, t).items()} | dict(confidence=a["confidence"]) for a in self.answers]
+    rows = [{k: v for t in self.tasks for k, v in _numbers(a, t).items()} | dict(confidence=a["confidence"])
+            for a in self.answers]
     return pd.DataFrame(rows, self.candles.index)
 
 # %% ../nbs/08_predictor.ipynb #1882f32a
@@ -235,7 +253,8 @@ def _windows(self: Predictor, candles, rows, symbol):
     "The window that ends at each of these bars, in order of time."
     T = self.window_length
     for _, block in groupby(rows.tolist(), lambda k: k//_BLOCK):
-        block = list(block); first, end = block[0], block[-1]+1
+        block = list(block)
+        first, end = block[0], block[-1]+1
         known = candles.iloc[max(first+1-self.context, 0):end]
         n = end - first + T - 1                                                          # rows of all their windows
         x, mask = self.scaler.transform(self.bundle.rows(known, n))                      # (n,F)
@@ -246,21 +265,23 @@ def _windows(self: Predictor, candles, rows, symbol):
 
 # %% ../nbs/08_predictor.ipynb #57b22e7a
 def _row_numbers(rows, n, first):
-    "Numbers of the bars that are asked for, in order of time, of `n` of which the `first` is the earliest that has a window."
+    "Numbers of the bars that are asked for, in order of time, of `n`; `first` is the earliest that has a window."
     if rows is None: rows = slice(first, None)
     try: rows = np.unique(np.arange(n)[rows if isinstance(rows, slice) else np.asarray(rows, int)])
-    except IndexError as e: raise CandleError(f"rows: {e}; there are {n:,} candles, and the first is row 0", "length") from e
+    except IndexError as e:
+        raise CandleError(f"rows: {e}; there are {n:,} candles, and the first is row 0", "length") from e
     if len(rows) and rows[0] < first:
-        raise CandleError(f"rows: the model reads {first+1} candles at once, and up to row {rows[0]} there are {rows[0]+1}; ask for rows from {first} on", "length")
+        raise CandleError(f"rows: the model reads {first+1} candles at once, and up to row {rows[0]} there are "
+                          f"{rows[0]+1}; ask for rows from {first} on", "length")
     return rows
 
 @patch
 def predict_bars(self: Predictor,
                  candles: pd.DataFrame | list[dict],        # oldest first, any number from the window's length (96) on
-                 rows: slice | Sequence[int] | None = None, # which bars, by their number; None: all with a window of candles up to them
+                 rows: slice | Sequence[int] | None = None, # which bars, by number; None: all that have a window
                  symbol: str | None = None                  # whose they are; None: nobody says
                 ) -> Predictions: # in order of time
-    "What `predict` would have answered when each of these bars closed; raises `CandleError` and `BundleError` as it does."
+    "What `predict` would have answered when each of these bars closed; raises as it does."
     candles = _candles(candles)
     self.bundle.check_timeframe(candles)
     if len(candles) < self.window_length:
@@ -281,7 +302,7 @@ class Market:
         self.stream = FeatureStream(candles[OHLCV], bundle.config.labels.volatility_horizon)
         self.places = [(self.stream.columns + self.own).index(c) for c in bundle.feature_columns]
         self.kept = deque(zip(candles.index, candles[OHLCV + self.own].to_numpy().tolist()), maxlen=context)
-        self.times, self.bars = _bars(candles, self.length)                              # (<=T,) ns, (<=T,5): the window's candles
+        self.times, self.bars = _bars(candles, self.length)  # (<=T,) ns, (<=T,5): the window's candles
 
     @property
     def candles(self) -> pd.DataFrame:
@@ -305,15 +326,19 @@ def _volume(candle):
 @patch
 def append(self: Market, candle: Mapping) -> None: # one closed candle
     "Add the newest candle; raises `CandleError`, and changes nothing, if it does not fit."
-    if not isinstance(candle, (Mapping, pd.Series)): raise CandleError(f"expected a candle as a dictionary or as a row of a frame, got {type(candle).__name__}", "columns")
+    if not isinstance(candle, (Mapping, pd.Series)):
+        raise CandleError(f"expected a candle as a dictionary or as a row of a frame, got {type(candle).__name__}",
+                          "columns")
     t, last = pd.Timestamp(candle_time(candle), tz="UTC"), self.kept[-1][0]
     if last < t < last + pd.Timedelta(self.bar, "s"):
-        raise CandleError(f"the candle of {t} comes {t-last} after the one before, and this model's are {self.bar/60:g} minutes long; append closed candles", "unsorted", time=t)
+        raise CandleError(f"the candle of {t} comes {t-last} after the one before, and this model's are "
+                          f"{self.bar/60:g} minutes long; append closed candles", "unsorted", time=t)
     own = [_own(candle, k) for k in self.own]
     row = np.append(self.stream.append(candle), own)[self.places].astype(np.float32)     # (F,)
     self.rows = np.concatenate([self.rows[-self.length+1:], row[None]])                  # (<=T,F)
     bar = [float(candle[k]) for k in OHLCV[:4]] + [_volume(candle)]
-    self.times, self.bars = np.append(self.times, t.value)[-self.length:], np.concatenate([self.bars[-self.length+1:], [bar]])
+    self.times = np.append(self.times, t.value)[-self.length:]
+    self.bars = np.concatenate([self.bars[-self.length+1:], [bar]])
     self.kept.append((t, bar + own))
 
 # %% ../nbs/08_predictor.ipynb #6676bf7c
@@ -322,13 +347,15 @@ MAX_MARKETS = 256
 @patch
 def start(self: Predictor, symbol: str, candles: pd.DataFrame # its history, checked
          ) -> None:
-    "Begin a symbol, anew if it is known; beyond 256 of them the longest unused is forgotten. Raises `BundleError` for bars or columns that the model was not trained on; then nothing has changed."
+    "Begin a symbol, anew if it is known; raises `BundleError`, and changes nothing, if the model cannot read it."
     if len(candles) > 1: self.bundle.check_timeframe(candles)
     market = Market(self.bundle, candles)
     self.live.pop(symbol, None)
     if len(self.live) >= MAX_MARKETS:
-        oldest = next(iter(self.live)); del self.live[oldest]
-        logging.getLogger("natron").warning("%r is no longer followed: %d symbols are the limit, and it was the longest unused", oldest, MAX_MARKETS)
+        oldest = next(iter(self.live))
+        del self.live[oldest]
+        logging.getLogger("natron").warning("%r is no longer followed: %d symbols are the limit, and it was the "
+                                            "longest unused", oldest, MAX_MARKETS)
     self.live[symbol] = market
 
 # %% ../nbs/08_predictor.ipynb #23fd849f
@@ -354,10 +381,12 @@ def advance(self: Predictor, symbol: str, candle: Mapping) -> Window | None:
 @patch
 def append(self: Predictor,
            symbol: str,                        # whose candle
-           candle: Mapping | pd.Series | pd.DataFrame # one closed candle, a dictionary with `time` or a row of a frame; or several, to begin with or to go on
+           candle: Mapping | pd.Series | pd.DataFrame # closed: a dictionary with `time`, a row, or a frame of several
           ) -> dict | None:                    # the prediction; None until there is a window of candles
-    "Add closed candles to a symbol and predict. Raises `CandleError` or `BundleError` as `predict` and `start` do; then nothing has changed."
-    if isinstance(candle, pd.DataFrame): self.start(symbol, self._joined(symbol, candle)); w = self._live_window(symbol)
+    "Add closed candles to a symbol and predict; raises as `predict` and `start` do, and then nothing has changed."
+    if isinstance(candle, pd.DataFrame):
+        self.start(symbol, self._joined(symbol, candle))
+        w = self._live_window(symbol)
     else: w = self.advance(symbol, candle)
     return w and self.answers([w])[0]
 
@@ -366,7 +395,8 @@ def _joined(self: Predictor, symbol, candles):
     "What is known of a symbol and what comes after it, checked."
     candles, known = check_candles(candles), self.live.get(symbol)
     if not known: return candles
-    if lacking := [k for k in self.own if k not in candles]: raise CandleError(f"the candles lack {lacking}, which the model was trained with", "columns")
+    if lacking := [k for k in self.own if k not in candles]:
+        raise CandleError(f"the candles lack {lacking}, which the model was trained with", "columns")
     return check_candles(pd.concat([known.candles, candles[OHLCV + self.own]]))
 
 # %% ../nbs/08_predictor.ipynb #89f750db
@@ -375,12 +405,14 @@ def continue_from(self: Predictor, other: Predictor) -> None: # the predictor be
     "Follow what another predictor followed; a symbol that does not fit this model is dropped with a warning."
     for symbol, market in other.live.items():
         try: self.start(symbol, market.candles)
-        except NatronError as e: logging.getLogger("natron").warning("the new model cannot go on with %r: %s", symbol, e)
+        except NatronError as e:
+            logging.getLogger("natron").warning("the new model cannot go on with %r: %s", symbol, e)
 
 @patch
 def warm_up(self: Predictor) -> None:
     "Compile and load whatever the first requests would wait for, by answering some invented candles."
     c = simulate_candles(self.context+1).assign(**{k: 0. for k in self.own})
-    m = Market(self.bundle, c.iloc[:-1]); m.bar = 0
+    m = Market(self.bundle, c.iloc[:-1])
+    m.bar = 0
     m.append(dict(time=c.index[-1], **c.iloc[-1]))
     self.answers([self.window(c.iloc[:n]) for n in (self.window_length, self.context)])

@@ -62,7 +62,8 @@ def split_series(times: Sequence[pd.DatetimeIndex], # one index a series
                  horizon: int                       # longest label horizon, bars
                 ) -> list[Splits]:
     "Chronological train, validation and test for every series, purged and embargoed at the same times."
-    line = _timeline(times); n = len(line)
+    line = _timeline(times)
+    n = len(line)
     cut1, cut2 = (line[min(int(n*share), n-1)] for share in (cfg.train, cfg.train + cfg.validation))
     return _parts(times, line[0], cut1, cut2, None, purge_gap(cfg, horizon))
 
@@ -74,8 +75,10 @@ def walk_forward_splits(times: Sequence[pd.DatetimeIndex], # one index a series
                  rolling: bool = False              # keep the training length of the first fold
                 ) -> list[list[Splits]]:
     "For every fold the splits of every series; the test parts follow each other and never overlap."
-    line = _timeline(times); n = len(line)
-    first = int(n*cfg.train); edges = np.linspace(first, n, folds+1).astype(int)
+    line = _timeline(times)
+    n = len(line)
+    first = int(n*cfg.train)
+    edges = np.linspace(first, n, folds+1).astype(int)
     share = cfg.validation/(cfg.train + cfg.validation)
     out = []
     for a, b in zip(edges[:-1], edges[1:]):
@@ -101,7 +104,8 @@ def fingerprints(candles: pd.DataFrame # close
     r = np.rint(np.diff(np.log(candles.close.to_numpy(float)))*1e6)
     if len(r) < _RETURNS: return np.zeros(0, int), []
     r = np.lib.stride_tricks.sliding_window_view(r, _RETURNS)                         # (n,_RETURNS)
-    kinds = (np.diff(np.sort(r, 1), axis=1) > 0).sum(1) + 1; h = _hashes(r)
+    kinds = (np.diff(np.sort(r, 1), axis=1) > 0).sum(1) + 1
+    h = _hashes(r)
     rows = np.flatnonzero((h % np.uint64(_ONE_IN) == 0) & (kinds >= 2*_RETURNS/3))
     return rows + _RETURNS, [f"{int(v) >> 16:012x}" for v in h[rows]]
 
@@ -109,6 +113,7 @@ def fitted_rows(candles: pd.DataFrame, # close
                 fit_span: dict         # from the model file
                ) -> dict[str, np.ndarray]: # rows at which fitted spans end, by series; those that have some
     "Where candles hold bars that a model was fitted on, known by their content."
-    rows, here = fingerprints(candles); here = np.array(here, str)
+    rows, here = fingerprints(candles)
+    here = np.array(here, str)
     found = {n: rows[np.isin(here, s.get("fingerprints", []))] for n, s in fit_span["series"].items()}
     return {n: r for n, r in found.items() if len(r)}

@@ -41,10 +41,11 @@ class Task:
 # %% ../nbs/02_tasks.ipynb #4f84302a
 @dataclass(frozen=True)
 class Rule:
-    "How a task is described, answered and fitted."
+    "How a task is described, answered, fitted and explained."
     describe: Callable[[LabelsConfig], Task]
     label: Callable    # (bars, cfg, fitted) -> answers (N,), NaN where unknown
     fit: Callable      # (training series, cfg) -> thresholds as plain values
+    meaning: Callable  # (task, cfg) -> what its answers stand for, in a sentence
 
 TASKS: dict[str, Rule] = {}
 
@@ -64,7 +65,8 @@ def task(name: str,
          weight: float = 1.,          # in the loss
          head: str | None = None,     # None for a head of its own
          fit: Callable | None = None, # (training series, cfg) -> thresholds, for rules that have some
-        role: str | None = None      # one of `ROLES`: how others find it
+         role: str | None = None,     # one of `ROLES`: how others find it
+         meaning: str | Callable = "" # what its answers stand for, or a function (task, cfg) of it
         ):
     "Register the decorated rule `(bars, cfg, fitted) -> (N,)`; raises `NatronError` for a role that does not fit."
     _check_role(name, classes, role)
@@ -72,8 +74,9 @@ def task(name: str,
         h = horizon(cfg) if callable(horizon) else horizon
         return Task(name, classes, "forecast" if h else "nowcast", h, cfg.weights.get(name, weight), head or name,
                     role=role)
+    says = meaning if callable(meaning) else lambda task, cfg: meaning
     def register(label):
-        TASKS[name] = Rule(describe, label, fit or (lambda series, cfg: {}))
+        TASKS[name] = Rule(describe, label, fit or (lambda series, cfg: {}), says)
         return label
     return register
 

@@ -27,7 +27,7 @@ from .candles import CandleError, Reading, read_source
 from .charts import PALETTE, plot_candles, plot_lines, price_format, time_ticks
 from .features import Indicators
 from .dataset import Series, WindowDataset
-from .tasks import Task, of_role
+from .tasks import TASKS, Task, of_role
 from .drift import Drift, drift, plot_distances, plot_drift
 from .reference import SHORTEST
 from .metrics import plot_reliability, reliability, score_table, verdict
@@ -171,43 +171,11 @@ def verdict_html(name: str,                     # of the candles
             "<li><small>In brackets, and as a mark on each bar: the class prior, its share of the training bars."
             "</small></li></ul>")
 
-# %% ../nbs/08e_view.ipynb #a8d9a84e
-def _entry_meaning(cfg, h, side, wins, loses):
-    "The definition of an entry signal."
-    if cfg.entry != "triple_barrier":
-        return f"YES: enough of six textbook conditions for a {side} entry hold at this bar. A rule, no forecast."
-    return (f"YES: the price {wins} by {cfg.take_profit:g} ATR before it {loses} by {cfg.stop_loss:g}, "
-            f"within {h} bars.")
-
-# %% ../nbs/08e_view.ipynb #9ce64d68
-def _direction_meaning(cfg, h):
-    "The definition of the direction, with its buffer."
-    buffer = f"{cfg.direction_vol:g} times the volatility of so many bars"
-    if cfg.direction_buffer == "fixed": buffer = f"{cfg.direction_size:.2%}"
-    return f"Where the close will be {h} bars on: UP or DOWN if farther than {buffer} from this one, else NEUTRAL."
-
-# %% ../nbs/08e_view.ipynb #3e1a0010
-def _regime_meaning(h):
-    "The definition of the regime, of now or of a later bar."
-    bars = "that end so many bars on" if h else "up to this one"
-    return (f"Over 20 bars {bars}: BULL or BEAR by the sign of the return, STRONG if it is large and the trend firm "
-            "(ADX above 25), RANGE if it is small, VOLATILE if ATR is in the highest tenth of 400 bars.")
-
 # %% ../nbs/08e_view.ipynb #408e8507
 def meaning(task: Task, cfg: LabelsConfig # the rules of training
-           ) -> str:                      # empty for a task of one's own
-    "The definition of a built-in task's answers."
-    h = task.horizon
-    return dict(
-        buy=_entry_meaning(cfg, h, "long", "rises", "falls"),
-        sell=_entry_meaning(cfg, h, "short", "falls", "rises"),
-        direction=_direction_meaning(cfg, h),
-        regime=_regime_meaning(h),
-        volatility=f"Volatility of the next {h} bars beside the last 400: lowest third, middle third, highest third.",
-        log_volatility=f"The logarithm of the volatility of the next {h} bars, a bar.",
-        state=f"The next {h} bars: VOLATILE if among the most volatile tenth of 400, else TRENDING if straight, "
-              "else RANGING.",
-    ).get(task.name, "")
+           ) -> str:                      # empty where no registered rule says it
+    "The definition of a task's answers, as its rule gives it."
+    return TASKS[task.name].meaning(task, cfg) if task.name in TASKS else ""
 
 # %% ../nbs/08e_view.ipynb #bf662eee
 UPLOAD = 6_000_000                                  # bytes as sent

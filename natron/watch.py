@@ -25,10 +25,13 @@ from .predictor import Predictions
 # %% ../nbs/08g_watch.ipynb #04114068
 def plot_predictions(said: Predictions, task: str) -> go.Figure:
     "Candles, the probability of each class of a task, and the confidence."
-    t = next((o for o in said.tasks if o.name == task), None); frame = said.frame
-    if t is None: raise NatronError(f"there is no task {task!r}; this model answers {', '.join(o.name for o in said.tasks)}")
+    t = next((o for o in said.tasks if o.name == task), None)
+    frame = said.frame
+    if t is None:
+        raise NatronError(f"there is no task {task!r}; this model answers {', '.join(o.name for o in said.tasks)}")
     own = {f"{task}_{c}": c for c in t.classes} if t.output == "multiclass" else {task: "YES" if t.classes else task}
-    panels = {task: {c: frame[k] for k, c in own.items()}} | ({} if frame.confidence.isna().all() else {"confidence": {"confidence": frame.confidence.astype(float)}})
+    panels = {task: {c: frame[k] for k, c in own.items()}}
+    if frame.confidence.notna().any(): panels["confidence"] = {"confidence": frame.confidence.astype(float)}
     what = f"forecast of the next {t.horizon} bars" if t.kind == "forecast" else "nowcast"
     return plot_candles(said.candles, {}, panels, f"{task} ({what})", height=560)
 
@@ -38,8 +41,11 @@ class PredictionExplorer:
     def __init__(self, said: Predictions):
         self.said, n = said, len(said)
         self.task = widgets.Dropdown(options=[t.name for t in said.tasks], description="Task")
-        self.bars = widgets.IntSlider(min(120, n), min=min(20, n), max=min(500, n), description="Bars", continuous_update=False)
-        self.end = widgets.SelectionSlider(options=[(f"{t:%Y-%m-%d %H:%M}", i+1) for i, t in enumerate(said.candles.index)], value=n, description="Until", continuous_update=False, layout=widgets.Layout(width="100%"))
+        self.bars = widgets.IntSlider(min(120, n), min=min(20, n), max=min(500, n), description="Bars",
+                                      continuous_update=False)
+        ends = [(f"{t:%Y-%m-%d %H:%M}", i+1) for i, t in enumerate(said.candles.index)]
+        self.end = widgets.SelectionSlider(options=ends, value=n, description="Until", continuous_update=False,
+                                           layout=widgets.Layout(width="100%"))
         self.chart = widgets.Output()
         for w in (self.task, self.bars, self.end): w.observe(self._draw, "value")
         self._draw()
@@ -48,7 +54,8 @@ class PredictionExplorer:
     def figure(self) -> go.Figure:
         "The chosen task over the chosen candles."
         part = slice(max(self.end.value-self.bars.value, 0), self.end.value)
-        return plot_predictions(Predictions(self.said.candles.iloc[part], self.said.answers[part], self.said.tasks), self.task.value)
+        return plot_predictions(Predictions(self.said.candles.iloc[part], self.said.answers[part], self.said.tasks),
+                                self.task.value)
 
     def _draw(self, change=None):
         if get_ipython() is None: return                                 # no notebook, nothing to draw in
@@ -66,7 +73,8 @@ def explore(self: Predictions) -> PredictionExplorer:
 class TrainMonitor:
     "Loss of every network of a run by epoch; `refresh` reads what is new."
     def __init__(self, run: str | Path, every: float = 2.): # seconds between looks
-        self.run, self.every, self.chart, self.said, self.task = Path(run), every, widgets.Output(), widgets.HTML(), None
+        self.run, self.every, self.task = Path(run), every, None
+        self.chart, self.said = widgets.Output(), widgets.HTML()
         if not self.run.is_dir(): raise NatronError(f"there is no run in {run}; name its folder, such as runs/demo")
         self.refresh()
 
@@ -76,9 +84,11 @@ class TrainMonitor:
     def refresh(self) -> None:
         "Read the checkpoints, and draw."
         found = sorted(self.run.rglob("checkpoint.pt"))
-        self.history = {o.parent.relative_to(self.run).as_posix().replace(".", "network"): read_history(o.parent) for o in found}
+        self.history = {o.parent.relative_to(self.run).as_posix().replace(".", "network"): read_history(o.parent)
+                        for o in found}
         rows = {n: h.iloc[-1] for n, h in self.history.items() if len(h)}
-        self.said.value = "; ".join(f"{n}: epoch {int(r.epoch)+1}, validation {r.val_loss:.4f}" for n, r in rows.items()) or "no epoch is over yet"
+        each = (f"{n}: epoch {int(r.epoch)+1}, validation {r.val_loss:.4f}" for n, r in rows.items())
+        self.said.value = "; ".join(each) or "no epoch is over yet"
         if get_ipython() is None or not rows: return
         self.chart.clear_output(wait=True)
         with self.chart: display(self.figure)
@@ -86,11 +96,14 @@ class TrainMonitor:
     @property
     def figure(self) -> go.Figure:
         "Training and validation loss by epoch."
-        lines = {f"{n}, {k}": h.set_index("epoch")[c] for n, h in self.history.items() for c, k in (("train_loss", "training"), ("val_loss", "validation"))}
+        lines = {f"{n}, {k}": h.set_index("epoch")[c] for n, h in self.history.items()
+                 for c, k in (("train_loss", "training"), ("val_loss", "validation"))}
         return plot_lines(pd.DataFrame(lines), title=f"{self.run.name}: loss by epoch", y="loss")
 
     async def _watch(self):
-        while not self.finished: await asyncio.sleep(self.every); self.refresh()
+        while not self.finished:
+            await asyncio.sleep(self.every)
+            self.refresh()
 
     def stop(self) -> None:
         "Look no more."
