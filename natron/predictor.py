@@ -208,7 +208,7 @@ def predict(self: Predictor,
             candles: pd.DataFrame | list[dict], # the window's length (96) to 4,096 candles, oldest first
             symbol: str | None = None           # whose they are (an unknown one is warned of); None: nobody says
            ) -> dict: # JSON-able: probabilities, classes, confidence, timestamp, warm-up, the model and warnings
-    "The last candle's answer; raises `CandleError` for faulty candles, `BundleError` for bars or columns not trained on."
+    "The last candle's answer; raises `CandleError` for faulty candles, `BundleError` for other bars or columns."
     candles = _candles(candles)
     self.bundle.check_timeframe(candles)
     return self.answers([self.window(candles, symbol)])[0]
