@@ -18,6 +18,7 @@ def distance(n: int # positions
     i = torch.arange(n)
     return i[:, None] - i
 
+# %% ../nbs/04_attention.ipynb #2296d493
 def attend(q: torch.Tensor,        # (B,H,T,D) what each position looks for
            k: torch.Tensor,        # (B,H,T,D) what each position offers
            v: torch.Tensor,        # (B,H,T,D) what each position says
@@ -39,6 +40,7 @@ def _pieces(x, n, window, after):
     x = F.pad(x, (0, 0, window, n*window - x.shape[2] + after))                          # (B,H,w+nw+after,D)
     return x.unfold(2, 2*window + after, window).transpose(-2, -1)
 
+# %% ../nbs/04_attention.ipynb #c1bff432
 def attend_window(q: torch.Tensor, # (B,H,T,D), as k and v
                   k: torch.Tensor, v: torch.Tensor, causal: bool,
                   window: int,     # read positions less than so many away
@@ -65,6 +67,7 @@ def _widened(x, a, b):
     pair = torch.stack([a, b], -1).expand(*x.shape[:-1], 2)
     return torch.cat([x, pair, x.new_zeros(6).expand(*x.shape[:-1], 6)], -1)
 
+# %% ../nbs/04_attention.ipynb #4315d7d0
 def attend_recency_bias(q: torch.Tensor, # (B,H,T,D), as k and v
                         k: torch.Tensor, v: torch.Tensor,
                         rate: torch.Tensor # (H,)

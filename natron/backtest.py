@@ -82,6 +82,7 @@ def _asked(candles, signals, confidence, cfg):
                           "account would know its close too early, so trade each length by itself")
     return [_requests(n, check_candles(c), signals[n], confidence, cfg) for n, c in candles.items()]
 
+# %% ../nbs/06e_backtest.ipynb #4616289a
 def _span(candles, signals):
     "From the first opinion to the last."
     known = [s.index[s.notna()] for s in signals.values() if s.notna().any()]
@@ -101,6 +102,7 @@ class _Market:
     bars: np.ndarray        # (E,) of BAR
     costs: np.ndarray       # (K,) of COST
 
+# %% ../nbs/06e_backtest.ipynb #ec917bdd
 def _in_order(line, candles, rows):
     "The bars of several instruments by the step at which they open, and the order that made them so."
     bars = [bars_of(c, r, k) for k, (c, r) in enumerate(zip(candles, rows))]
@@ -133,6 +135,7 @@ def _hold(account, orders, bars, asked, rules):
         if asked[i]*p.side < 0: order.units, order.reason = 0., SIGNAL
         elif p.bars+1 == rules.bars: order.units, order.reason, asked[i] = 0., TIME, 0.
 
+# %% ../nbs/06e_backtest.ipynb #6086f655
 @inlined
 def _strongest(orders, bars, asked):
     "Which of the bars asks most for a position in an instrument that will have none; -1: none does."
@@ -153,6 +156,7 @@ def _room(account, orders, rules):
         if p.size > 0 and orders[k].units != 0: places -= 1; notional += p.size*p.close
     return places, free-notional
 
+# %% ../nbs/06e_backtest.ipynb #2d1222a6
 @inlined
 def _want(order, p, bar, side, rules, equity, free):
     "Order a new position; returns its money, 0 where there is none."
@@ -252,9 +256,9 @@ def _returns(sim):
     before = np.append(sim.start, sim.equity.to_numpy()[:-1])
     with np.errstate(divide="ignore", invalid="ignore"):
         return before, np.where(before > 0, sim.equity.to_numpy()/before - 1, 0.)
-
 def _at_open(t): return ((t.reason == "signal") | (t.reason == "time")).to_numpy()   # others leave within the bar
 
+# %% ../nbs/06e_backtest.ipynb #404c0947
 def bar_sums(sim: Simulation) -> np.ndarray: # (S,14)
     "What each bar adds to `performance`: of the bar itself, and of the trades that end there."
     (before, r), t, S = _returns(sim), sim.trades, len(sim.equity)
@@ -323,6 +327,7 @@ def _figures(sim, per_year, starts=None, block=0):
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return out | dict(max_drawdown=fall, calmar=np.expm1(out["annual_return"])/fall)
 
+# %% ../nbs/06e_backtest.ipynb #5bb3d3cd
 def _with_bounds(sim, per_year, starts, cfg):
     "The simulation's row of the table."
     point, draws = _figures(sim, per_year), _figures(sim, per_year, starts, cfg.block)
@@ -339,6 +344,7 @@ def probabilistic_sharpe(sharpe: float,        # per bar
     spread = np.sqrt(1 - skew*sharpe + (kurtosis-1)/4*sharpe**2)
     return float(norm.cdf((sharpe-benchmark)*np.sqrt(bars-1)/spread))
 
+# %% ../nbs/06e_backtest.ipynb #27a21b84
 def expected_max_sharpe(trials: int, spread: float # standard deviation of the trials' Sharpe ratios
                        ) -> float:
     "Sharpe ratio that the best of so many trials without skill is expected to show (Bailey and Lopez de Prado, 2014)."
@@ -395,6 +401,7 @@ def _open(self: TrialLog, path, flags):
     os.close(file)
     raise NatronError(f"{path} is no plain file; the trial log needs one, move it away")
 
+# %% ../nbs/06e_backtest.ipynb #a670d872
 @patch
 def _append(self: TrialLog, trials):
     "Each line in one write, so that several writers do not mix theirs."
@@ -413,6 +420,7 @@ def _trial_of(path, number, line):
         where = ".".join(map(str, what["loc"])) or "line"
         raise NatronError(f"{path}: line {number} is no trial ({where}: {what['msg']}); mend or remove it") from e
 
+# %% ../nbs/06e_backtest.ipynb #b4e4941c
 @patch
 def _lines(self: TrialLog):
     "Path, number and text of every line."
@@ -421,6 +429,7 @@ def _lines(self: TrialLog):
         with open(self._open(path, os.O_RDONLY), encoding="utf-8") as f: lines = f.read().splitlines()
         yield from ((path, k, line) for k, line in enumerate(lines, 1))
 
+# %% ../nbs/06e_backtest.ipynb #e4140fc9
 @patch
 def trials(self: TrialLog) -> list[Trial]:
     "Every trial once, the last time it was made; raises `NatronError` for a line that is none."
@@ -472,6 +481,7 @@ def _trial(market, candles, asked, sharpe, cfg):
     return Trial(time=pd.Timestamp.now(tz="UTC"), data=short(bars.encode()), settings=short(what),
                  instruments=list(candles), first=first, last=last, bars=bars_there, sharpe=sharpe)
 
+# %% ../nbs/06e_backtest.ipynb #e6ab40d7
 def _deflated(trial, sim, log):
     "Number of trials, probabilistic and deflated Sharpe ratio; the trial joins the log."
     known = [trial]
@@ -494,6 +504,7 @@ def _table(sim, hold, shuffled, starts, per_year, cfg):
     with np.errstate(over="ignore"): table[logs] = np.expm1(table[logs])
     return table
 
+# %% ../nbs/06e_backtest.ipynb #63d3bd88
 def _buy_and_hold(market, asked, cfg):
     "Buy and hold: an equal part of the equity in every instrument."
     whole = cfg.model_copy(update=dict(risk=0., stop=0., target=0., bars=0, positions=len(asked)))
@@ -547,9 +558,9 @@ class BacktestVerdict:
 # %% ../nbs/06e_backtest.ipynb #4b71a452
 _CLAIMS = dict(profit="profit after costs", profit_unproven="profit after costs", no_profit="no profit after costs",
                loss="loss after costs", no_trade="no trade", too_few_blocks="no verdict")
-
 def _with_interval(value, low, high): return f"{value:+.1%} [{low:+.1%}, {high:+.1%}]"
 
+# %% ../nbs/06e_backtest.ipynb #8725f136
 @patch(as_prop=True)
 def sentence(self: BacktestVerdict) -> str:
     "The verdict for a reader."
@@ -570,6 +581,7 @@ def _doubts(bt):
             f"(deflated Sharpe ratio {bt.dsr:.2f})")
     yield many if bt.trials > 1 else f"the Sharpe ratio is above zero with probability {bt.psr:.2f} only"
 
+# %% ../nbs/06e_backtest.ipynb #34a3c09f
 @patch(as_prop=True)
 def verdict(self: Backtest) -> BacktestVerdict:
     "What interval, permutation test and trials allow one to say."
@@ -595,6 +607,7 @@ def ambiguous(self: Backtest) -> dict: # trades, their share of all, and gain as
     share, gain = float(t.ambiguous.mean()) if len(t) else 0., float((t.better_pnl-t.pnl).sum()/self.start)
     return dict(trades=int(t.ambiguous.sum()), share=share, gain=gain)
 
+# %% ../nbs/06e_backtest.ipynb #85653e87
 def _cell(r, k, f):
     "A figure with its interval."
     value, low, high = (f"{r[k+e]:{f}}" if np.isfinite(r[k+e]) else "" for e in ("", "_low", "_high"))
@@ -618,6 +631,7 @@ def warnings(self: Backtest) -> list[dict]: # code and message
 _HOW = ("Break-even and cost (of spread, slippage, commission and swap) are basis points a round trip, turnover is times "
         "the equity a year; brackets are block-bootstrap intervals, for shuffled where most of a hundred lie.")
 
+# %% ../nbs/06e_backtest.ipynb #4b7442be
 def _notes(bt):
     "What stands below the table."
     a, s = bt.ambiguous, "s"*(bt.trials > 1)
@@ -660,6 +674,7 @@ def _thin(x, most=1500):
     "Every so manieth row, and the last."
     return x.iloc[np.unique(np.append(np.arange(0, len(x), -(-len(x)//most)), len(x)-1))]
 
+# %% ../nbs/06e_backtest.ipynb #8b760df9
 def plot_equity(bt: Backtest, title: str = "", height: int = 460 # pixels
                ) -> go.Figure:
     "Equity at the close, and below it the drawdown of the strategy."
@@ -685,6 +700,7 @@ def _trade_trace(r, x):
                 name=f"{r.side}, {r.reason}, {r.pnl:+.2f}", showlegend=False, marker=dict(size=10, symbol=symbols),
                 line=dict(color=PALETTE[2 if won else 5], width=1.5, dash="solid" if long else "dot"))
 
+# %% ../nbs/06e_backtest.ipynb #f08e191f
 def plot_trades(sim: Simulation, candles: pd.DataFrame, # the part to be drawn
                 instrument: str, title: str = "", height: int = 420 # pixels
                ) -> go.Figure:

@@ -60,6 +60,7 @@ class Case:
     @property
     def base(self): return _base(self.train.y, self.C)
 
+# %% ../nbs/06a_baselines.ipynb #4449270b
 def _base(y, C):
     "Class priors (C,), or the mean of values (1,)."
     return (np.bincount(y.astype(int), minlength=C) + 1e-3)/(len(y) + C*1e-3) if C else y.mean(keepdims=True)
@@ -165,6 +166,7 @@ def _insert(best, answers, distance, answer):
     while p > 0 and distance < best[p-1]: best[p], answers[p] = best[p-1], answers[p-1]; p -= 1
     best[p], answers[p] = distance, answer
 
+# %% ../nbs/06a_baselines.ipynb #5a7b7ffa
 @kernel
 def nearest_answers(z: np.ndarray,    # (F,N) scaled oscillators, one a row; NaN where unknown
                     y: np.ndarray,    # (Q,N) answers to Q questions, NaN where unknown
@@ -197,6 +199,7 @@ def _oscillators(prep):
     train = np.concatenate([a[p.train] for a, p in zip(z, prep.splits)])
     return [a/_sd(train[~np.isnan(train).any(1)]) for a in z]
 
+# %% ../nbs/06a_baselines.ipynb #f989dcbe
 def _before(a, n):
     "Each row's predecessor `n` bars ago, NaN where there is none."
     return np.concatenate([np.full((min(n, len(a)), *a.shape[1:]), np.nan, a.dtype), a[:max(len(a)-n, 0)]])
@@ -208,9 +211,9 @@ def _har(s, horizon):
 
 # %% ../nbs/06a_baselines.ipynb #d63fccc6
 def _wait(task): return max(task.horizon, 1)   # bars until an answer is known
-
 def _needed(task): return {n for b in BASELINES.values() if b.fits(task) for n in b.needs}
 
+# %% ../nbs/06a_baselines.ipynb #1c57cd52
 def _neighbours(prep, z, rows, tasks):
     "The neighbours' answers (n,8) of each of `tasks`, by number, at these rows of each series."
     near, waits = {}, {k: _wait(prep.labels.tasks[k]) for k in tasks}
@@ -258,6 +261,7 @@ def _loss(p, y, C):
     if not C: return ((p[:, 0] - y)**2).mean()
     return -np.log(np.maximum(p[np.arange(len(y)), y.astype(int)], 1e-15)).mean()
 
+# %% ../nbs/06a_baselines.ipynb #686bdb18
 def neighbour_forecast(near: np.ndarray, # (n,k) their answers, NaN where there are fewer
                        base: np.ndarray, # (C,) class priors, or (1,) mean
                        weight: float     # of `base`, in neighbours
@@ -267,6 +271,7 @@ def neighbour_forecast(near: np.ndarray, # (n,k) their answers, NaN where there 
     total = (near[..., None] == np.arange(len(base))).sum(1) if len(base) > 1 else values
     return (total + weight*base)/((~np.isnan(near)).sum(1, keepdims=True) + weight)
 
+# %% ../nbs/06a_baselines.ipynb #a42bc3f6
 @baseline("lorentzian", needs=["near"])
 def _lorentzian(case):
     def loss(weight): return _loss(neighbour_forecast(case.valid.near, case.base, weight), case.valid.y, case.C)
@@ -311,7 +316,6 @@ def softmax_path(x: np.ndarray,         # (n,F) float64, columns of mean 0 and s
 
 # %% ../nbs/06a_baselines.ipynb #c09af08d
 def _logits(fit, x): return x@fit[0] + fit[1]
-
 def _probabilities(fit, x): return torch.softmax(torch.from_numpy(_logits(fit, x)), 1).numpy()
 
 def _ridge_path(x, y, penalties):
@@ -319,6 +323,7 @@ def _ridge_path(x, y, penalties):
     fits = [Ridge(1/c).fit(x, y) for c in penalties]
     return [(m.coef_[:, None], m.intercept_) for m in fits]
 
+# %% ../nbs/06a_baselines.ipynb #0515ec43
 def _regression(case, x="x", penalties=_PENALTIES):
     "Logistic regression, or ridge for values, on the part's `x`, with the penalty that validation likes best."
     train, valid, test = (getattr(part, x) for part in (case.train, case.valid, case.test))
@@ -372,11 +377,13 @@ def _labelled(data, part):
 def _objective(C):
     return dict(objective="multiclass", num_class=C) if C > 2 else dict(objective="binary" if C else "regression")
 
+# %% ../nbs/06a_baselines.ipynb #3bfa3f59
 def _forecast_of(m, x, C):
     "Probabilities (n,C) or values (n,1) of one fit."
     p = m.predict(x)
     return np.stack([1-p, p], 1) if C == 2 else p if C else p[:, None]
 
+# %% ../nbs/06a_baselines.ipynb #a54f19ce
 @patch
 def fits(self: Trees, case: Case) -> list[lgb.Booster]:
     "A fit for each of three seeds, stopped on validation, with as many leaves as validation likes best."
@@ -397,6 +404,7 @@ def _tempered(p, temperature):
     q = np.exp(q - q.max(1, keepdims=True))
     return q/q.sum(1, keepdims=True)
 
+# %% ../nbs/06a_baselines.ipynb #ffa94205
 def _temperature(p, y, times):
     "The temperature that validation likes best; 1 where it does not help the half of the time that did not choose it."
     def loss(k, t): return _loss(_tempered(p[k], t), y[k], p.shape[1])
@@ -425,6 +433,7 @@ def _checked(name, p, case):
         raise NatronError(f"baseline {name}: expected {kind}, got numbers that are none")
     return p
 
+# %% ../nbs/06a_baselines.ipynb #8f13f2ab
 def baseline_forecasts(task: Task, train: Part, valid: Part, test: Part, # answered rows of `train` and `valid` are used
                        seed: int,
                        trees: Trees | None = None # of the same rows; None leaves those out that need them

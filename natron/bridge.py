@@ -32,9 +32,9 @@ class Message(NamedTuple):
     fields: Callable[[RequestSchema], dict]      # of its schema, by name, for the service's candles
     handle: Callable                             # (client, message, id), and the candles as a frame where it has some
     example: Callable[[list[dict]], dict]        # its fields, from candles as JSON that the model takes
-
 MESSAGES: dict[str, Message] = {}                # by type
 
+# %% ../nbs/08d_bridge.ipynb #0ef7c2b5
 def message(type: str, fields: Callable[[RequestSchema], dict], example: Callable[[list[dict]], dict]):
     "Decorate the handler of a message: `handle(client, message, id)`, and `frame` where it has candles."
     def enter(handle):
@@ -42,6 +42,7 @@ def message(type: str, fields: Callable[[RequestSchema], dict], example: Callabl
         return handle
     return enter
 
+# %% ../nbs/08d_bridge.ipynb #19c5687b
 def message_schemas(schema: RequestSchema # of the service
                    ) -> dict[str, TypeAdapter]: # by type
     "What a client may send."
@@ -89,6 +90,7 @@ def connection_made(self: Connection, transport):
     transport.set_write_buffer_limits(high=65_536)
     _keep_alive(transport.get_extra_info("socket"))
 
+# %% ../nbs/08d_bridge.ipynb #b179aedc
 @patch
 def connection_lost(self: Connection, error):
     "It has gone. Nobody reads its answer; a candle that is being added is added."
@@ -100,12 +102,14 @@ def pause_writing(self: Connection):
     "It does not read its answers."
     self.unread = time.monotonic()
 
+# %% ../nbs/08d_bridge.ipynb #878f6527
 @patch
 def resume_writing(self: Connection):
     "It reads again."
     self.unread = None
     self._feed()
 
+# %% ../nbs/08d_bridge.ipynb #0b8c7d52
 def _keep_alive(sock):
     "Let the kernel find out that the other machine is gone."
     if sock is None or sock.family == socket.AF_UNIX: return
@@ -122,6 +126,7 @@ def data_received(self: Connection, data):
     self.buffer += data
     self._feed()
 
+# %% ../nbs/08d_bridge.ipynb #469a6ea7
 @patch
 def _feed(self: Connection):
     "Answer the lines that are there, until one has to wait for the model."
@@ -146,6 +151,7 @@ def eof_received(self: Connection):
     if not self.busy: self._finish()
     return not self.over and self.transport.get_extra_info("sslcontext") is None
 
+# %% ../nbs/08d_bridge.ipynb #16f31245
 @patch
 def _finish(self: Connection):
     "Answer what is left, and close."
@@ -163,11 +169,13 @@ def send(self: Connection, message: dict):
     self.transport.write(orjson.dumps(message) + b"\n")
     if self.transport.get_write_buffer_size() > _MAX_UNREAD_BYTES: self.bridge._cut(self, "slow_reader")
 
+# %% ../nbs/08d_bridge.ipynb #af11ea81
 @patch
 def error(self: Connection, code: str, message: str, id=None, **more):
     "Answer with an error."
     self.send(dict(type="error", code=code, message=message, id=id, **more))
 
+# %% ../nbs/08d_bridge.ipynb #53266913
 @patch
 def refuse(self: Connection, code: str, message: str, id=None, **more):
     "Say why, and close."
@@ -189,6 +197,7 @@ def _frame_of(self: Connection, m: dict):
     grid = min(60., min(service.bars(), default=0.))
     return service.schema.frame(rows, self.offset, at, m.get("no_volume", self.no_volume), grid)
 
+# %% ../nbs/08d_bridge.ipynb #d0f5f00b
 @patch
 def _parse(self: Connection, line: bytes) -> tuple: # kind, message, id, frame; kind is None for an error
     "Read one line."
@@ -227,6 +236,7 @@ def answer(self: Connection, line: bytes):
     if not self.known: return self.refuse("unauthorized", _NO_HELLO)
     self.task = asyncio.get_running_loop().create_task(self._parse_in_thread(line), name="parse")
 
+# %% ../nbs/08d_bridge.ipynb #810fd8a4
 @patch
 async def _parse_in_thread(self: Connection, line):
     "Parse a long line in the bridge's own thread, then act on it."
@@ -246,6 +256,7 @@ def _dispatch(self: Connection, kind, m, id, frame):
     except RequestError as e: self.fault(kind, e, id)
     except Exception: self.fault(kind, _unforeseen(), id)
 
+# %% ../nbs/08d_bridge.ipynb #f345b907
 @patch
 def fault(self: Connection, kind, e, id):
     "Tell what went wrong with a message."
@@ -268,9 +279,11 @@ def _ping(client: Connection, m, id):
     try: client.send(dict(type="pong", id=id) | ({"data": m["data"]} if "data" in m else {}))
     except orjson.JSONEncodeError as e: raise RequestError(f"cannot be sent back: {e}", "data") from e
 
+# %% ../nbs/08d_bridge.ipynb #4e279eb0
 @message("pong", lambda schema: _DATA, lambda candles: {})
 def _pong(client: Connection, m, id): "The client has answered our ping."
 
+# %% ../nbs/08d_bridge.ipynb #38151151
 @message("hello", lambda schema: _HELLO, lambda candles: dict(symbol="EURUSD", gmt_offset=7200))
 def _hello(client: Connection, m, id):
     "Let a client in, and note what it says of itself."
@@ -298,6 +311,7 @@ def _check_timeframe(self: Connection, frame: str | None):
     minutes = " and ".join(f"{b/60:g}" for b in bars)
     raise RequestError(f"the model was trained on bars of {minutes} minutes, {frame} has {has/60:g}", "timeframe")
 
+# %% ../nbs/08d_bridge.ipynb #ee22f5d4
 @patch
 def _reject_token(self: Connection, e: TokenError, id):
     "Refuse a wrong token, and more slowly where too many were tried."
@@ -315,6 +329,7 @@ def named(self: Connection, m) -> str:
     if not (symbol := m.get("symbol", self.symbol)): raise RequestError("name it here or in hello", "symbol")
     return symbol
 
+# %% ../nbs/08d_bridge.ipynb #e45784f8
 @message("subscribe", lambda schema: _SYMBOL, lambda candles: dict(symbol="EURUSD"))
 def _subscribe(client: Connection, m, id):
     "Push the symbol's predictions from now on."
@@ -322,6 +337,7 @@ def _subscribe(client: Connection, m, id):
     client.bridge.subscribe(client, symbol)
     client.send(dict(type="subscribed", symbol=symbol, id=id))
 
+# %% ../nbs/08d_bridge.ipynb #b8d9238f
 @message("unsubscribe", lambda schema: _SYMBOL, lambda candles: dict(symbol="EURUSD"))
 def _unsubscribe(client: Connection, m, id):
     "Push them no more."
@@ -350,6 +366,7 @@ def _predict(client: Connection, m, id, frame):
     "The prediction for these candles."
     client.ask("predict", id, ("predict", m.get("symbol", client.symbol), frame))
 
+# %% ../nbs/08d_bridge.ipynb #629e310f
 @message("history", lambda schema: _MARKET | dict(candles=schema.History),
          lambda candles: dict(symbol="EURUSD", candles=candles[:-1]))
 def _history(client: Connection, m, id, frame):
@@ -361,6 +378,7 @@ def _history(client: Connection, m, id, frame):
     data = dict(candles=len(frame), first=first, last=last, warnings=gaps)
     client.ask("history", id, ("history", symbol, frame), symbol, data)
 
+# %% ../nbs/08d_bridge.ipynb #ab722e16
 @message("append", lambda schema: _MARKET | dict(candle=schema.Candle),
          lambda candles: dict(symbol="EURUSD", candle=candles[-1]))
 def _append(client: Connection, m, id, frame):
@@ -379,6 +397,7 @@ def ask(self: Connection, kind, id, job, symbol=None, data=None):
         return self.error("rate_limited", f"more than {policy.rate}; come back in {wait} seconds", id, retry=wait)
     self.task = asyncio.get_running_loop().create_task(self._answer_later(kind, id, job, symbol, data), name=kind)
 
+# %% ../nbs/08d_bridge.ipynb #508c3170
 @patch
 async def _answer_later(self: Connection, kind, id, job, symbol, data):
     "Answer when the model has; then go on with the lines that wait."
@@ -419,6 +438,7 @@ def refused(self: BridgeServer, client: Connection, kind: str, code: str) -> Non
     self.service.metrics.requests.labels("bridge", kind, code).inc()
     self.service.refusals.note(server="bridge", kind=kind, code=code, client=client.address)
 
+# %% ../nbs/08d_bridge.ipynb #eaab0d66
 @patch
 def count(self: BridgeServer, kind: str, code: str, seconds: float | None = None) -> None:
     "Count and log what became of a message."
@@ -427,6 +447,7 @@ def count(self: BridgeServer, kind: str, code: str, seconds: float | None = None
     took = {} if seconds is None else dict(ms=round(seconds*1e3, 2))
     log.info("request", extra=dict(server="bridge", kind=kind, code=code) | took)
 
+# %% ../nbs/08d_bridge.ipynb #4a9a8a51
 @patch
 def _cut(self: BridgeServer, client, code): self.count("connection", code); client.transport.abort()
 
@@ -438,6 +459,7 @@ def subscribe(self: BridgeServer, client, symbol):
         raise RequestError(f"{MAX_MARKETS} are followed already, which is the limit", "symbol")
     self.followers.setdefault(symbol, set()).add(client)
 
+# %% ../nbs/08d_bridge.ipynb #9a96b051
 @patch
 def unsubscribe(self: BridgeServer, client, symbol):
     "Push them no more."
@@ -445,6 +467,7 @@ def unsubscribe(self: BridgeServer, client, symbol):
     others.discard(client)
     if not others: self.followers.pop(symbol, None)
 
+# %% ../nbs/08d_bridge.ipynb #5a3c7ba8
 @patch
 def _leave(self: BridgeServer, client):
     "A client has gone."
@@ -488,6 +511,7 @@ async def serve(self: BridgeServer, stop: asyncio.Event) -> None:
     self.service.listeners.remove(heard); server.close()
     await self._drain()
 
+# %% ../nbs/08d_bridge.ipynb #e0b85983
 @patch
 async def _drain(self: BridgeServer) -> None:
     "Let what is under way come to its end, and say goodbye."
@@ -507,6 +531,7 @@ class BridgeError(NatronError):
 def _line(message):
     return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY, default=lambda o: o.isoformat()) + b"\n"
 
+# %% ../nbs/08d_bridge.ipynb #b844836f
 def _jsonable(candles):
     "Candles as JSON, from a frame, a row of one, or as they are."
     if isinstance(candles, pd.DataFrame):
@@ -514,6 +539,7 @@ def _jsonable(candles):
     if isinstance(candles, pd.Series): return dict(candles, time=candles.name)
     return candles
 
+# %% ../nbs/08d_bridge.ipynb #bf243cb8
 def _given(**fields): return {k: v for k, v in fields.items() if v is not None}
 
 # %% ../nbs/08d_bridge.ipynb #a4dc12db
@@ -547,6 +573,7 @@ def _connect(self: BridgeClient):
         except OSError as e: self.close(); why = e
     raise BridgeError("unreachable", f"nobody answers at {self.at[0]}:{self.at[1]}: {why.strerror or why}") from why
 
+# %% ../nbs/08d_bridge.ipynb #640658ec
 @patch
 def _open(self: BridgeClient):
     sock = socket.create_connection(self.at, self.timeout)
@@ -554,6 +581,7 @@ def _open(self: BridgeClient):
     self.lines = self.sock.makefile("rb")
     return self._exchange("hello", self.greeting)["data"]
 
+# %% ../nbs/08d_bridge.ipynb #92d8ec8b
 @patch
 def _read(self: BridgeClient, seconds):
     "The next message that is not a ping."
@@ -580,6 +608,7 @@ def _exchange(self: BridgeClient, type, fields):
     if m["type"] == "error": raise BridgeError(m["code"], m["message"])
     return m
 
+# %% ../nbs/08d_bridge.ipynb #2a99241e
 @patch
 def _keep(self: BridgeClient, m):
     "Keep what was pushed for whoever follows the symbol; an error that answers nothing ends the connection."
@@ -596,6 +625,7 @@ def request(self: BridgeClient, type: str, **fields) -> dict: # the whole answer
     try: self._again(); return self._exchange(type, fields)
     except OSError as e: self.close(); raise BridgeError("broken", f"the connection broke twice: {e}") from e
 
+# %% ../nbs/08d_bridge.ipynb #428d2a29
 @patch
 def _again(self: BridgeClient):
     "Connect, bring the histories and follow as before."
@@ -614,11 +644,13 @@ def ping(self: BridgeClient) -> float: # seconds until the answer
     self.request("ping")
     return time.perf_counter() - start
 
+# %% ../nbs/08d_bridge.ipynb #74626600
 @patch
 def predict(self: BridgeClient, candles, symbol: str | None = None) -> dict: # as `Predictor.predict`
     "The prediction for the last of these candles: a frame, or dictionaries."
     return self.request("predict", candles=_jsonable(candles), **_given(symbol=symbol))["data"]
 
+# %% ../nbs/08d_bridge.ipynb #8f2b4c44
 @patch
 def history(self: BridgeClient, candles, symbol: str | None = None) -> dict: # how many, first and last
     "Begin a symbol with the last of these candles, as many as the model can use."
@@ -628,6 +660,7 @@ def history(self: BridgeClient, candles, symbol: str | None = None) -> dict: # h
     self.histories[symbol] = deque(rows, maxlen=self.info["context"])
     return data
 
+# %% ../nbs/08d_bridge.ipynb #fe9de5a2
 @patch
 def append(self: BridgeClient, candle, symbol: str | None = None) -> dict | None: # None until there is a window
     "Add one closed candle and return the prediction."
@@ -645,6 +678,7 @@ def subscribe(self: BridgeClient, symbol: str | None = None
     self.followed.add(symbol)
     return self._follow(symbol)
 
+# %% ../nbs/08d_bridge.ipynb #e028089a
 @patch
 def unsubscribe(self: BridgeClient, symbol: str | None = None) -> None:
     "Follow it no more."

@@ -84,6 +84,7 @@ def inlined(f):
     cache = f.__module__ != "__main__"
     return njit(cache=cache, nogil=True, error_model="numpy", forceinline=True)(f)
 
+# %% ../nbs/06d_broker.ipynb #90ff9db6
 @inlined
 def size_of(equity: float, price: float,
             risk: float,  # share of the equity that the stop costs; 0: `share` decides
@@ -136,6 +137,7 @@ class Account(NamedTuple):
     positions: np.ndarray # (K,) of POSITION, one an instrument
     ended: np.ndarray     # (2K,) of POSITION: the first `book.ended` are those that the last step ended
 
+# %% ../nbs/06d_broker.ipynb #94115a4f
 def new_account(instruments: int = 1,
                 equity: float = 10_000.,
                 leverage: float = 30. # most that all positions together may be, in times of equity
@@ -183,6 +185,7 @@ def _begin(account, p, order, bar):
     p.entry = bar.step; p.bars = 0; p.swap = 0.; p.better = np.nan
     p.stop, p.target = levels_of(p.side, bar.open, order.stop, order.target)
 
+# %% ../nbs/06d_broker.ipynb #2eb83c54
 @inlined
 def _grow(account, p, order, bar, cost):
     "Bring position `p` to the size that is wanted; returns cash."
@@ -228,6 +231,7 @@ def _exposure(account):
         if p.size > 0: profit += p.side*p.size*(p.close-p.entry_price); notional += p.size*p.close
     return profit, notional
 
+# %% ../nbs/06d_broker.ipynb #0b807c75
 @inlined
 def _end_all(account, costs):
     "End every position at its last close; returns cash."
@@ -246,6 +250,7 @@ def _mark(account, costs):
     if notional > 2*book.leverage*(book.cash+profit): profit = 0.; book.cash += _end_all(account, costs)
     book.equity = book.cash+profit
 
+# %% ../nbs/06d_broker.ipynb #cf7e3467
 @inlined
 def step(account: Account,   # changed in place
          orders: np.ndarray, # (K,) of ORDER, by instrument

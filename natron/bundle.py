@@ -32,6 +32,7 @@ _MAX_BYTES = 512 * 1024**2  # a larger file is refused before it is read
 class BundleError(NatronError):
     "A model file that is missing, damaged, or not one."
 
+# %% ../nbs/04e_bundle.ipynb #c4838e8c
 @dataclass(repr=False)
 class Bundle:
     "A trained model with all it needs, as tensors and plain values."
@@ -78,6 +79,7 @@ def plain(v,        # any value
     raise BundleError(f"{name} is {v!r:.60}: a model file holds finite numbers, text, lists and dictionaries with "
                       f"text keys")
 
+# %% ../nbs/04e_bundle.ipynb #0030b02f
 def _tensors(v, name):
     if isinstance(v, dict) and all(type(k) is str and type(t) is torch.Tensor for k, t in v.items()): return dict(v)
     raise BundleError(f"{name} must be a dictionary of tensors by name")
@@ -95,6 +97,7 @@ def _fingerprint(t):
     raw = t.detach().cpu().contiguous().reshape(-1).view(torch.uint8)                    # (bytes,)
     return [str(t.dtype), list(t.shape), hashlib.sha256(raw.numpy()).hexdigest()]
 
+# %% ../nbs/04e_bundle.ipynb #da9328da
 def content_digest(content: dict # the fields as they go into the file
                   ) -> str:
     "sha256 over everything but the digest itself, independent of order."
@@ -135,14 +138,15 @@ def _parsed(what, f):
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError, NatronError) as e:
         raise BundleError(f"{what}: {e}") from e
 
+# %% ../nbs/04e_bundle.ipynb #48c247ac
 def _tasks(dicts):
     tasks = TypeAdapter(list[Task]).validate_python(dicts)
     if plain([asdict(t) for t in tasks], "tasks") != plain(dicts, "tasks"):
         raise ValueError("fields that a task does not have, or not all that it has")
     return tasks
-
 _DATA = ("n_features", "window_length", "instruments", "timeframes")  # what the network's settings do not hold
 
+# %% ../nbs/04e_bundle.ipynb #9698ee8a
 def _model_config(config): return ModelConfig(**{k: v for k, v in config.items() if k not in (*_DATA, "members")})
 
 def _network(config, tasks):
@@ -186,6 +190,7 @@ def _check_values(c):
             raise BundleError(f"{k} must be 64 hexadecimal digits, got {c[k]!r:.40}")
     _check_spans(c["fit_span"])
 
+# %% ../nbs/04e_bundle.ipynb #aeb8f16c
 def _check_task_list(c, cfg):
     "The names of the tasks, which are those of the settings."
     names = [t.name for t in _parsed("tasks", lambda: _tasks(c["tasks"]))]
@@ -199,6 +204,7 @@ def _check_task_list(c, cfg):
 def _unique(values, kind):
     return type(values) is list and all(type(o) is kind for o in values) and len(set(values)) == len(values)
 
+# %% ../nbs/04e_bundle.ipynb #ccef1a69
 def _check_network(c, cfg):
     "The network's description beside columns, window and settings."
     cols, net = c["feature_columns"], c["model_config"]
@@ -225,6 +231,7 @@ def _check_spans(s):
     if type(s["series"]) is not dict: raise BundleError("fit_span.series must be a dict")
     for name, about in s["series"].items(): _check_series(name, about)
 
+# %% ../nbs/04e_bundle.ipynb #408bad93
 def _check_series(name, about):
     if type(about) is dict and all(type(about.get(k)) in (int, float) and about[k] > 0
                                    for k in ("bar_seconds", "fit_bars")): return
@@ -247,6 +254,7 @@ def _check_tensor(name, t, shape, dtypes):
         raise BundleError(f"{name} is not stored as one block of numbers")
     if not t.isfinite().all(): raise BundleError(f"{name} holds NaN or infinity")
 
+# %% ../nbs/04e_bundle.ipynb #b7c25133
 def _check_tensors(c):
     F = len(c["feature_columns"])
     for k in _TENSORS: _check_tensor(k, c[k], (F,), (torch.float32, torch.float64))
@@ -323,6 +331,7 @@ def stress_candles() -> pd.DataFrame: # 1,300 hourly bars
     times = times[(times.day_of_week < 5) & (np.arange(2*n) % 97 > 0)][:n]  # weekends, and a missing bar now and then
     return pd.DataFrame(dict(open=open, high=high, low=low, close=close, volume=volume), times)
 
+# %% ../nbs/04e_bundle.ipynb #d6c725cb
 def _test_series():
     sample = sample_candles()[:2000]
     return [sample, stress_candles(), sample[:700].assign(volume=np.nan)]
@@ -339,8 +348,10 @@ def _seven(x):
     signs = make_rng(0, "digest").choice([-1., 1.], (4, len(x)))
     return [[float(f"{v:.6g}") for v in row] for row in np.stack([known.sum(0), mean, sd, *(signs @ d/n)], 1)]
 
+# %% ../nbs/04e_bundle.ipynb #a77068de
 def _by_column(frames): return dict(zip(frames[0], map(list, zip(*(_seven(f.to_numpy()) for f in frames)))))
 
+# %% ../nbs/04e_bundle.ipynb #eb662de3
 def feature_digest(labels: LabelGenerator # fitted
                   ) -> dict: # plain values
     "What this version's code of features, context and labels computes, and how far each looks back."
@@ -359,6 +370,7 @@ def _differ(a, b):
     def near(x, y): return all(abs(u-v) <= 1e-3*max(x[2], y[2]) + 1e-5*abs(u) + 1e-12 for u, v in zip(x[1:], y[1:]))
     return not all(x[0] == y[0] and near(x, y) for x, y in zip(a, b))
 
+# %% ../nbs/04e_bundle.ipynb #5713f986
 def digest_differences(there: dict, here: dict, # two digests
                        columns: Sequence[str]   # that matter
                       ) -> list[str]: # what differs, by name
@@ -372,9 +384,9 @@ def digest_differences(there: dict, here: dict, # two digests
 
 # %% ../nbs/04e_bundle.ipynb #68c9bb8b
 _REMEDY = "use the version that wrote the file, or train again"
-
 def _labels(c): return LabelGenerator.from_state(Config(**c["settings"]).labels, c["label_state"])
 
+# %% ../nbs/04e_bundle.ipynb #5eae98b4
 def _check_code(c):
     "The code of this version beside that of the file."
     labels = _labels(c)
@@ -390,6 +402,7 @@ def _check_code(c):
         raise BundleError("this version of Natron computes otherwise than the one that trained the model: "
                           f"{', '.join(odd[:8])}{more}; {_REMEDY}")
 
+# %% ../nbs/04e_bundle.ipynb #084dd742
 def _check_digest(d):
     parts = dict(features=dict, labels=dict, lookback=dict, warmup=int, context=int)
     if set(d) != set(parts) or any(type(d[k]) is not kind for k, kind in parts.items()):
@@ -417,6 +430,7 @@ def _with_footer(archive):
     end = archive[:-2] + _FOOTER.to_bytes(2, "little")   # a zip without comment ends with the comment's length
     return end + _MARK + hashlib.sha256(end).hexdigest().encode()
 
+# %% ../nbs/04e_bundle.ipynb #c534c2a9
 def save_bundle(bundle: Bundle, path: str | Path # such as `model/natron_v2.pt`
                ) -> str: # the content hash
     "Check the bundle and write it, whole or not at all."
@@ -445,6 +459,7 @@ def _read(path):
 _UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, ValueError, TypeError, KeyError, EOFError,
                AttributeError, IndexError, NotImplementedError)
 
+# %% ../nbs/04e_bundle.ipynb #a420aee7
 def _opened(data, path):
     "The content of a file whose footer fits."
     if not data.startswith(b"PK") or data[-_FOOTER:-64] != _MARK:
@@ -479,6 +494,7 @@ def model(self: Bundle) -> Natron | Ensemble:
     net.load_state_dict(self.model_state, strict=True)
     return net.eval()
 
+# %% ../nbs/04e_bundle.ipynb #eed0b3b3
 @patch
 def series_of(self: Bundle, symbol: str | None) -> list[str]:
     "The series of the model that a symbol means, the one of that very name first; none for None."
@@ -486,6 +502,7 @@ def series_of(self: Bundle, symbol: str | None) -> list[str]:
     if symbol is None or symbol in known: return [symbol]*(symbol in known)
     return [n for n in known if same_instrument(n, symbol)]
 
+# %% ../nbs/04e_bundle.ipynb #7c65c5b4
 @patch
 def ids(self: Bundle, symbol: str | None,
            times: Sequence[pd.Timestamp] # of its candles
@@ -497,6 +514,7 @@ def ids(self: Bundle, symbol: str | None,
                                           known)
     return id_of(found[0], self.model_config["instruments"]) if found else 0, bar
 
+# %% ../nbs/04e_bundle.ipynb #17dc59b0
 @patch
 def task_list(self: Bundle) -> list[Task]:
     "What the model answers, in order."
@@ -514,6 +532,7 @@ def calibrations(self: Bundle) -> dict[str, Calibration]:
     "The correction of each task's probabilities."
     return TypeAdapter(dict[str, Calibration]).validate_python(self.calibration)
 
+# %% ../nbs/04e_bundle.ipynb #c3d8da26
 @patch
 def label_generator(self: Bundle) -> LabelGenerator:
     "The label rules as they were fitted."
@@ -534,6 +553,7 @@ def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
         raise BundleError(f"these candles are {bar:g} minutes long, and the model was trained on "
                           f"{' and '.join(f'{m:g}' for m in trained)}; its answers would mean nothing")
 
+# %% ../nbs/04e_bundle.ipynb #f4914f9e
 @patch
 def rows(self: Bundle, candles: pd.DataFrame,
          last: int | None = None # only so many; None: all
@@ -589,11 +609,12 @@ def about(self: Bundle, name: str # what the model is called
     "The model as an answer names it; `data_end` is the last bar that was fitted or validated on."
     return dict(name=name, sha256=self.sha256[:12], instruments=list(self.model_config["instruments"]),
                 data_end=self.fit_span["validation"][1])
-
 _LATE = 183                # days after its data from which on a model is called old
 
+# %% ../nbs/04e_bundle.ipynb #05afa957
 def _day(ns): return f"{pd.Timestamp(ns):%Y-%m-%d}"
 
+# %% ../nbs/04e_bundle.ipynb #67bd0330
 @patch
 def time_warning(self: Bundle, ns: int # ns since 1970, of the bar that is asked about
                 ) -> tuple[str, str] | None: # code and message
@@ -620,6 +641,7 @@ def market_of(self: Bundle, symbol: str | None) -> dict | None: # None where the
     if names and (key := tuple(names)) not in held: held[key] = joint_reference([self.markets[n] for n in names])
     return held[tuple(names)] if names else None
 
+# %% ../nbs/04e_bundle.ipynb #18fbeb12
 @patch
 def warnings(self: Bundle, symbol: str | None,
              ns: np.ndarray, x: np.ndarray, # (T,) times, ns since 1970; (T,5) open, high, low, close, volume

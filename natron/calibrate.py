@@ -44,6 +44,7 @@ def _scaling_loss(w, z, hot):
     by_offset = g.sum(0) if len(w) > 1 else []
     return -(np.log(np.maximum(q, 1e-30))*hot).sum()/len(z), np.append((g*z).sum()*np.exp(w[0]), by_offset)
 
+# %% ../nbs/06c_calibrate.ipynb #1dbceb3c
 def _fit_scaling(p, y, offsets):
     "The slope, and the offsets (0 on average) if asked for, with the least log-loss."
     z, hot = np.log(np.clip(p, 1e-12, None)), np.eye(p.shape[1])[y.astype(int)]          # (n,C) each
@@ -74,6 +75,7 @@ def fit_curve(x: np.ndarray, hit: np.ndarray) -> Curve: # (n,) announced, (n,) w
     if len(at) < 2: return (0., 1.), (float(y[0]),)*2
     return tuple(at.tolist()), tuple(y.tolist())
 
+# %% ../nbs/06c_calibrate.ipynb #4b61c1a9
 def fit_isotonic(p: np.ndarray, y: np.ndarray) -> Calibration: # (n,C), (n,) class numbers
     "A rising curve for each class."
     return Calibration("isotonic", curves=tuple(fit_curve(p[:, c], y == c) for c in range(p.shape[1])))
@@ -91,6 +93,7 @@ def forecast_times(prep: Prepared, data: WindowDataset, horizon: int # bars unti
         made[data.series == k], known[data.series == k] = closes[rows], closes[later] + beyond
     return pd.DatetimeIndex(made, tz="UTC"), pd.DatetimeIndex(known, tz="UTC")
 
+# %% ../nbs/06c_calibrate.ipynb #e786edeb
 def two_folds(made: pd.DatetimeIndex, known: pd.DatetimeIndex # (n,) when each forecast was made, and its outcome known
              ) -> tuple[np.ndarray, np.ndarray]:              # (n,) bool each
     "Rows of the first half of the time whose outcome was known by its end, and rows of the second."
@@ -110,6 +113,7 @@ def cross_fitted(fit: Callable | None,          # one of the three, or None
     out = [calibrated_probs(p[to], fit(p[of], y[of]) if fit else None) for of, to in ((b, a), (a, b))]
     return np.concatenate(out), np.concatenate([y[a], y[b]])
 
+# %% ../nbs/06c_calibrate.ipynb #2ec23ea5
 def choose_calibration(p: np.ndarray, y: np.ndarray, folds: tuple # (n,C), (n,) class numbers, from `two_folds`
                       ) -> str:                                   # none, temperature, platt or isotonic
     "The method with the least cross-fitted log-loss; none where nothing helps."
@@ -128,6 +132,7 @@ def conformal_level(p: np.ndarray, y: np.ndarray, # (n,C), (n,) class numbers
     k = math.floor((len(y)+1)*(1-coverage) + 1e-9)                                              # so many may fall below
     return float(true[k-1]) if k else 0.
 
+# %% ../nbs/06c_calibrate.ipynb #e4ca6637
 def prediction_sets(p: np.ndarray, level: float | np.ndarray) -> np.ndarray: # (n,C), one or (n,) levels; (n,C) bool
     "Which classes each set contains: those of that probability or more, and always the likeliest."
     return (p >= np.reshape(level, (-1, 1))) | (p == p.max(1, keepdims=True))
@@ -179,6 +184,7 @@ def top_label_curve(p: np.ndarray, y: np.ndarray, folds: tuple # as for `choose_
     plain = _brier(top[a], right[a])*a.sum() + _brier(top[b], right[b])*b.sum()
     return fit_curve(top, right) if curve < plain else None
 
+# %% ../nbs/06c_calibrate.ipynb #e740fdb2
 def top_label_confidence(p: np.ndarray, how: Calibration | None) -> np.ndarray: # (n,C) calibrated; (n,)
     "Probability that the likeliest class is right."
     return np.interp(p.max(1), *how.confidence) if how and how.confidence else p.max(1)
@@ -198,6 +204,7 @@ def calibrate_task(p: np.ndarray, y: np.ndarray, # (n,C) probabilities, (n,) cla
     return replace(how, sets=levels(conformal_level), class_sets=levels(class_conditional_levels),
                    confidence=confidence)
 
+# %% ../nbs/06c_calibrate.ipynb #13c2598a
 def calibrate(prep: Prepared, model: torch.nn.Module # trained on `prep`'s training part
              ) -> dict[str, Calibration]:            # by task
     "What is fitted to the model's probabilities on the validation part."

@@ -34,6 +34,7 @@ app = typer.Typer(cls=_Commands, add_completion=False, pretty_exceptions_enable=
                        "Start with `natron demo`: it trains on a year of EURUSD and reports, in a few minutes.\n\n"
                        "Exit codes: 0 done, 1 something was found, 2 asked wrongly, 130 stopped.")
 
+# %% ../nbs/09b_cli.ipynb #ba7703e1
 def _mod(name): return import_module(f"natron.{name}")
 def _note(*a): print(*a, file=sys.stderr, flush=True)
 def _err(text): return _mod("core").NatronError(text)
@@ -46,6 +47,7 @@ def _readable(path):
     if not os.access(path, os.R_OK): raise _err(f"cannot read {str(path)!r}: Permission denied")
     return path
 
+# %% ../nbs/09b_cli.ipynb #8bf28d82
 def _all_readable(paths: list[Path]): return [_readable(p) for p in paths]
 def _one_readable(path: Path): return path and _readable(path)
 
@@ -89,6 +91,7 @@ def _readings(paths, tz, no_volume=False, check=True):
     if twice: raise _err(f"two candle files are called {twice}; rename one, as a series is named after its file")
     return {n: read(p, tz, check, no_volume) for n, p in zip(names, paths)}
 
+# %% ../nbs/09b_cli.ipynb #d1cd9d23
 def _series(paths, tz, no_volume=False):
     "The candles of each file, which must be of one bar length."
     one = _mod("candles").check_bar_length
@@ -101,6 +104,7 @@ def newest_model(runs: str | Path = "runs") -> Path:
     if not found: raise _err(f"no model under {runs}/; train one with `natron demo`, or name one with --model")
     return found[-1]
 
+# %% ../nbs/09b_cli.ipynb #420fa367
 def model_file(name: str | Path | None = None # a file, the folder of a run, or its name under runs/
               ) -> Path:
     "The model file that is meant; the newest run's without a name. Raises `NatronError` if there is none."
@@ -110,6 +114,7 @@ def model_file(name: str | Path | None = None # a file, the folder of a run, or 
     if not found: raise _err(f"no model file at {name}" + f"; under runs/ there are {', '.join(runs)}"*bool(runs))
     return found[0]
 
+# %% ../nbs/09b_cli.ipynb #cf6b1f76
 def _answering(name):
     "The model file that is meant, told to the user."
     path = model_file(name)
@@ -198,6 +203,7 @@ def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: 
     if as_json: print(_as_json(answers))
     else: print("\n\n".join(answer_text(n, a) for n, a in answers.items()))
 
+# %% ../nbs/09b_cli.ipynb #bf7d8278
 def _of(name, f, *args):
     "What `f` returns; its complaint with the series' name."
     try: return f(*args)
@@ -226,6 +232,7 @@ def _begun(folder):
     "Whether something was saved that training can go on from."
     return any((folder/p).exists() for p in ("checkpoint.pt", "pretrain/checkpoint.pt"))
 
+# %% ../nbs/09b_cli.ipynb #0a4eed23
 def run_folder(name: str,            # the run's name
                resume: bool = False, # go on with an unfinished run
                runs: str | Path = "runs"
@@ -273,6 +280,7 @@ def _sockets():
         short = os.name == "posix" and len(d) < 80             # a socket's path holds about a hundred letters
         yield Traits({"KernelManager": dict(transport="ipc", connection_file=f"{d}/kernel.json")} if short else {})
 
+# %% ../nbs/09b_cli.ipynb #0861e424
 @contextlib.contextmanager
 def _tidy(folder):
     "Say how an interrupted run goes on, and remove one that has saved nothing."
@@ -357,6 +365,7 @@ def demo(sets: Set = None,
     if not (app and (folder/"manifest.json").exists() and not sets): _demonstrate(folder, sets)
     if app: serve(folder/"natron_v2.pt", port=port)
 
+# %% ../nbs/09b_cli.ipynb #9d1dca10
 def _demonstrate(folder, sets):
     "Run the demonstration."
     _need_training()
@@ -394,6 +403,7 @@ def _open_model(name):
     if threads: import_module("torch").set_num_threads(threads)                # sums are added in the same order
     return bundle
 
+# %% ../nbs/09b_cli.ipynb #4ee3663f
 def _ledger(): return _mod("backtest").TrialLog("runs/trials.jsonl", wait=True)
 
 def _one_of(**asked):
@@ -440,6 +450,7 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
     return report.make_report(found, series, cfg, bundle.training_reference(), ledger, about)
 
+# %% ../nbs/09b_cli.ipynb #87cedb96
 def _comparison_report(paths, series, start, end):
     "The report on two models, and who they are."
     bundles = {n: _open_model(p) for n, p in paths.items()}
@@ -532,6 +543,7 @@ def _traded(bundle, series, start, end, cfg, ledger):
                    "trading takes the task direction, or buy and sell, and bars of one length")
     return account
 
+# %% ../nbs/09b_cli.ipynb #2c693ff4
 def _page(path, what, who, body):
     "Write a page that begins with the model and its warnings."
     lines = _heading(who["model"], who["warnings"]).splitlines()
@@ -570,6 +582,7 @@ def _live_bars(bundle, candles, start):
     raise _err(f"{len(live)} of its {len(candles):,} candles come after {after}, and drift needs {least}: they end on "
                f"{candles.index[-1]:%Y-%m-%d %H:%M}; {remedy}")
 
+# %% ../nbs/09b_cli.ipynb #636bb684
 def _live_cells(bundle, candles):
     "The scaled features, NaN where unknown."
     import numpy as np, pandas as pd
@@ -594,6 +607,7 @@ def _taken(reading):
     kept = ("layout", "zone", "volume", "extras", "left_out", "notes", "sentence")
     return {k: getattr(reading, k) for k in kept}
 
+# %% ../nbs/09b_cli.ipynb #77f7937c
 @app.command()
 def check(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, as_json: Json = False):
     """Tell what candle files were taken for, and what is odd about them: outliers, standstills, copies, gaps,
@@ -763,6 +777,7 @@ def _failed(e):
     _note(f"{where}: {said}")
     return 2
 
+# %% ../nbs/09b_cli.ipynb #842c17a0
 def main():
     "Entry point of the `natron` command."
     try:

@@ -100,6 +100,7 @@ ABILITIES = dict(transformer=Abilities(causal=True, attention_maps=True, cls_tok
                                     id_embeddings=True, gates=True),
                  hybrid=Abilities(causal=True))
 
+# %% ../nbs/00a_config.ipynb #a6fe746c
 def backbones_with(ability: str # a field of `Abilities`
                   ) -> list[str]:
     "The backbones that have this ability."
@@ -110,6 +111,7 @@ def _backbone(name):
     if name in ABILITIES: return name
     raise ValueError(f"expected {', '.join(ABILITIES)}; a backbone of your own is known once its module is imported")
 
+# %% ../nbs/00a_config.ipynb #31099121
 class ModelConfig(Group):
     "The backbone and its heads."
     backbone: Annotated[str, AfterValidator(_backbone)] = "transformer"   # a registered network: transformer, temporal
@@ -162,6 +164,7 @@ def _check_abilities(model):
 # %% ../nbs/00a_config.ipynb #8ad8980f
 def _precision(v): return "no" if v is False else v           # YAML reads a bare no as false
 
+# %% ../nbs/00a_config.ipynb #90a72862
 class TrainConfig(Group):
     "The training loop of finetuning."
     epochs: int = Field(100, ge=1)                            # passes over the training windows, at most
@@ -195,6 +198,7 @@ class PretrainConfig(Group):
     mask: float = Field(0.15, gt=0, lt=1)                     # share of the bars that are masked
     span: int = Field(12, ge=1)                               # bars of a masked span, or of the mean that is predicted
 
+# %% ../nbs/00a_config.ipynb #3fa107fb
 class EvaluateConfig(Group):
     "Scores, intervals and baselines."
     resamples: int = Field(1000, ge=100, le=100_000)          # block-bootstrap resamples of an interval
@@ -274,6 +278,7 @@ def _check_training(train, model, pretrain):
         raise ValueError("train.layer_decay: 0 freezes a backbone that was not pretrained and knows nothing; set "
                          "pretrain.epochs")
 
+# %% ../nbs/00a_config.ipynb #3939f39b
 def _check_future_mean(pretrain, model, data):
     if model.attention != "causal":
         raise ValueError("pretrain.objective: future_mean predicts bars that a network with attention: bidirectional "
@@ -307,6 +312,7 @@ class _Loader(yaml.SafeLoader):
         raise yaml.YAMLError(f"line {e.start_mark.line+1}: *{e.anchor} is an alias, and settings take none; write the "
                              f"value there")
 
+# %% ../nbs/00a_config.ipynb #6a474c00
 def parse_yaml(text: str, source: str | Path # the file's name, or what else is to be named in an error
               ) -> object:
     "The value of a YAML text without aliases; raises `ConfigError`."
@@ -330,6 +336,7 @@ def _nearest(name):
     near = near or difflib.get_close_matches(name, names, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else f"; the groups are {', '.join(Config.model_fields)}"
 
+# %% ../nbs/00a_config.ipynb #41d7df0a
 def _message(e, overrides=()):
     "What is wrong, led by the name of the setting, or of the overrides in its group."
     err = e.errors()[0]
@@ -352,6 +359,7 @@ def _merge(tree, name, value):
         for k, v in value.items(): _merge(tree[last], k, v)
     else: tree[last] = value
 
+# %% ../nbs/00a_config.ipynb #adaee455
 def _read_yaml(path):
     p = config_file(path)
     try: tree = parse_yaml(p.read_text(encoding="utf-8"), p)
@@ -374,6 +382,7 @@ def load_config(path: str | Path | None = None,
         return Config(**changed)
     except (ValidationError, OverrideError) as e: raise _blame(e, tree, path, overrides) from e
 
+# %% ../nbs/00a_config.ipynb #438131a9
 def _blame(e, tree, path, overrides):
     "The error of the file where it is wrong by itself, else of what overrides it."
     try: Config(**tree)

@@ -81,6 +81,7 @@ def _gather(a, begins, T):
     out = torch.empty(len(begins), T*F, dtype=a.dtype, pin_memory=torch.cuda.is_available())
     return torch.index_select(a.as_strided((len(a)-T+1, T*F), (F, 1)), 0, begins, out=out).view(-1, T, F)
 
+# %% ../nbs/03a_dataset.ipynb #128845a8
 class WindowDataset(torch.utils.data.Dataset):
     "Windows over several series, gathered from one (N,F) array; `ds.__getitems__([3, 7])` is a batch of two."
     def __init__(self, series: Sequence[Series],
@@ -112,6 +113,7 @@ def _ends(self: WindowDataset, s, r, stride):
     ends = np.arange(r.stop-1, max(r.start, self.window-1)-1, -stride)[::-1]
     return ends if self.dense_from is not None else ends[~np.isnan(s.y[ends]).all(1)]
 
+# %% ../nbs/03a_dataset.ipynb #91fa7045
 @patch
 def _index(self: WindowDataset, series, rows, stride):
     "Where each window ends, in its series and in the joined arrays, and what is its own."
@@ -138,6 +140,7 @@ def inputs(self: WindowDataset, idx: Sequence[int]) -> dict[str, torch.Tensor]:
         x[cold] = x[cold].masked_fill(~mask[cold], 0.)
     return dict(x=x, mask=mask, instrument=self.ids[idx, 0], timeframe=self.ids[idx, 1])
 
+# %% ../nbs/03a_dataset.ipynb #2867f474
 @patch
 @torch.no_grad()
 def __getitems__(self: WindowDataset,
@@ -159,6 +162,7 @@ def _when(s, r):
     if r.stop <= r.start: return "none"
     return f"{s.times[r.start]:%Y-%m-%d} to {s.times[r.stop-1]:%Y-%m-%d}, {r.stop-r.start:,} bars"
 
+# %% ../nbs/03a_dataset.ipynb #74c9aa69
 @dataclass(frozen=True)
 class Prepared:
     "Everything that training and evaluation read."
@@ -184,6 +188,7 @@ class Prepared:
 # %% ../nbs/03a_dataset.ipynb #ee7432db
 def _usable(s, first): return slice(max(s.start, first), max(s.stop, first))
 
+# %% ../nbs/03a_dataset.ipynb #3ac4a420
 def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
             cfg: Config,
             splits: list[Splits] | None = None # None: the shares of the configuration
@@ -201,6 +206,7 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
     known = list(candles), list(dict.fromkeys(bar_length(c).total_seconds() for c in candles.values()))
     return Prepared(make_series(candles, frames, labels, scaler, *known), splits, labels, scaler, columns, cfg, *known)
 
+# %% ../nbs/03a_dataset.ipynb #7b7fe6d4
 def _fit_rows(train, cfg, unknown):
     if len(train) < 2: raise NatronError("no training row has a full history; bring more candles")
     return fit_scaler(train.to_numpy(), train.index, cfg, unknown)
@@ -214,6 +220,7 @@ def _same_columns(frames, candles):
                               f"the shared ones in features.feature_columns")
     return list(frames[0].columns)
 
+# %% ../nbs/03a_dataset.ipynb #9bfd2d1d
 def id_of(one, known: Sequence # what a model knows
          ) -> int:
     "Its number among them, from 1; 0 if it is not there."
@@ -224,6 +231,7 @@ def _har(candles, frame, horizon):
     columns = [f"{k}_{horizon}" if k == "seasonal_gk" else k for k in HAR]
     return (frame if set(columns) <= set(frame) else compute_context(candles, horizon))[columns].to_numpy()
 
+# %% ../nbs/03a_dataset.ipynb #a922db93
 def make_series(candles: dict[str, pd.DataFrame], # by series name
                 frames: Sequence[pd.DataFrame],   # their feature frames
                 labels: LabelGenerator, scaler: Scaler, # fitted
@@ -247,6 +255,7 @@ def data_digest(prep: Prepared) -> str:
         for x in (s.x, s.y): h.update(np.ascontiguousarray(x))
     return h.hexdigest()
 
+# %% ../nbs/03a_dataset.ipynb #dcbcccb9
 def resume_key(prep: Prepared) -> dict[str, str]:
     "What must be the same for a training to resume, beside its loop: the data, and the settings that come before."
     groups = prep.config.model_dump(include={"features", "labels", "data", "model", "pretrain", "experimental"})

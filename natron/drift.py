@@ -50,6 +50,7 @@ def _verdicts(t, r):
     t["verdict"] = np.select(kinds, ["missing", "far", "drifted"], "steady")
     return t.sort_values("times", ascending=False, kind="stable")
 
+# %% ../nbs/06f_drift.ipynb #7c683aad
 def _table(r, x, filled):
     "A row a feature, and the limit of the mean index and of the mean distance."
     missing, counts = np.isnan(x), bin_counts(x, r.edges)
@@ -86,6 +87,7 @@ def _most(r):
     return (f"{r.Index} (PSI {r.psi:.2f}, control limit {r.psi_limit:.2f}; mean {r.shift:+.1f} sd, "
             f"control limit {r.shift_limit:.1f})")
 
+# %% ../nbs/06f_drift.ipynb #d7521d6b
 @patch(as_prop=True)
 def sentence(self: Drift):
     "What drifted, and whether all together there is a distribution shift."
@@ -97,6 +99,7 @@ def sentence(self: Drift):
             f"mean Mahalanobis distance {w['distance']:.2f}, control limit {w['distance_limit']:.2f}; "
             f"{w['beyond']:.1%} of the rows lie farther out than 99 % of training.")
 
+# %% ../nbs/06f_drift.ipynb #4c09c081
 @patch(as_prop=True)
 def limits(self: Drift):
     "What features cannot see, and whether it was looked at."
@@ -113,6 +116,7 @@ def _shown(d, most=20):
                  times="{:.1f}".format)
     return t.assign(**{k: t[k].map(f) for k, f in forms.items()}).rename_axis(None)
 
+# %% ../nbs/06f_drift.ipynb #d9648827
 @patch
 def text(self: Drift) -> str: # for a terminal
     "Sentence, limits, warnings and table."
@@ -121,6 +125,8 @@ def text(self: Drift) -> str: # for a terminal
 
 @patch
 def __repr__(self: Drift): return self.text()
+
+# %% ../nbs/06f_drift.ipynb #0e02eab4
 @patch
 def _repr_html_(self: Drift):
     return f"<p>{html.escape(self.sentence)} {html.escape(self.limits)}</p>{_shown(self).to_html(border=0)}"
@@ -143,6 +149,7 @@ def plot_drift(d: Drift,
     fig = plot_bars(pd.DataFrame(bars, t.index.rename(None)), title, "times the control limit", height=340)
     return fig.add_hline(1, line_dash="dot", line_color=PALETTE[4]).update_xaxes(tickangle=-40)
 
+# %% ../nbs/06f_drift.ipynb #76553090
 def plot_distances(d: Drift) -> go.Figure:
     "Each row's Mahalanobis distance from training, and the line beyond which 1 % of training lies."
     title = f"Mahalanobis distance from training: {d.whole['beyond']:.1%} of the rows beyond the line, of training 1 %"
@@ -155,6 +162,7 @@ def _embedded(fig, plotly):
     fig.update_layout(autosize=True, width=None, template_layout_width=None)
     return fig.to_html(full_html=False, include_plotlyjs=plotly, config=dict(displayModeBar=False, responsive=True))
 
+# %% ../nbs/06f_drift.ipynb #15f7b680
 def drift_section(d: Drift,
                   plotly: bool = False # bring the plotting library along, as the first figure of a page must
                  ) -> str:

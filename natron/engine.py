@@ -47,14 +47,13 @@ def _linear(g, layer, h, part=ALL):
     "A linear layer, or some rows of its weight."
     h = g.op("MatMul", h, layer.weight[part].T)
     return h if layer.bias is None else g.op("Add", h, layer.bias[part])
-
 def _norm(g, layer, h): return g.op("LayerNormalization", h, layer.weight, layer.bias, axis=-1, epsilon=layer.eps)
 
+# %% ../nbs/04f_engine.ipynb #b0671267
 def _take(g, h, rows, n):
     "These of the `n` positions."
     first, last, _ = rows.indices(n)
     return h if last-first == n else g.op("Slice", h, _ints(first), _ints(last), _ints(1))
-
 def _unknown(g, mask): return g.op("Cast", g.op("Not", mask), to=TensorProto.FLOAT)
 
 # %% ../nbs/04f_engine.ipynb #dc5d3563
@@ -65,6 +64,7 @@ def _bias(layer, rows, n):
     shut = (d < 0) & layer.causal | (d.abs() >= (layer.window or n))
     return bias.masked_fill(shut, -torch.inf)[None]
 
+# %% ../nbs/04f_engine.ipynb #184706a8
 def _attention(g, layer, h, rows, n):
     D, H = layer.out.in_features, layer.heads
     here = _take(g, h, rows, n)
@@ -89,6 +89,7 @@ def backbone_graph(back: Backbone,       # in evaluation mode; `@backbone_graph.
     raise BundleError(f"{type(back).__name__} has no ONNX graph; register one with `backbone_graph`, or use engine "
                       f"torch")
 
+# %% ../nbs/04f_engine.ipynb #a898f340
 def has_graph(kind: type # of backbone
              ) -> bool:
     "Whether this backbone's graph is registered."
@@ -108,6 +109,7 @@ def _embedded(g, back, x, mask, ids):
     many = g.op("Concat", g.op("Shape", h, start=0, end=1), _ints(1, 1), axis=0)
     return g.op("Concat", g.op("Expand", back.cls, many), h, axis=1)
 
+# %% ../nbs/04f_engine.ipynb #c8a299e3
 @backbone_graph.register
 def _transformer(back: Transformer, g, x, mask, ids, rows, T):
     h, n = _embedded(g, back, x, mask, ids), T + (back.cls is not None)
@@ -130,6 +132,7 @@ def _gates(w):
     i, f, c, o = w.chunk(4)
     return torch.cat([i, o, f, c])[None]
 
+# %% ../nbs/04f_engine.ipynb #7acfedc7
 def _lstm(g, lstm, h):
     "(T,B,D) to (T,B,D)."
     for k in range(lstm.num_layers):
@@ -160,6 +163,7 @@ def _heads(g, heads, e):
         out |= {t.name: g.op("Slice", h, _ints(a), _ints(z), _ints(1)) for t, a, z in zip(group, ends, ends[1:])}
     return out
 
+# %% ../nbs/04f_engine.ipynb #0fb18e15
 def _network(g, model, x, mask, ids):
     pooling = model.config["pooling"]
     h = backbone_graph(model.backbone, g, x, mask, ids, pooled_rows(pooling), model.config["window_length"])
@@ -167,6 +171,7 @@ def _network(g, model, x, mask, ids):
     both = [g.op(kind, h, _ints(1), keepdims=0) for kind in ("ReduceMean", "ReduceMax")]
     return _heads(g, model.heads, g.op("Concat", *both, axis=-1))
 
+# %% ../nbs/04f_engine.ipynb #890479ef
 def _mean_logits(g, task, logits):
     "The logits (B,C) of the members' mean probability."
     if len(logits) == 1: return logits[0]
@@ -190,6 +195,7 @@ def export_graph(model: Natron | Ensemble, # on the CPU, in evaluation mode
     graph = helper.make_graph(g.nodes, "natron", *_signature(model, batch, ids), g.constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
+# %% ../nbs/04f_engine.ipynb #069ef88d
 def _signature(model, batch, ids):
     "Inputs and outputs of the graph."
     value, shape = helper.make_tensor_value_info, [batch, model.config["window_length"], model.config["n_features"]]
@@ -264,6 +270,7 @@ def _comparable(bundle, outputs):
     probs = to_probs(outputs, [t for t in tasks if t.classes], bundle.calibrations())
     return probs | {t.name: outputs[t.name] for t in tasks if not t.classes}
 
+# %% ../nbs/04f_engine.ipynb #2c6a7fe1
 def largest_difference(engine,          # `TorchEngine` or `OnnxEngine`
                        bundle: Bundle   # with reference outputs
                       ) -> float: # of a probability; for a regression, of its standard deviation
@@ -300,6 +307,7 @@ def _candidates(bundle, where, engine):
     graph = has_graph(BACKBONES[bundle.model_config["backbone"]])
     return ["onnx", "torch"] if graph and where.type == "cpu" and bundle.reference_outputs else ["torch"]
 
+# %% ../nbs/04f_engine.ipynb #45e24bd9
 def _refusal(name, off):
     why = ("eight bits are too few for this model, use engine auto" if name == "int8"
            else "this machine cannot run the model as it was trained")
@@ -336,6 +344,7 @@ class EngineModel(nn.Module):
     def forward(self, x, mask, instrument, timeframe) -> dict[str, torch.Tensor]: # logits by task
         return self.engine(*(o.cpu().numpy() for o in (x, mask, instrument, timeframe)))
 
+# %% ../nbs/04f_engine.ipynb #da3b14fa
 def engine_model(bundle: Bundle,
                  engine: str # onnx, int8 or torch
                 ) -> tuple[EngineModel, str]: # and a sentence that says how far it is from what was reported

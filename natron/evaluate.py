@@ -54,6 +54,7 @@ def _add_sets(out, name, sets, y):
     hit = sets[np.arange(len(y)), np.nan_to_num(y).astype(int)]
     out[f"coverage_{name}"], out[f"set_size_{name}"] = np.where(np.isnan(y), np.nan, hit), sets.sum(1).astype(float)
 
+# %% ../nbs/06h_evaluate.ipynb #0264c7f3
 def row_uncertainty(y: np.ndarray, p: np.ndarray, # (n,) labels, NaN where unknown, (n,C) calibrated probabilities
                     made: pd.DatetimeIndex,          # (n,) when each forecast was made
                     known: pd.DatetimeIndex,         # (n,) when its label was known
@@ -74,6 +75,7 @@ def _prior_alone(prep, task, n):
     prior = prep.labels.state["prior"].get(task.name)
     return {"prior": np.tile(prior, (n, 1))} if prior else {"mean": np.full((n, 1), task.loc)}
 
+# %% ../nbs/06h_evaluate.ipynb #862f9fea
 def _model_forecasts(model, data, calibration):
     "Calibrated forecasts of every task, and an ensemble's disagreement; each network is asked once."
     if not isinstance(model, Ensemble): return predict_windows(model, data, calibration), {}
@@ -83,6 +85,7 @@ def _model_forecasts(model, data, calibration):
            for t in model.tasks}
     return out, ensemble_disagreement(model.tasks, members)
 
+# %% ../nbs/06h_evaluate.ipynb #8c5c2c71
 def _baselines(prep, data, alone):
     "The baselines' forecasts for the last part, by a task's index; what the tasks share is computed once."
     cfg, tasks = prep.config, prep.labels.tasks
@@ -95,6 +98,7 @@ def _labels(data, k):
     "The labels (n,) of one task for the windows of a part."
     return data.y[data.ends, k].double().numpy()
 
+# %% ../nbs/06h_evaluate.ipynb #577dec83
 def task_forecasts(prep: Prepared,
                    model: torch.nn.Module,              # trained on `prep`'s training part
                    calibration: dict[str, Calibration], # by task, fitted on its validation part
@@ -127,6 +131,7 @@ class Evaluation:
     folds: tuple[Scores, ...] = ()   # of each fold of a walk-forward evaluation
     prep: Prepared | None = None     # the data set, where there was one
 
+# %% ../nbs/06h_evaluate.ipynb #dc243bd4
 def score(forecasts: Sequence[TaskForecasts], cfg: EvaluateConfig, seed: int,
           note: str = "" # why there can be no verdict, where there can be none
          ) -> Scores:
@@ -136,6 +141,7 @@ def score(forecasts: Sequence[TaskForecasts], cfg: EvaluateConfig, seed: int,
     span = times.min().isoformat(), times.max().isoformat()
     return Scores([f.task for f in forecasts], tables, span, cfg, seed, note)
 
+# %% ../nbs/06h_evaluate.ipynb #389c8d3a
 def evaluate(prep: Prepared,                      # its test part is scored
              model: torch.nn.Module,              # trained on its training part
              calibration: dict[str, Calibration], # by task, fitted on its validation part
@@ -183,6 +189,7 @@ def fit_model(prep: Prepared) -> tuple[torch.nn.Module, dict[str, Calibration]]:
     model, _ = finetune(prep, backbone=backbone)
     return model, calibrate(prep, model)
 
+# %% ../nbs/06h_evaluate.ipynb #e96643ae
 def _pool(parts):
     "The rows of one task's folds as one; forecasts that a fold lacks are left out."
     cat, (first, *rest) = lambda f: np.concatenate([f(p) for p in parts]), parts
@@ -192,6 +199,7 @@ def _pool(parts):
                          first.times.append([p.times for p in rest]), cat(lambda p: p.series), cat(lambda p: p.mean),
                          rows)
 
+# %% ../nbs/06h_evaluate.ipynb #29306b88
 def pooled(folds: Sequence[list[TaskForecasts]]) -> list[TaskForecasts]:
     "The rows of all folds as one, by task; tasks that some fold could not answer are left out."
     by = [{f.task.name: f for f in fold} for fold in folds]
@@ -203,6 +211,7 @@ def _fold_line(k, folds, scores):
     values = ", ".join(f"{t.name} {scores.tables[t.name].loc['model', headline(t)]:.3f}" for t in scores.tasks)
     return f"fold {k+1} of {folds}, {scores.span[0][:10]} to {scores.span[1][:10]}: {values}"
 
+# %% ../nbs/06h_evaluate.ipynb #ba453a80
 def walk_forward(candles: dict[str, pd.DataFrame], cfg: Config, folds: int = 5,
                  rolling: bool = False,     # train on a span of fixed length, in place of all that came before
                  fit: Callable = fit_model, # from a fold's `Prepared` to the model and its calibration
@@ -226,6 +235,7 @@ def _matched(a, b):
     both = x.intersection(y)
     return x.get_indexer(both), y.get_indexer(both)
 
+# %% ../nbs/06h_evaluate.ipynb #b855d71d
 def _paired(names, s, o):
     "Two models' forecasts of a task on shared rows, or why there are none."
     i, j = _matched(s, o)
@@ -241,6 +251,7 @@ def _file_forecasts(bundle, candles, start, end):
     prep = prepare_for(bundle, candles, start, end)
     return {f.task.name: f for f in task_forecasts(prep, bundle.model(), bundle.calibrations(), True)}
 
+# %% ../nbs/06h_evaluate.ipynb #0b20258a
 def compare(bundles: dict[str, Bundle],       # two, by name
             candles: dict[str, pd.DataFrame], # by series name
             start: str | None = None, end: str | None = None # a part of the bars after both fitted spans

@@ -63,6 +63,7 @@ def _bar_axes(fig, times, *axes):
     at, labels = time_ticks(pd.DatetimeIndex(times))
     return fig.update_layout({a: dict(tickvals=at, ticktext=labels) for a in axes})
 
+# %% ../nbs/06g_explain.ipynb #30358450
 def plot_attention(map: np.ndarray,               # (T,T) or (T+1,T): one head of one layer, or a mean over some
                    times: Sequence[pd.Timestamp], # (T,) of the bars
                    title: str = "", height: int = 460 # pixels
@@ -93,6 +94,7 @@ def rollout(maps: np.ndarray,     # (L,H,T,T) or (L,H,T+1,T), from `attention_ma
     share = (reach.mean(0) if pooling == "mean_max" else reach[-1])[:n]
     return share/share.sum()
 
+# %% ../nbs/06g_explain.ipynb #eaaf226f
 def attention_rollout(model: Natron | Ensemble, window # as for `attention_maps`
                      ) -> np.ndarray: # (T,), sums to 1
     "The rollout of all layers and heads; of an ensemble, the mean of its members'."
@@ -107,6 +109,7 @@ def _task(model, name):
         raise NatronError(f"the model does not answer {name!r}; it answers {', '.join(t.name for t in model.tasks)}")
     return found[0]
 
+# %% ../nbs/06g_explain.ipynb #141a025f
 @torch.no_grad()
 def _class(model, task, batch, name):
     "The number of the class called `name`, of the likeliest if that is None; 0 for a regression."
@@ -116,6 +119,7 @@ def _class(model, task, batch, name):
         raise NatronError(f"{task.name} has no class {name!r}; its classes are {', '.join(task.classes)}")
     return task.classes.index(name)
 
+# %% ../nbs/06g_explain.ipynb #d6d25bd4
 def _output(z, task, c):
     "The logit of class `c`, or the value in the task's own terms: (B,)."
     if not task.classes: return z*task.scale + task.loc
@@ -185,9 +189,9 @@ def agreement(reach: np.ndarray, # (T,) from `attention_rollout`
     size = np.abs(attr).sum(1)                                                           # (T,)
     if np.ptp(size) == 0 or np.ptp(reach) == 0: return 0.
     return float(spearmanr(reach, size).statistic)
-
 AGREES = 0.6
 
+# %% ../nbs/06g_explain.ipynb #5e688143
 def attention_note(rho: float # from `agreement`
                   ) -> str:
     "One sentence on whether attention may be read as an explanation of this answer."
@@ -226,6 +230,7 @@ def _orders(model, window, task_name, by, rng):
                    "newest first": np.arange(len(size))[:, None]}
     return orders | {"random": rng.random(size.shape)}
 
+# %% ../nbs/06g_explain.ipynb #29531e83
 def deletion_curves(model: Natron | Ensemble, data: WindowDataset, task_name: str,
                     by: str = "feature", # "feature" or "bar": what is replaced as a whole
                     n: int = 32,         # windows, evenly spread
@@ -272,6 +277,7 @@ def column_groups(columns: Sequence[str]) -> dict[str, list[str]]: # columns by 
     for c in columns: out.setdefault(group.get(c, "Own columns"), []).append(c)
     return out
 
+# %% ../nbs/06g_explain.ipynb #ccad64e4
 @torch.no_grad()
 def _permuted_forecasts(model, data, task, rows, other, at):
     "Probabilities or values for the windows `rows`, with the columns at `at` taken from the windows `other`."
@@ -283,6 +289,7 @@ def _permuted_forecasts(model, data, task, rows, other, at):
         out.append(to_probs(z, [task])[task.name].float().cpu().numpy())
     return np.concatenate(out)
 
+# %% ../nbs/06g_explain.ipynb #93d7bbc8
 def _labelled(prep, model, task, part, stride):
     "The windows of a part, the rows with a known label, and these labels."
     data = window_data(prep, part, stride=stride)
@@ -327,6 +334,7 @@ def embeddings(model: Natron | Ensemble, data: WindowDataset) -> np.ndarray: # (
         out.append(model(**{k: v.to(device) for k, v in batch.items()})["embedding"].float().cpu().numpy())
     return np.concatenate(out)
 
+# %% ../nbs/06g_explain.ipynb #5edc3881
 def nearest(now: np.ndarray,    # (D,) the query
             before: np.ndarray, # (m,D) candidates, in order of time
             n: int = 5,         # rows at most
@@ -357,6 +365,7 @@ def _complete(y): # (n,K) labels, NaN where unknown
 # %% ../nbs/06g_explain.ipynb #11df9785
 def _label(task, v): return v if not task.classes else task.classes[int(v)] if v == v else ""
 
+# %% ../nbs/06g_explain.ipynb #65c6c749
 def nearest_windows(model: Natron | Ensemble,
                     window,              # the query, as for `attention_maps`
                     when: pd.Timestamp,  # the time of its last bar, with a zone

@@ -43,6 +43,7 @@ class Feature:
     formula: str
     reads_volume: bool = False # unknown in a market without volume
 
+# %% ../nbs/01_features.ipynb #88397df0
 class Catalogue(list):
     "Features in their order, also by name; a notebook shows them as a table."
     def __getitem__(self, k):
@@ -58,7 +59,6 @@ class Catalogue(list):
         rows = (f"<td>{i}</td><td>{f.group}</td><td>{f.name}</td><td>{f.lookback}</td><td>{f.formula}</td>" for i,
                 f in enumerate(self, 1))
         return f"<table><tr>{head}</tr>{''.join(f'<tr>{r}</tr>' for r in rows)}</table>"
-
 FEATURES, CONTEXT_FEATURES, GROUPS = Catalogue(), Catalogue(), {}
 
 # %% ../nbs/01_features.ipynb #97fb7648
@@ -93,6 +93,7 @@ def above(a, b=0.):
     "True where `a` is above `b`, two numbers or arrays of ratios, by more than `RATIO_EPS`."
     return a - b > RATIO_EPS
 
+# %% ../nbs/01_features.ipynb #adc4a8ce
 @kernel
 def side(a: float, b: float, price: float) -> float:
     "+1 where `a` is above `b`, -1 where it is below, 0 where they differ by at most `EPS` of `price`; NaN stays."
@@ -111,11 +112,13 @@ def ratios(a: np.ndarray, # (N,)
     "`ratio` at every bar, (N,); NaN where `a` or `b` is unknown."
     return np.where(np.isnan(a+b), np.nan, np.where(b > 0, a/np.where(b > 0, b, 1.), fallback))
 
+# %% ../nbs/01_features.ipynb #68f923dc
 @kernel
 def past(x: np.ndarray, i: int, k: int) -> float:
     "The value `k` bars before bar `i`, NaN where there was none."
     return x[i-k] if i >= k else np.nan
 
+# %% ../nbs/01_features.ipynb #4fd3eacd
 @kernel
 def put(out: np.ndarray, # (F,rows)
         i: int,
@@ -140,6 +143,7 @@ def exponential_mean(x: np.ndarray, # (N,)
         out[i] = value
     return out
 
+# %% ../nbs/01_features.ipynb #1a2d47a1
 @kernel
 def ema(x: np.ndarray, # (N,)
         n: int,        # bars
@@ -148,6 +152,7 @@ def ema(x: np.ndarray, # (N,)
     "Exponential average as in TA-Lib, weight 2/(n+1), (N,)."
     return exponential_mean(x, n, 2/(n+1), start)
 
+# %% ../nbs/01_features.ipynb #ad58102a
 @kernel
 def wilder(x: np.ndarray, # (N,) true ranges, or whatever else needs a bar before it
            n: int         # bars
@@ -346,6 +351,7 @@ class Bars(NamedTuple):
     low_50: np.ndarray
     first: int
 
+# %% ../nbs/01_features.ipynb #8e94b43f
 def make_bars(x: Indicators,
               first: int = 0 # rows before it are history only
              ) -> Bars:
@@ -365,6 +371,7 @@ def bars_since_change(x: np.ndarray, # (N,)
     for i in range(1, len(x)): age[i] = min(age[i-1]+1, cap) if x[i] == x[i-1] else 0
     return age
 
+# %% ../nbs/01_features.ipynb #d6020bc9
 @kernel
 def sides(a: np.ndarray, b: np.ndarray, price: np.ndarray) -> np.ndarray:
     "`side` at every bar, (N,)."
@@ -422,6 +429,7 @@ def ultimate(b: Bars) -> np.ndarray: # (N,)
         for i in range(len(out)): out[i] += weight*ratio(taken[i], whole[i], 0.5)/7
     return out
 
+# %% ../nbs/01_features.ipynb #813c8bc9
 @kernel
 def stochastic(b: Bars, n: int) -> np.ndarray: # (N,)
     "Position of the close between the lowest low and the highest high of `n` bars; 0.5 where they are the same."
@@ -565,6 +573,7 @@ def engulfing(o: np.ndarray, c: np.ndarray, i: int) -> float:
     if sign == before or over < 0 or under < 0 or over == under == 0: return 0.
     return sign if over > 0 and under > 0 else 0.8*sign
 
+# %% ../nbs/01_features.ipynb #91d98168
 @kernel
 def hammer_bars(b: Bars) -> np.ndarray: # (N,)
     "1 at TA-Lib's hammer, else 0; ties decided by what is on paper, not by rounding."
@@ -715,6 +724,7 @@ def first_breaks(close: np.ndarray, # (N,)
         if close[i] > level[i] and born[i] != broken: out[i], broken = True, born[i]
     return out
 
+# %% ../nbs/01_features.ipynb #41622b60
 @kernel
 def decaying(event: np.ndarray # (N,) -1, 0 or +1
           ) -> np.ndarray:
@@ -747,6 +757,7 @@ def order_blocks(open: np.ndarray,  # (N,)
 @kernel
 def _distance(gap, atr, floor): return ratio(0. if np.isnan(gap) else gap, atr, 0., floor)
 
+# %% ../nbs/01_features.ipynb #a466bd71
 @feature_group("Smart money",
     swing_high_dist=(_ATR, "(last confirmed swing high - close) / ATR14; 0 if there is none"),
     swing_low_dist=(_ATR, "(close - last confirmed swing low) / ATR14; 0 if there is none"),
@@ -792,6 +803,7 @@ def _profile(b, n, top, bottom):
     read = profile_readings(b.h[begin:], b.l[begin:], b.v[begin:], n, n == 20)[:, b.first-begin:]
     return _profile_distances(b.c[b.first:], top[b.first:], bottom[b.first:], read)
 
+# %% ../nbs/01_features.ipynb #7dc790fe
 @feature_group("Market profile", reads_volume=True,
     poc_dist_20=(20, "(close - point of control of 20 bars) / close"),
     vah_dist_20=(20, "(top of the value area of 20 bars - close) / close"),
@@ -817,6 +829,7 @@ class _Plan(NamedTuple):
     names: tuple
     lookback: np.ndarray
 
+# %% ../nbs/01_features.ipynb #56258cb8
 def _plan(features, groups):
     "The plan for the groups by title."
     of = {title: [f for f in features if f.group == title] for title in groups}
@@ -836,6 +849,7 @@ def _volume_known(volume):
         raise NatronError("volume: some rows have one and some have none; `check_candles` says which")
     return not unknown.any()
 
+# %% ../nbs/01_features.ipynb #daef301d
 def _fill(out, at, start, columns, plan, volume_known):
     "Compute the piece whose first row is `at` into `out`, whose first is `start`."
     begin, end, k = max(at-_BEFORE, 0), min(at+_PIECE, len(columns[0])), 0
@@ -851,6 +865,7 @@ def _hide(out, lookback, first):
     "Empty the cells whose history is too short; row `first` of the series is the first one here."
     for k in range(len(out)): out[k, :max(lookback[k]-1-first, 0)] = np.nan
 
+# %% ../nbs/01_features.ipynb #f8ad0b89
 def _array(candles, plan, rows=None):
     "The last `rows` of the plan's columns, (F,rows) float32; NaN before each one's lookback, or without volume."
     columns, n = _columns(candles), len(candles)
@@ -863,6 +878,7 @@ def _array(candles, plan, rows=None):
     _hide(out, plan.lookback, start)
     return out
 
+# %% ../nbs/01_features.ipynb #e8ce2480
 def _frame(candles, plan): return pd.DataFrame(_array(candles, plan).T, candles.index, list(plan.names), copy=False)
 
 def compute_features(candles: pd.DataFrame # open, high, low, close, volume
@@ -880,6 +896,7 @@ def _count(table, x, time):
     table[0, q] += x
     table[1, q] += 1
 
+# %% ../nbs/01_features.ipynb #79669d67
 @kernel
 def _expect(head, tail, time, step, ahead):
     "Mean over the coming bars of the mean of their hour."
@@ -958,6 +975,7 @@ def _check_times(candles):
     if isinstance(candles.index, pd.DatetimeIndex): return
     raise NatronError(f"expected candles by time, got an index of {candles.index.dtype}; `read_candles` makes one")
 
+# %% ../nbs/01_features.ipynb #9c77dce7
 def compute_context(candles: pd.DataFrame,              # open, high, low, close, volume by `time`
                     volatility_horizon: int = _HORIZON  # bars that the volatility task looks ahead
                    ) -> pd.DataFrame:
@@ -985,6 +1003,7 @@ def _own_columns(candles):
     return [k for k, kind in candles.dtypes.items()
             if k not in OHLCV and is_numeric_dtype(kind) and not is_bool_dtype(kind)]
 
+# %% ../nbs/01_features.ipynb #58327334
 def _extras(candles, wanted):
     "The user's own columns that join, or a `ConfigError` that names the one that cannot."
     own = _own_columns(candles)
@@ -1002,6 +1021,7 @@ def _extras(candles, wanted):
 def _all(volatility_horizon):
     return _plan(all_features(volatility_horizon), GROUPS | {"Context": partial(_context, ahead=volatility_horizon)})
 
+# %% ../nbs/01_features.ipynb #0a605683
 def feature_array(candles: pd.DataFrame,                  # as for `feature_frame`
                   cfg: FeaturesConfig = FeaturesConfig(),
                   rows: int | None = None,                # the last ones only, for a window; None: all
@@ -1015,6 +1035,7 @@ def feature_array(candles: pd.DataFrame,                  # as for `feature_fram
     if not own: return plan.names, x
     return (*plan.names, *own), np.hstack([x, candles[own].to_numpy(np.float32)[len(candles)-len(x):]])
 
+# %% ../nbs/01_features.ipynb #6cf5a5c2
 def feature_frame(candles: pd.DataFrame,                  # open, high, low, close, volume by `time`, and own columns
                   cfg: FeaturesConfig = FeaturesConfig(), # whether context joins, and which own columns
                   volatility_horizon: int = _HORIZON      # bars that the volatility task looks ahead
@@ -1035,6 +1056,7 @@ def reads_volume(columns: list[str] # names of columns of a feature frame
     "True for the columns that are unknown in a market without volume; False for the user's own."
     return np.isin(columns, [f.name for f in FEATURES if f.reads_volume])
 
+# %% ../nbs/01_features.ipynb #90047221
 def context_bars(window_length: int,                # rows that the model reads
                  volatility_horizon: int = _HORIZON # bars
                 ) -> int:

@@ -58,9 +58,9 @@ def confidence_loss(task: Task, logits: torch.Tensor, y: torch.Tensor # as for `
 
 # %% ../nbs/06_finetune.ipynb #ce17d533
 _INPUTS = "x", "mask", "instrument", "timeframe"
-
 def _on(y, weight): return None if weight is None else weight.to(y.device)
 
+# %% ../nbs/06_finetune.ipynb #dc96b378
 def _losses(model, batch, tasks, dense, weights, confidence_penalty):
     "The weighted sum as `loss`, and each task's loss by name."
     out = model(*(batch[k] for k in _INPUTS), dense=dense)
@@ -82,6 +82,7 @@ def _adversarial(losses, model, batch, epsilon):
     moved = losses(model, batch | dict(x=batch["x"] + epsilon*slope.sign()))
     return parts | dict(loss=(parts["loss"] + moved["loss"])/2)
 
+# %% ../nbs/06_finetune.ipynb #99b30d36
 def multitask_loss(tasks: Sequence[Task],
                    dense: bool = False,             # answers at every supervised position
                    weights: dict[str, torch.Tensor] | None = None, # class weights by task
@@ -111,6 +112,7 @@ def finetune(prep: Prepared,
                   resume_key(prep) | {"pretrained": backbone is not None})
     return model.eval(), history.assign(member=0)
 
+# %% ../nbs/06_finetune.ipynb #956304d9
 def _loss(prep):
     "The loss that the configuration asks for."
     cfg, tasks, prior, weights = prep.config, prep.labels.tasks, prep.labels.state["prior"], None
@@ -159,6 +161,7 @@ def _span(candles, splits, part):
     rows = [(t, r) for t, r in rows if r.stop > r.start]
     return [min(t[r.start] for t, r in rows).isoformat(), max(t[r.stop-1] for t, r in rows).isoformat()]
 
+# %% ../nbs/06_finetune.ipynb #4b204f57
 def _fitted_series(c, s):
     "What one series was, and by what its fitted bars are known again."
     fitted = c.iloc[s.train.start:s.validation.stop]
@@ -166,6 +169,7 @@ def _fitted_series(c, s):
                 months=month_hashes(c.iloc[:s.validation.stop]),
                 fit_bars=len(fitted), fingerprints=fingerprints(fitted)[1])
 
+# %% ../nbs/06_finetune.ipynb #b4f0e88f
 def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits],
               horizon: int # longest label horizon, bars
              ) -> dict: # plain values for the model file
@@ -185,6 +189,7 @@ def _outputs(model, prep):
     batch = data.__getitems__(some)
     return reference_outputs(copy.deepcopy(model).cpu().eval(), *(batch[k] for k in _INPUTS))
 
+# %% ../nbs/06_finetune.ipynb #99606150
 def _markets(prep, candles):
     "The market reference of each series, of the bars that are fitted or validated on."
     fitted = {n: c.iloc[:s.validation.stop] for (n, c), s in zip(candles.items(), prep.splits)}
@@ -234,6 +239,7 @@ def utc(when: str # with a zone, or UTC
         raise NatronError(f"{when!r} is not a time between 1678 and 2261; write 2021-03-01 or 2021-03-01T12:00")
     return t.tz_localize("UTC") if t.tz is None else t.tz_convert("UTC")
 
+# %% ../nbs/06_finetune.ipynb #e2ef89fb
 def _row(times, when, side="left"): return int(times.searchsorted(when, side=side))
 
 def _free(t, v1, known, gap, horizon):
@@ -259,6 +265,7 @@ def held_out(times: Sequence[pd.DatetimeIndex], # one index a series
     return [Splits(slice(_row(t, t0), _row(t, t1, "right")), slice(_row(t, v0), _row(t, v1, "right")),
                    slice(_row(t, first), stop(t))) for t in times]
 
+# %% ../nbs/06_finetune.ipynb #efe496b3
 def _first_free(times, t0, v1, known, gap, horizon, start):
     "The first bar that may be evaluated, from `start` on."
     fitted = f"the span that the model was fitted on ({t0:%Y-%m-%d} to {v1:%Y-%m-%d})"
@@ -282,6 +289,7 @@ def _check_same(bundle, candles):
             raise OverlapError(f"{name}: the candles of {odd[0]} are not those that the model was fitted on under "
                                "this name; rename the file if it is another market, or bring the same candles")
 
+# %% ../nbs/06_finetune.ipynb #f787f080
 def _check_unseen(bundle, candles, splits):
     "No bar that is evaluated may be one that was fitted, known by its content."
     for (name, c), s in zip(candles.items(), splits):
@@ -292,6 +300,7 @@ def _check_unseen(bundle, candles, splits):
                                "the model was fitted on, whatever their dates and unit; a score there would be "
                                "in-sample. Bring bars that came after the fitted span, with their own times")
 
+# %% ../nbs/06_finetune.ipynb #2926379e
 def _in_sample(times, fit_span, start, end):
     "The fitted rows as training, and as test whatever is asked for."
     fitted = [[slice(_row(t, utc(a)), _row(t, utc(b), "right")) for a, b in (fit_span["train"], fit_span["validation"])]
@@ -316,6 +325,7 @@ def prepare_for(bundle: Bundle, candles: dict[str, pd.DataFrame],
     series = make_series(candles, frames, labels, scaler, *known)
     return Prepared(series, splits, labels, scaler, bundle.feature_columns, cfg, *known)
 
+# %% ../nbs/06_finetune.ipynb #cc86aec0
 def _splits_for(bundle, candles, horizon, start, end, forced):
     times, gap = [c.index for c in candles.values()], purge_gap(bundle.config.data, horizon)
     if forced: return _in_sample(times, bundle.fit_span, start, end)

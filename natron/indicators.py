@@ -22,6 +22,7 @@ def _passes(n, a, eps):
     d = 1
     while d < n and a**d > eps: yield d; d *= 2
 
+# %% ../nbs/01d_indicators.ipynb #3a0a97af
 def _scan(u, a):
     "The recurrence by doubling; zeros to the left of the first bar save a special case."
     lags = list(_passes(u.shape[-1], a, torch.finfo(u.dtype).eps))
@@ -47,6 +48,7 @@ class _Scan(torch.autograd.Function):
         du = _Scan.apply(dy.flip(-1), a).flip(-1)
         return du, (du[..., 1:]*y[..., :-1]).sum().to(a) if ctx.needs_input_grad[1] else None
 
+# %% ../nbs/01d_indicators.ipynb #d4750767
 def linear_scan(u: Tensor,        # (...,N) float32 or float64
                 a: float | Tensor # what stays of the past after a bar, 0 to 1; a tensor of one number to learn it
                ) -> Tensor:
@@ -62,6 +64,7 @@ def n_bars(period: int | Tensor) -> int:
                           f"learn it), got {period!r}")
     return round(n)
 
+# %% ../nbs/01d_indicators.ipynb #98c0ce31
 def _seeded(x, a, head, rest):
     "The scan of `x` that starts with the sum of `head` times its first bars; later ones weigh `rest`; (...,N-m+1)."
     a, rest = (torch.as_tensor(v, dtype=torch.float64, device="cpu") for v in (a, rest))
@@ -86,6 +89,7 @@ def lead(x: Tensor,            # (...,N)
     n, a = n_bars(period), 1 - 2/(period+1)
     return _seeded(x.diff(), a, torch.arange(1, n, dtype=torch.float64)/n, a)
 
+# %% ../nbs/01d_indicators.ipynb #862de786
 def ema(x: Tensor,            # (...,N)
         period: int | Tensor  # bars; a tensor of one number to learn it
        ) -> Tensor:
@@ -104,6 +108,7 @@ def window_mean(x: Tensor, # (...,N)
         d *= 2
     return mean
 
+# %% ../nbs/01d_indicators.ipynb #6d1a9391
 def window_max(x: Tensor, # (...,N)
                n: int     # bars in the window
               ) -> Tensor:
@@ -118,6 +123,7 @@ def _tensor(x):
     if isinstance(x, Tensor): return x
     return torch.tensor(np.asarray(x, np.float32 if getattr(x, "dtype", None) == np.float32 else float))
 
+# %% ../nbs/01d_indicators.ipynb #151ecac1
 def _columns(candles, names):
     "The named columns as tensors of one shape, type and device, (...,N) each."
     if isinstance(candles, Tensor):
@@ -144,6 +150,7 @@ def _lives(columns):
     first = torch.where(whole, t, len(t)).amin(-1, keepdim=True)
     return t, first, torch.where(whole | (t < first), len(t), t).amin(-1, keepdim=True)
 
+# %% ../nbs/01d_indicators.ipynb #e29c2e8f
 def _to_front(columns):
     "Each series from its first bar on, its last bar repeated where it has no more; and the way back."
     t, first, end = _lives(columns)
@@ -151,6 +158,7 @@ def _to_front(columns):
     def undo(x): return torch.where((t >= first) & (t < end), x.gather(-1, back), x.new_tensor(_nothing(x)))
     return [x.nan_to_num(1., 1., 1.).gather(-1, take) for x in columns], undo
 
+# %% ../nbs/01d_indicators.ipynb #5aa79b69
 def _nothing(x): return False if x.dtype == torch.bool else math.nan
 
 # %% ../nbs/01d_indicators.ipynb #212db178
@@ -197,6 +205,7 @@ def share(part: Tensor, # (...,N)
     "`part / size`; fades to 0 as `size` and `part` vanish beside the `price`."
     return part/torch.maximum(size, floor_of(price)*price)
 
+# %% ../nbs/01d_indicators.ipynb #b19fb43e
 def rises(over: Tensor) -> Tensor: # (...,N) true or false
     "True where `over` is true and was false one bar before, from the second bar on, (...,N-1)."
     return over[..., 1:] & ~over[..., :-1]
@@ -236,6 +245,7 @@ def true_range(high: Tensor, # (...,N), as the others
     before = close[..., :-1]
     return torch.maximum(high[..., 1:], before) - torch.minimum(low[..., 1:], before)
 
+# %% ../nbs/01d_indicators.ipynb #377308f5
 @dataclass(frozen=True)
 class ATR(Indicator):
     "Average true range (`atr`) and the stops that hang on it (`long_stop`, `short_stop`); the close through a stop."

@@ -48,6 +48,7 @@ class _Cuts:
     volume: float = 1.5    # times its 20-bar mean, above
     position: float = 0.7  # of the 20-bar range, at least
 
+# %% ../nbs/02a_labels.ipynb #b8c4a30b
 def _conditions(bars, side, cuts=_Cuts()):
     "The six conditions for `side` +1 (buy) or -1 (sell): (N,6) of 1 and 0, NaN until all are known."
     rsi, position, hist = 50 + side*(bars.rsi_14-50), .5 + side*(bars.position_20-.5), bars.macd_hist
@@ -81,6 +82,7 @@ def _pool(name, answers):
                           f"more candles")
     return every[~np.isnan(every)]
 
+# %% ../nbs/02a_labels.ipynb #cd5df96b
 def _fit_conditions(name, side, series, cfg):
     held = _pool(name, [_conditions(b, side).sum(1) for b in series])
     for k in range(cfg.entry_conditions, 7):
@@ -115,6 +117,7 @@ def _touches(bars, side, cfg):
     return first_touch(bars.high, bars.low, bars.close*(1+up-RATIO_EPS), bars.close*(1-down+RATIO_EPS),
                        cfg.barrier_horizon)
 
+# %% ../nbs/02a_labels.ipynb #77a44871
 def _fit_touches(name, side, series, cfg):
     t = _pool(name, [_touches(b, side, cfg) for b in series])
     return {"rate": float((t == (1 if side > 0 else 2)).mean()), "both": float((t == 3).mean())}
@@ -141,6 +144,7 @@ def _entry_meaning(side, wins, loses, task, cfg):
 _entry_task = partial(task, classes=("NO", "YES"), head="entry",
                       horizon=lambda cfg: cfg.barrier_horizon if cfg.entry == "triple_barrier" else 0)
 
+# %% ../nbs/02a_labels.ipynb #8af40411
 @_entry_task("buy", role="entry_long", fit=partial(_fit_entry, "buy", 1),
              meaning=partial(_entry_meaning, "long", "rises", "falls"))
 def _buy(bars, cfg, fitted): return _entry(bars, cfg, fitted, 1)
@@ -157,6 +161,7 @@ def _direction_meaning(task, cfg):
     return (f"Where the close will be {task.horizon} bars on: UP or DOWN if farther than {buffer} from this one, "
             "else NEUTRAL.")
 
+# %% ../nbs/02a_labels.ipynb #20408629
 @task("direction", ("DOWN", "UP", "NEUTRAL"), horizon=lambda cfg: cfg.direction_horizon, weight=1.5, role="side",
       meaning=_direction_meaning)
 def _direction(bars, cfg, fitted):
@@ -172,13 +177,13 @@ def _sizes(series, cfg):
     band, strong = np.quantile(_pool("regime", [abs(b.return_20) for b in series]), [1/3, 2/3])
     return {"band": float(band), "strong": float(strong)}
 
+# %% ../nbs/02a_labels.ipynb #907ff18b
 def _regime_now(bars, fitted):
     size, limit = abs(bars.return_20), rolling_quantile(bars.atr_14/bars.close, _HISTORY, [.9])[:, 0]
     strong = above(size, fitted["strong"]) & above(bars.adx_14, 25)
     up, volatile = bars.return_20 > 0, above(bars.atr_14/bars.close, limit)
     now = np.select([volatile, ~above(size, fitted["band"]), strong & up, strong, up], [5, 2, 0, 4, 1], 3)
     return np.where(np.isnan(size+limit+bars.adx_14), np.nan, now)
-
 
 # %% ../nbs/02a_labels.ipynb #b1c0ffe5
 def _regime_meaning(task, cfg):
@@ -187,6 +192,7 @@ def _regime_meaning(task, cfg):
     return (f"Over 20 bars {bars}: BULL or BEAR by the sign of the return, STRONG if it is large and the trend firm "
             "(ADX above 25), RANGE if it is small, VOLATILE if ATR is in the highest tenth of 400 bars.")
 
+# %% ../nbs/02a_labels.ipynb #e6c7af76
 @task("regime", ("BULL_STRONG", "BULL_WEAK", "RANGE", "BEAR_WEAK", "BEAR_STRONG", "VOLATILE"), weight=1.2, fit=_sizes,
       horizon=lambda cfg: cfg.regime_horizon if cfg.regime_when == "ahead" else 0, role="regime",
       meaning=_regime_meaning)
@@ -217,7 +223,6 @@ def plot_classes(candles: pd.DataFrame,
 
 # %% ../nbs/02a_labels.ipynb #0338ac6b
 _volatility_task = partial(task, horizon=lambda cfg: cfg.volatility_horizon, head="volatility", role="volatility")
-
 _terciles_meaning = "Volatility of the next {} bars beside the last 400: lowest third, middle third, highest third."
 _log_meaning = "The logarithm of the volatility of the next {} bars, a bar."
 
@@ -227,6 +232,7 @@ def _volatility(bars, cfg, fitted):
     v, (low, high) = _ahead(bars.gk_volatility(h), h), bars.volatility_terciles(h)
     return np.where(np.isnan(v+low+high), np.nan, np.select([above(low, v), above(v, high)], [0, 2], 1))
 
+# %% ../nbs/02a_labels.ipynb #d8df09b7
 @_volatility_task("log_volatility", meaning=lambda t, cfg: _log_meaning.format(t.horizon))
 def _log_volatility(bars, cfg, fitted):
     h = cfg.volatility_horizon
@@ -243,6 +249,7 @@ def _paths(bars, h):
     straight = ratios(abs(bars.close-_lag(bars.close, h)), rolling_sum(path, h))
     return volatile, _ahead(straight, h)
 
+# %% ../nbs/02a_labels.ipynb #20097d0e
 def _straightness(series, cfg):
     paths = [_paths(b, cfg.state_horizon) for b in series]
     return {"trending": float(np.quantile(_pool("state", [np.where(v == 0, s, np.nan) for v, s in paths]), 2/3))}
@@ -250,6 +257,7 @@ def _straightness(series, cfg):
 _state_meaning = ("The next {} bars: VOLATILE if among the most volatile tenth of 400, else TRENDING if straight, "
                   "else RANGING.")
 
+# %% ../nbs/02a_labels.ipynb #02df8f84
 @task("state", ("TRENDING", "RANGING", "VOLATILE"), horizon=lambda cfg: cfg.state_horizon, fit=_straightness,
       meaning=lambda t, cfg: _state_meaning.format(t.horizon))
 def _state(bars, cfg, fitted):
@@ -288,6 +296,7 @@ def _summary(task, y):
     if task.classes: return [float((y == k).mean()) for k in range(len(task.classes))]
     return {"loc": float(y.mean()), "scale": float(y.std())}
 
+# %% ../nbs/02a_labels.ipynb #6eaf701f
 @patch
 def fit(self: LabelGenerator, train: pd.DataFrame | Sequence[pd.DataFrame]) -> LabelGenerator:
     "Fit thresholds, class shares and regression scales on training candles, of one series or of several."
@@ -306,6 +315,7 @@ def fit(self: LabelGenerator, train: pd.DataFrame | Sequence[pd.DataFrame]) -> L
     self.tasks = _in_units(self.tasks, self._state)
     return self
 
+# %% ../nbs/02a_labels.ipynb #ce758c1b
 def _in_units(tasks, state): return [replace(t, **state["units"].get(t.name, {})) for t in tasks]
 
 # %% ../nbs/02a_labels.ipynb #d3c65ae5
@@ -341,6 +351,7 @@ def _shares(y, task):
                                                                             "sd": known.std(ddof=0)}
     return pd.Series(rows | {"(no answer)": y.isna().mean()}, dtype=float)
 
+# %% ../nbs/02a_labels.ipynb #092bcbdf
 def describe_labels(labels: pd.DataFrame,      # from `transform`
                     splits: dict[str, slice],  # rows of each part, by name
                     tasks: Sequence[Task]

@@ -34,6 +34,7 @@ def rank_bins(x: np.ndarray, k: int # (n,), how many
     edges = np.quantile(x, np.linspace(0, 1, k+1)[1:-1])
     return np.searchsorted(edges, x, side="right")
 
+# %% ../nbs/06b_metrics.ipynb #bf12a9d2
 def _one_hot(i, k, value=1.):
     "A row for each index `i` (n,), with `value` there and nothing elsewhere."
     n = len(i)
@@ -60,6 +61,7 @@ def _auc(h):
     below = rest.cumsum(-1) - rest/2
     with np.errstate(invalid="ignore", divide="ignore"): return (pos*below).sum(-1)/(pos.sum(-1)*rest.sum(-1))
 
+# %% ../nbs/06b_metrics.ipynb #b5ad8b7f
 def _confusion_scores(m):
     "From confusion counts (...,C,C), rows the truth: accuracy, balanced accuracy, macro-F1, Matthews' coefficient."
     hit, n = np.diagonal(m, axis1=-2, axis2=-1), m.sum((-1, -2))
@@ -101,6 +103,7 @@ def block_length(task: Task, cfg: EvaluateConfig, slow: int = 1 # bars of the fa
     "Times in a block: so many bars, and at least ten horizons, of the slowest series."
     return slow*max(cfg.block, 10*task.horizon)
 
+# %% ../nbs/06b_metrics.ipynb #8e44ad79
 def block_resamples(times: pd.DatetimeIndex, # (n,) time of each row
                     block: int,              # times in a block
                     resamples: int, rng: np.random.Generator
@@ -109,6 +112,7 @@ def block_resamples(times: pd.DatetimeIndex, # (n,) time of each row
     unit = np.unique(times, return_inverse=True)[1]; n = unit.max()+1
     return unit, rng.integers(0, n, (resamples, max(1, round(n/block))))
 
+# %% ../nbs/06b_metrics.ipynb #ccf3d91e
 def resample_sums(sums: np.ndarray | sparse.csr_array, # (n,S) of the rows
                   unit: np.ndarray, starts: np.ndarray, block: int # from `block_resamples`
                  ) -> np.ndarray:                      # (resamples,S)
@@ -135,6 +139,7 @@ def interval(point: float,      # the score
 # %% ../nbs/06b_metrics.ipynb #9acbaccd
 def _sides(task): return [task.classes.index(k) for k in ("DOWN", "UP") if k in task.classes]
 
+# %% ../nbs/06b_metrics.ipynb #f780f188
 def task_sums(task: Task, y: np.ndarray, p: np.ndarray, # (n,) labels, (n,C) probabilities or (n,1) values
               mean: float | np.ndarray = 0.             # training mean, for the R2 of a regression
              ) -> np.ndarray | sparse.csr_array: # (n,S)
@@ -147,6 +152,7 @@ def task_sums(task: Task, y: np.ndarray, p: np.ndarray, # (n,) labels, (n,C) pro
     counted = _one_hot(rank_bins(share, _AUC_BINS)*2 + (y == up), 2*_AUC_BINS, np.isin(y, [down, up]))
     return sparse.hstack([sums, counted], "csr")
 
+# %% ../nbs/06b_metrics.ipynb #16f241cb
 def task_scores(task: Task, s: np.ndarray) -> dict[str, np.ndarray]: # sums (...,S) of `task_sums`
     "Every metric of this task, (...) by name."
     C = len(task.classes)
@@ -160,6 +166,7 @@ def headline(task: Task) -> str:
     "The metric that decides: log-loss for classes, RMSE for values. Lower is better."
     return "log_loss" if task.classes else "rmse"
 
+# %% ../nbs/06b_metrics.ipynb #4ada1986
 def score_table(task: Task,
                 y: np.ndarray,                     # (n,) labels, NaN where unknown
                 forecasts: dict[str, np.ndarray],  # by name, the model's first: (n,C), or (n,1) for a regression
@@ -194,6 +201,7 @@ def _with_intervals(point, draws, blocks, level):
         out |= {k: float(v), f"{k}_low": float(low), f"{k}_high": float(high)}
     return out
 
+# %% ../nbs/06b_metrics.ipynb #543c6ed8
 def _add_differences(table, draws, metric, level):
     "Model less the best baseline, and its paired interval, in the model's row."
     model, *baselines = table.index
@@ -234,6 +242,7 @@ def _claim(v):
                 edge_in_size=f"edge over {v.baseline} in the size of the move, {v.note}",
                 no_edge=f"no edge over {v.baseline}", worse=f"no edge: worse than {v.baseline}")[v.kind]
 
+# %% ../nbs/06b_metrics.ipynb #ed26ec77
 @patch(as_prop=True)
 def sentence(self: Verdict) -> str:
     "The verdict for a reader."
@@ -249,6 +258,7 @@ def _kind(task, r):
     if r.diff_high >= 0: return "worse" if r.diff_low > 0 else "no_edge"
     return "edge" if r.get("side_auc_low", 1.) > .5 else "edge_in_size"
 
+# %% ../nbs/06b_metrics.ipynb #f10b24e2
 def verdict(task: Task, table: pd.DataFrame # from `score_table`
            ) -> Verdict:
     "What the paired interval of the model's row, the first, allows one to say."
@@ -298,6 +308,7 @@ def _task_line(task, table, verdict):
     beside = f", {r.best} {table.loc[r.best, m]:.3f}" if r.best else ""
     return f"{task.name:14} {m} {r[m]:.3f}{beside}: {verdict}"
 
+# %% ../nbs/06b_metrics.ipynb #5a9c115f
 def _task_table(task, table):
     "The lines of a task's table: every forecast's headline metric with its interval, and some more."
     m, kind = headline(task), "nowcast" if task.kind == "nowcast" else f"forecast, {task.horizon} bars"
@@ -309,6 +320,7 @@ def _task_table(task, table):
     return [f"{task.name} ({kind}; {int(table['rows'].iloc[0])} rows)", line("", wide, (f"{c:>9}" for c in more)),
             *rows]
 
+# %% ../nbs/06b_metrics.ipynb #e1dbf55d
 @patch
 def text(self: Scores, full: bool = True # every forecast's scores, not a line a task
         ) -> str:
@@ -344,6 +356,7 @@ def reliability(y: np.ndarray, p: np.ndarray, bins: int = ECE_BINS # (n,) class 
     bins = rows.groupby(rank_bins(rows.confidence.to_numpy(), bins))
     return bins.agg(confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), count=("accuracy", "size"))
 
+# %% ../nbs/06b_metrics.ipynb #732562c3
 def plot_reliability(tables: dict[str, pd.DataFrame], title: str = "") -> go.Figure: # from `reliability`, by name
     "Reliability diagram: observed frequency against announced probability; on the diagonal they agree."
     fig = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"),

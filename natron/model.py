@@ -126,6 +126,7 @@ def _mean_logits(task, z):
         return z.log_softmax(-1).logsumexp(0)                # softmax takes care of the number of members
     return F.logsigmoid(z).logsumexp(0) - F.logsigmoid(-z).logsumexp(0)
 
+# %% ../nbs/04b_model.ipynb #9a5bf3cb
 class Ensemble(nn.Module):
     "A deep ensemble: models of one kind that answer together (Lakshminarayanan et al. 2017)."
     def __init__(self, members: Sequence[Natron]):
@@ -170,6 +171,7 @@ def _check_tasks(tasks):
         raise ConfigError(f"labels.tasks: {sorted(bad)} cannot name a task or head: used twice, reserved, or no plain "
                           f"word; rename it")
 
+# %% ../nbs/04b_model.ipynb #a857e10e
 def build_model(cfg: ModelConfig,
                 n_features: int,   # columns of a window
                 tasks: list,       # what to answer, see the notebook on labels
@@ -185,6 +187,7 @@ def build_model(cfg: ModelConfig,
                           f"it smaller than {window_length-1}")
     return Natron(cfg, n_features, tasks, window_length, instruments, timeframes)
 
+# %% ../nbs/04b_model.ipynb #9d00c5e2
 def new_model(prep: Prepared) -> Natron:
     "The untrained model that a configuration and its data ask for, with the configuration's seed."
     seed_everything(prep.config.seed)
@@ -228,6 +231,7 @@ class Calibration:
     # by coverage: what each class must reach by itself
     class_sets: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
+# %% ../nbs/04b_model.ipynb #b648e42f
 def _along(p, x, y):
     "Values (...) on a curve; the ends go on level."
     x, y = (torch.tensor(o, dtype=p.dtype, device=p.device) for o in (x, y))
@@ -235,6 +239,7 @@ def _along(p, x, y):
     w = ((p - x[i-1])/(x[i] - x[i-1])).clamp(0, 1)
     return y[i-1] + w*(y[i] - y[i-1])
 
+# %% ../nbs/04b_model.ipynb #b7ef5223
 def calibrated(p: torch.Tensor,        # (...,C) probabilities
                how: Calibration | None # None: as they are
               ) -> torch.Tensor:       # (...,C)

@@ -37,6 +37,7 @@ def _own_columns(bundle: Bundle) -> list[str]:
     computed = all_features(bundle.config.labels.volatility_horizon).names
     return [c for c in bundle.feature_columns if c not in computed]
 
+# %% ../nbs/08_predictor.ipynb #39b5c975
 class Predictor:
     "A model ready to answer for the last closed candle, for one thread; `load_predictor` makes one from a file."
     def __init__(self, bundle: Bundle,
@@ -56,12 +57,14 @@ class Predictor:
         off = "" if self.difference is None else f", at most {self.difference:.1e} from the reported probabilities"
         return f"Predictor {self.name}: engine {self.engine.name}{off}\n{self.bundle}"
 
+# %% ../nbs/08_predictor.ipynb #fa3f25fa
 def model_name(path: str | Path # of a model file
               ) -> str:
     "What the model is called: its run's folder, or the file's own name."
     p = Path(path).resolve()
     return p.parent.name if p.name == "natron_v2.pt" else p.stem
 
+# %% ../nbs/08_predictor.ipynb #d8ea27a4
 def load_predictor(path: str | Path,      # a `natron_v2.pt`
                    device: str = "auto",  # auto, cpu, cuda, ...
                    engine: str = "auto"   # auto, onnx, int8, torch
@@ -88,6 +91,7 @@ def _bars(candles, n):
     bars = np.stack([candles[k].to_numpy()[-n:] for k in OHLCV], 1).astype(float)
     return candles.index[-n:].as_unit("ns").asi8, bars
 
+# %% ../nbs/08_predictor.ipynb #cedd9d0f
 @patch
 def warnings(self: Predictor, symbol: str | None,
              ns: np.ndarray, bars: np.ndarray, # (T,) times, ns since 1970; (T,5) open, high, low, close, volume
@@ -110,6 +114,7 @@ def _window(self: Predictor, ns, bars, x, mask, n, symbol):
     return Window(x, mask, pd.Timestamp(ns[-1], tz="UTC"), min(n, self.context), instrument, timeframe,
                   self.warnings(symbol, ns, bars, x, mask))
 
+# %% ../nbs/08_predictor.ipynb #9a1fb32e
 @patch
 def window(self: Predictor, candles: pd.DataFrame, # checked; the window's length (96 by default) to 4,096 of them
            symbol: str | None = None               # whose they are; None: anybody's
@@ -145,9 +150,9 @@ def _said(task, p):
     if task.output == "binary": return {f"{task.name}_prob": round(p[1], 6)}
     return {task.name: task.classes[p.index(max(p))],
             f"{task.name}_probs": {c: round(x, 6) for c, x in zip(task.classes, p)}}
-
 CONFIDENCE = "expected share of such forecasts that are right"
 
+# %% ../nbs/08_predictor.ipynb #1ba153e5
 def confidence_text(answer: Mapping # a prediction
                    ) -> str: # empty where it has no confidence
     "The confidence with what it means, and that of each task."
@@ -155,6 +160,7 @@ def confidence_text(answer: Mapping # a prediction
     each = ", ".join(f"{k} {p:.0%}" for k, p in answer["confidence_by_task"].items())
     return f"confidence {answer['confidence']:.0%}, the {CONFIDENCE} ({each})"
 
+# %% ../nbs/08_predictor.ipynb #1d812696
 def model_text(model: Mapping # of an answer
               ) -> str:
     "Which model answers, what it learned from and up to when."
@@ -162,6 +168,7 @@ def model_text(model: Mapping # of an answer
     return (f"model {model['name']} ({model['sha256'] or 'not saved'}), learned from {learned}, "
             f"data up to {model['data_end'][:10]}")
 
+# %% ../nbs/08_predictor.ipynb #ab5e9ce0
 class Prediction(dict):
     "A dictionary that a notebook shows as a table: each answer with its probabilities."
     def _repr_html_(self):
@@ -203,6 +210,7 @@ def _candles(given):
     raise CandleError(f"expected candles as a frame or as a list of dictionaries, got {type(given).__name__}",
                       "columns")
 
+# %% ../nbs/08_predictor.ipynb #38f670d3
 @patch
 def predict(self: Predictor,
             candles: pd.DataFrame | list[dict], # the window's length (96) to 4,096 candles, oldest first
@@ -237,6 +245,7 @@ def _numbers(answer, task):
     if task.output == "binary": return {task.name: answer[f"{task.name}_prob"]}
     return {f"{task.name}_{c}": p for c, p in answer[f"{task.name}_probs"].items()}
 
+# %% ../nbs/08_predictor.ipynb #f899f00f
 @patch(as_prop=True)
 def frame(self: Predictions) -> pd.DataFrame: # (n, ...) by time
     "A column for each class's probability, such as direction_UP, for each number, and `confidence`."
@@ -275,6 +284,7 @@ def _row_numbers(rows, n, first):
                           f"{rows[0]+1}; ask for rows from {first} on", "length")
     return rows
 
+# %% ../nbs/08_predictor.ipynb #a9fcbd25
 @patch
 def predict_bars(self: Predictor,
                  candles: pd.DataFrame | list[dict],        # oldest first, any number from the window's length (96) on
@@ -318,11 +328,13 @@ def _own(candle, k):
         raise CandleError(f"the candle needs a number as {k}, which the model was trained with, got {v!r}", "columns")
     return float(v)
 
+# %% ../nbs/08_predictor.ipynb #82648efb
 def _volume(candle):
     "NaN for a market without one."
     v = candle["volume"] if "volume" in candle else None
     return np.nan if v is None or v is pd.NA else float(v)
 
+# %% ../nbs/08_predictor.ipynb #afc43ddd
 @patch
 def append(self: Market, candle: Mapping) -> None: # one closed candle
     "Add the newest candle; raises `CandleError`, and changes nothing, if it does not fit."
@@ -367,6 +379,7 @@ def _live_window(self: Predictor, symbol: str) -> Window | None: # None while th
     x, mask = self.scaler.transform(m.rows)
     return self._window(m.times, m.bars, x, mask, len(m.stream), symbol)
 
+# %% ../nbs/08_predictor.ipynb #3c0d3457
 @patch
 def advance(self: Predictor, symbol: str, candle: Mapping) -> Window | None:
     "Add one closed candle to a symbol, known or new; as `append`, without the answer."
@@ -390,6 +403,7 @@ def append(self: Predictor,
     else: w = self.advance(symbol, candle)
     return w and self.answers([w])[0]
 
+# %% ../nbs/08_predictor.ipynb #db3afed7
 @patch
 def _joined(self: Predictor, symbol, candles):
     "What is known of a symbol and what comes after it, checked."
@@ -408,6 +422,7 @@ def continue_from(self: Predictor, other: Predictor) -> None: # the predictor be
         except NatronError as e:
             logging.getLogger("natron").warning("the new model cannot go on with %r: %s", symbol, e)
 
+# %% ../nbs/08_predictor.ipynb #5138b923
 @patch
 def warm_up(self: Predictor) -> None:
     "Compile and load whatever the first requests would wait for, by answering some invented candles."

@@ -118,6 +118,7 @@ def pretrain_loss(net: Pretrainer, batch: dict
         loss = loss + extra.contrastive_weight*parts["contrastive"]
     return dict(loss=loss, **parts)
 
+# %% ../nbs/05_pretrain.ipynb #64049864
 def _future_loss(guess, x, mask, span):
     mean, known = future_means(x, mask, span)                                            # (B,T-span,F) each
     return reconstruction_loss(guess[:, :-span], mean, known, known.any(-1))

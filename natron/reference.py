@@ -32,6 +32,7 @@ def _vectors(x, width=None):
         raise NatronError(f"row {row} holds a NaN or an infinity; fill it or leave it out")
     return x
 
+# %% ../nbs/03b_reference.ipynb #073d80f3
 def _whitening(x):
     "The mean (D,), and a matrix (D,K) for the K columns that vary: `(x-mean) @ it` has the distance as its length."
     from sklearn.covariance import ledoit_wolf                            # seconds to load; an answer needs no fit
@@ -72,6 +73,7 @@ def _fit_mahalanobis(x):
     mean, whiten = _whitening(x)
     return MahalanobisReference(mean, whiten.astype(np.float32), np.quantile(far, np.linspace(0, 1, 101))), far
 
+# %% ../nbs/03b_reference.ipynb #c5aec6bd
 def fit_mahalanobis(x: np.ndarray # (n,D) in order of time, ten rows or more
                    ) -> MahalanobisReference:
     "Fit these vectors' mean and covariance, shrunk as Ledoit and Wolf (2004) do; raises `NatronError` for NaN."
@@ -112,12 +114,14 @@ def _count(b):
     F = b.shape[1]
     return np.bincount((b + (BINS+1)*np.arange(F)).ravel(), minlength=F*(BINS+1)).reshape(F, BINS+1)[:, :BINS]
 
+# %% ../nbs/03b_reference.ipynb #69f41ee4
 def bin_counts(x: np.ndarray,    # (n,F) values, NaN where unknown
                edges: np.ndarray # (F,BINS-1) of a `Reference`
               ) -> np.ndarray:   # (F,BINS)
     "Known values in each bin of each feature."
     return _count(_bin_of(x, edges))
 
+# %% ../nbs/03b_reference.ipynb #97659724
 def smoothed_shares(counts: np.ndarray, # (...,F,BINS)
                     prior: np.ndarray   # (...,F,BINS) shares
                    ) -> np.ndarray:     # (...,F,BINS)
@@ -134,6 +138,7 @@ def _predicted(n, mean, sd, share):
     "What one more of `n` exceeds with this probability, by Student's t."
     return mean + stdtrit(n-1, 1-share)*np.sqrt(1+1/n)*sd
 
+# %% ../nbs/03b_reference.ipynb #62c12402
 def _size_limit(x):
     "For sizes (n,...), which are more nearly log-normal."
     logs = np.log(np.maximum(x, 1e-9))
@@ -184,6 +189,7 @@ def known_values(frame: pd.DataFrame # (N,F) features
         raise NatronError(f"{frame.columns[odd.argmax()]} is infinite somewhere; a value that is not known is NaN")
     return x
 
+# %% ../nbs/03b_reference.ipynb #cbb3e86a
 def _training_values(train):
     "Values (N,F), where they are missing, and the features (F,) that a market without volume lacks."
     x = known_values(train)
@@ -207,6 +213,7 @@ def _control_limits(x, missing, edges, mean, sd, far):
     psis, shifts = (np.maximum(v, least) for v, least in zip(limits, _MATTERS.values()))
     return shares, lengths, psis, shifts, limits[2]
 
+# %% ../nbs/03b_reference.ipynb #cd564c03
 def fit_reference(train: pd.DataFrame # (N,F) training features, raw or scaled, in order of time; several series in turn
                  ) -> Reference:
     "What the training features look like, and how much spans of them differ; raises `NatronError` for too few rows."
@@ -229,6 +236,7 @@ def arrays(self: Reference) -> dict[str, np.ndarray]: # float32, but for the num
     every = vars(self) | {f"mahalanobis.{k}": v for k, v in vars(self.mahalanobis).items()}
     return {k: every[k] if k in ("lengths", "mahalanobis.center") else every[k].astype(np.float32) for k in _PARTS}
 
+# %% ../nbs/03b_reference.ipynb #7aff845b
 def reference_from(arrays: dict[str, np.ndarray], # as `Reference.arrays` gives them
                    columns: list[str]             # F names
                   ) -> Reference:
@@ -251,6 +259,7 @@ def _words(name):
     words = [re.sub(r"^([A-Z]{6})[a-z]{1,3}$", r"\1", w) for w in re.split(r"[^0-9A-Za-z]+", name) if w]
     return [w.upper() for w in words if not _ASIDE.fullmatch(w.lower())] or [w.upper() for w in words]
 
+# %% ../nbs/03b_reference.ipynb #fa80ebe0
 @lru_cache(4096)
 def same_instrument(a: str, b: str # names of files, terminals, people
                    ) -> bool:
@@ -261,7 +270,6 @@ def same_instrument(a: str, b: str # names of files, terminals, people
 
 # %% ../nbs/03b_reference.ipynb #888509af
 _HOUR = 3_600_000_000_000   # ns
-
 def _hours(ns): return (ns//_HOUR + 72) % 168                                         # 1970 began on a Thursday
 
 def _missing(ns, bar, week):
@@ -272,6 +280,7 @@ def _missing(ns, bar, week):
         out[i+1] = np.minimum(week[_hours(slots)]/each, 1).sum()
     return out
 
+# %% ../nbs/03b_reference.ipynb #f4b1225e
 def _ranges(x): return np.log(x[:, 1]/x[:, 2])
 
 def _extremes(v, window):
@@ -313,6 +322,7 @@ def _beyond(v, known, margin):
     if v > high*margin: return f"{v/max(high, 1e-300):.3g} times training's highest"
     return f"{v/low:.2g} of training's lowest" if v*margin < low else ""
 
+# %% ../nbs/03b_reference.ipynb #da9034fc
 def _price_and_range(p, x):
     "Warnings of the last price and of the mean range."
     price, (low, high) = x[-1, 3], p["price"]
@@ -322,6 +332,7 @@ def _price_and_range(p, x):
     if t := _beyond(_ranges(x).mean(), p["range"], _BEYOND["range"]):
         yield "unlike_training", f"the bars' mean range is {t}: another volatility than in training"
 
+# %% ../nbs/03b_reference.ipynb #c6beb978
 def _volume(p, x):
     "Warnings of the mean volume, and of none."
     if not p["volume"]: return
@@ -339,6 +350,7 @@ def _clock(p, ns):
         yield "unlike_training", (f"{rare} of {len(ns)} bars lie at hours of the week at which training had none: "
                                   "another market's hours, or times of another zone")
 
+# %% ../nbs/03b_reference.ipynb #145cd7b9
 def _standstill(p, x):
     "Warnings of zero range and zero volume."
     shares = dict(range=(x[:, 1] == x[:, 2]).mean(), volume=(x[:, 4] == 0).mean())
@@ -347,6 +359,7 @@ def _standstill(p, x):
         if share > max(.05, 4*known) and (of == "range" or share < 1):
             yield "silent_market", f"{share:.0%} of the last {len(x)} bars have no {of}; in training {known:.1%}"
 
+# %% ../nbs/03b_reference.ipynb #76bb6586
 def _holes(p, ns, bar):
     "The warning of missing bars."
     if ns[-1] - ns[0] < 1.5*bar*(len(ns)-1) and not (np.diff(ns) > 1.5*bar).any(): return

@@ -37,6 +37,7 @@ def _known(f):
     known = ~np.isnan(f.y)
     return f.uncertainty.confidence.to_numpy()[known], f.forecasts["model"][known].argmax(1) == f.y[known]
 
+# %% ../nbs/06i_report.ipynb #7c2e6e57
 def selective_accuracy(f: TaskForecasts,
                        coverages: np.ndarray = np.arange(.1, 1.01, .1) # shares of the rows, the most confident first
                       ) -> pd.Series: # by coverage
@@ -47,6 +48,7 @@ def selective_accuracy(f: TaskForecasts,
     return pd.Series([right[:max(1, round(len(right)*c))].mean() for c in coverages],
                      pd.Index(coverages.round(2), name="coverage"))
 
+# %% ../nbs/06i_report.ipynb #80c0a188
 def confidence_error(f: TaskForecasts) -> float:
     "Expected calibration error of the announced confidence, in equal-mass bins."
     confidence, right = _known(f)
@@ -67,6 +69,7 @@ def _bounded(columns, f, cfg, seed):
         out |= {name: np.nanmean(x), f"{name}_low": low, f"{name}_high": high}
     return out
 
+# %% ../nbs/06i_report.ipynb #c6e14fea
 def _right(f, name): return np.where(np.isnan(f.y), np.nan, f.forecasts[name].argmax(1) == f.y)
 
 def _by_disagreement(f, right):
@@ -89,6 +92,7 @@ def _confidence_row(f, cfg, seed):
     row |= _bounded(_by_disagreement(f, right), f, cfg, seed) | dict(confidence_error=confidence_error(f))
     return row | _bounded(u.filter(like="coverage_"), f, cfg, seed) | u.filter(like="set_size_").mean().to_dict()
 
+# %% ../nbs/06i_report.ipynb #230603d9
 def confidence_table(forecasts: list[TaskForecasts],
                      cfg: EvaluateConfig, seed: int # of the intervals, as for the scores beside which the table stands
                     ) -> pd.DataFrame: # a row a task
@@ -106,6 +110,7 @@ def _class_rows(f):
         coverage = f.uncertainty[came].filter(like="coverage_").mean().to_dict()
         yield name, dict(share=came.sum()/known, recall=(top[came] == c).mean()) | coverage
 
+# %% ../nbs/06i_report.ipynb #143ef09e
 def class_table(forecasts: list[TaskForecasts]) -> pd.DataFrame: # a row for each task and class that came
     "Share, recall and coverage of every class; of marginal, adaptive, and class-conditional sets."
     rows = {(f.task.name, c): row for f in forecasts if f.uncertainty is not None for c, row in _class_rows(f)}
@@ -121,6 +126,7 @@ def plot_selective_accuracy(forecasts: list[TaskForecasts]) -> go.Figure:
     x = dict(title="coverage, the most confident first", tickformat=".0%")
     return fig.update_layout(template="natron", height=320, title="Selective accuracy", xaxis=x, yaxis_title="accuracy")
 
+# %% ../nbs/06i_report.ipynb #e23ac49d
 def plot_coverage(f: TaskForecasts, coverage: int = COVERAGES[-1] # per cent
                  ) -> go.Figure:
     "Empirical coverage of the prediction sets, month by month: of the fixed level, and of the adaptive one."
@@ -140,6 +146,7 @@ def _traded_tasks(forecasts):
     used = of_role(tasks, "side")[:1] or (long + short if long and short else [])
     return [f for f in forecasts if f.task in used]
 
+# %% ../nbs/06i_report.ipynb #076273ff
 def signals_of(forecasts: list[TaskForecasts]
               ) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]: # signal and confidence by series name
     "What the forecasts ask for on every row, and their confidence; raises `NatronError` for tasks without sides."
@@ -148,6 +155,7 @@ def signals_of(forecasts: list[TaskForecasts]
     split = lambda x: {n: pd.Series(x[f.series == n], f.times[f.series == n]) for n in dict.fromkeys(f.series)}
     return split(signal), split(np.min([u.uncertainty.confidence for u in used], 0))
 
+# %% ../nbs/06i_report.ipynb #ca26d70f
 def traded(forecasts: list[TaskForecasts], candles: dict[str, pd.DataFrame], cfg: Config,
            trials: TrialLog | None = None # counts the backtest
           ) -> Backtest | None:
@@ -167,6 +175,7 @@ def known_cells(prep: Prepared, part: str # "train", "validation" or "test"
 # %% ../nbs/06i_report.ipynb #c7b29bf5
 def _plain(row): return {k: float(v) if np.isfinite(v) else None for k, v in row.items()}
 
+# %% ../nbs/06i_report.ipynb #f1371ec6
 @dataclass(frozen=True)
 class Report:
     "An evaluation, with backtest and drift where there are any."
@@ -211,6 +220,7 @@ def to_dict(self: Report) -> dict: # plain values; what is not a number is None
     if self.backtest: out["verdicts"]["backtest"] = out["backtest"]["verdict"]
     return out
 
+# %% ../nbs/06i_report.ipynb #ae2b5420
 def make_report(evaluation: Evaluation, candles: dict[str, pd.DataFrame], cfg: Config,
                 reference: Reference | None = None, # of the training features, for drift
                 trials: TrialLog | None = None,     # counts the backtest
@@ -231,6 +241,7 @@ def _fold_table(folds):
     row = lambda f: {t.name: cell(f.tables[t.name], headline(t)) for t in f.tasks}
     return pd.DataFrame({f"{f.span[0][:10]} to {f.span[1][:10]}": row(f) for f in folds}).T
 
+# %% ../nbs/06i_report.ipynb #3dd8f66a
 def _span(r, k): return f"{r[k]:.1%} [{r[f'{k}_low']:.1%}, {r[f'{k}_high']:.1%}]"
 
 def _sets_text(r, c):
@@ -242,6 +253,7 @@ def _sets_text(r, c):
         others += f", class-conditional {r[f'{key}_by_class']:.1%} with {r[f'set_size_{c}_by_class']:.2f}"
     return f"; {c} % sets cover {_span(r, key)} with {r[f'set_size_{c}']:.2f} classes ({others})"
 
+# %% ../nbs/06i_report.ipynb #8cf96db6
 def _confidence_text(r):
     "A row of the confidence table as people read it."
     prior = f" (prior {r.prior:.1%})" if "prior" in r else ""
@@ -263,6 +275,7 @@ def _class_text(table):
         covered = "".join(f", {names[c]} {r[c]:6.1%}" for c in sets if not np.isnan(r[c]))
         yield f"  {task:12} {name:14} {r.share:6.1%} of the cases, recall {r.recall:6.1%}{covered}"
 
+# %% ../nbs/06i_report.ipynb #e1ab3452
 @patch
 def text(self: Report, full: bool = False # all of it, not a line a task
         ) -> str:
@@ -320,7 +333,6 @@ class _Figures:
 # %% ../nbs/06i_report.ipynb #2a3038c7
 _METRICS = ["log_loss", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "side_auc", "ece", "brier",
             "rmse", "r2", "mae"]
-
 def _wide(table, **kw): return f"<div class=wide>{table.to_html(border=0, **kw)}</div>"
 
 def _cell(r, k):
@@ -328,15 +340,15 @@ def _cell(r, k):
     return f"{r[k]:.3f}" + (f"<br><small>[{r[f'{k}_low']:.3f}, {r[f'{k}_high']:.3f}]</small>"
                             if f"{k}_low" in r else "")
 
+# %% ../nbs/06i_report.ipynb #a71ce4f2
 def _cells(table, names):
     "Columns of a table by their shown names, as cells."
     shown = {title: [_cell(r, k) for _, r in table.iterrows()] for k, title in names.items() if k in table}
     return pd.DataFrame(shown, table.index.tolist())
-
 def _scores_table(table): return _wide(_cells(table, {k: k for k in _METRICS}), escape=False)
-
 _KINDS = {"": "", "_adaptive": ", adaptive (ACI)", "_by_class": ", class-conditional"}    # of prediction sets
 
+# %% ../nbs/06i_report.ipynb #3881b385
 def _confidence_html(table):
     "The confidence table, a column a task."
     names = dict(confidence="mean confidence", accuracy="accuracy", prior="accuracy of the prior",
@@ -350,6 +362,7 @@ def _confidence_html(table):
                       f"set_size_{c}{end}": f"{c} % sets{kind}: set size"}
     return _wide(_cells(table, names).T, escape=False)
 
+# %% ../nbs/06i_report.ipynb #548a35be
 def _class_html(table):
     "The class table with words for its columns."
     names = dict(share="share of the cases", recall="recall")
@@ -367,9 +380,9 @@ def _task_section(scores, f, figure):
                              f"{name}: reliability, is 70 % right seven times in ten?")
     return out + figure(curve) + figure(plot_coverage(f))
 
+# %% ../nbs/06i_report.ipynb #cff99197
 def _backtest_section(tested, figure):
     return f"<h2>Backtest</h2><div class=wide>{tested._repr_html_()}</div>{figure(plot_equity(tested))}"
-
 def _folds_section(folds): return f"<h2>Walk-forward folds</h2><p>{_FOLDS}.</p>{_wide(_fold_table(folds))}"
 
 def _confidence_section(report, figure):
@@ -393,6 +406,7 @@ def _verdicts_html(report):
             f"{e.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</p>"
             f"<table class=verdicts>{rows}</table>")
 
+# %% ../nbs/06i_report.ipynb #0217904b
 @patch
 def body(self: Report, title: str) -> str:
     "What stands on the page, as HTML."
@@ -404,6 +418,7 @@ def body(self: Report, title: str) -> str:
     if self.drift: parts.append(drift_section(self.drift, figure.first))
     return "".join(parts)
 
+# %% ../nbs/06i_report.ipynb #2e365521
 @patch
 def write(self: Report, path: str | Path, title: str = "Natron: scores beside their baselines") -> None:
     "The report as a page."

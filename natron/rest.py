@@ -44,11 +44,11 @@ Prob = Annotated[float, Field(ge=0, le=1)]
 def _dict(name, fields):
     kind = TypedDict(name, fields); kind.__pydantic_config__ = STRICT
     return kind
-
 Model = _dict("Model", dict(name=str, sha256=str, instruments=list[str], data_end=str))
 Warned = _dict("Warning", dict(code=str, message=str))
 _CONFIDENCE = "the expected share of such forecasts that are right, not the chance that this one is"
 
+# %% ../nbs/08c_rest.ipynb #44742a02
 def prediction_schema(tasks: list # the model's
                      ) -> type:
     "The schema of a prediction."
@@ -86,13 +86,14 @@ _SAYS = {401: "the token is missing",
          408: "the request took too long to arrive", 413: "the body is too large", 422: "the request cannot be used",
          429: "too many requests, or too many wrong tokens; see Retry-After", 500: "the model failed",
          503: "busy, late or shutting down; see Retry-After"}
+
 _CODES = {400: "no_http", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
           408: "timeout", 413: "too_large", 422: "invalid", 429: "rate_limited", 500: "internal", 503: "busy"}
 
+# %% ../nbs/08c_rest.ipynb #cd98879a
 def _problem(status, message, field=None, row=None, **headers):
     body = dict(code=_CODES.get(status, "error"), message=message, field=field, row=row)
     return JSONResponse(body, status, {k.replace("_", "-"): str(v) for k, v in headers.items()})
-
 def _errors(*codes): return {c: dict(model=Problem, description=_SAYS[c]) for c in codes}
 
 # %% ../nbs/08c_rest.ipynb #be424e12
@@ -173,6 +174,7 @@ def cross_site(scope: dict # of a request
     followed = scope["method"] in ("GET", "HEAD") and how == ["navigate", "document"]        # a link
     return not followed and any(s not in ("none", "same-origin") for s in values(b"sec-fetch-site"))
 
+# %% ../nbs/08c_rest.ipynb #345edc3f
 @patch
 def _refusal(self: RestMiddleware, scope):
     "The response to a request that does not get in; None if it does."
@@ -188,6 +190,7 @@ def _refusal(self: RestMiddleware, scope):
     if scope["method"] == "POST" and (wait := self.policy.wait(client)):
         return _problem(429, f"more than {self.policy.rate}; come back in {wait} seconds", Retry_After=wait)
 
+# %% ../nbs/08c_rest.ipynb #857874a6
 @patch
 def _unauthorized(self: RestMiddleware, scope, client):
     "The response to whoever does not know the token."
@@ -207,6 +210,7 @@ def _status(e):
     return _problem(422, str(e), "tz" if isinstance(e, CandleError) and e.rule == "zone" else "candles",
                     getattr(e, "row", None))
 
+# %% ../nbs/08c_rest.ipynb #39d6fdb3
 def _misread(errors):
     "The response to a body or a query of another form."
     errors = [o | dict(loc=o["loc"][1:] if o["loc"][0] in ("body", "query") else o["loc"]) for o in errors]
@@ -217,6 +221,7 @@ def _misread(errors):
         return _problem(422, "the body must be a JSON object, with the header Content-Type: application/json", "body")
     return _status(request_error(errors))
 
+# %% ../nbs/08c_rest.ipynb #8419ef2f
 def _add_errors(app):
     @app.exception_handler(RequestValidationError)
     async def invalid(request, e): return _misread(e.errors())
@@ -244,6 +249,7 @@ def takes(limit: int,                        # bytes
     about = dict(examples=dict(example=dict(value=example))) | (dict(schema=schema) if schema else {})
     return {_LIMIT: limit, "requestBody": dict(required=True, content={content: about})}
 
+# %% ../nbs/08c_rest.ipynb #b1e820ee
 def body_limit(routes: list, path: str) -> int | None: # bytes; None if no route has this path
     "The limit of the route with this path."
     return next((getattr(r, "limit", 0) for r in routes if getattr(r, "path", None) == path), None)
@@ -255,6 +261,7 @@ class _Request(Request):
         try: return orjson.loads(body)
         except orjson.JSONDecodeError: return json.loads(body)
 
+# %% ../nbs/08c_rest.ipynb #8b0fa220
 class Route(APIRoute):
     "A route that declares limit and example of the body that it takes, and knows all of its query parameters."
     def __init__(self, path, endpoint, **kw):
@@ -348,6 +355,7 @@ def _csv_text(body, kind):
     if longest > _LONGEST: raise RequestError(f"a line has {longest:,} characters, which no candle does", "body")
     return text
 
+# %% ../nbs/08c_rest.ipynb #79ca5966
 def _csv_candles(body, kind, tz, no_volume):
     "The last candles of a text file."
     return read_candles(io.StringIO(_csv_text(body, kind)), tz=tz, no_volume=no_volume).iloc[-MAX_CANDLES:]
@@ -397,6 +405,7 @@ def _raw_response(status, reason, message, extra=b""):
     head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n"
     return head % (status, reason, len(body), extra) + body
 
+# %% ../nbs/08c_rest.ipynb #f6306e61
 class TimedProtocol(HttpToolsProtocol):
     "uvicorn's protocol with a slow-client timeout."
     timer = unread = None                # what ends a request that does not arrive, and one whose answer nobody reads
@@ -423,6 +432,7 @@ def connection_made(self: TimedProtocol, transport):
     if len(self.connections) <= _MAX_CONNECTIONS: return
     self._close(_raw_response(503, b"Service Unavailable", "too many connections", b"retry-after: 5\r\n"))
 
+# %% ../nbs/08c_rest.ipynb #789606cb
 @patch
 def connection_lost(self: TimedProtocol, exc):
     "It has gone."
@@ -433,6 +443,7 @@ def connection_lost(self: TimedProtocol, exc):
     self._gone()
     HttpToolsProtocol.connection_lost(self, exc)
 
+# %% ../nbs/08c_rest.ipynb #82f5e166
 @patch
 def pause_writing(self: TimedProtocol):
     "It does not read what it asked for."
@@ -467,6 +478,7 @@ def _close(self: TimedProtocol, said):
     self.loop.call_later(_CLOSE_DELAY, self.transport.close)
     self.loop.call_later(_SLOW_CLIENT_TIMEOUT, self._cut)
 
+# %% ../nbs/08c_rest.ipynb #3aaf1cdc
 @patch
 def _expired(self: TimedProtocol):
     self.timer = None
@@ -474,6 +486,7 @@ def _expired(self: TimedProtocol):
     self._close(_raw_response(408, b"Request Timeout", late))
     self.loop.call_later(2*_CLOSE_DELAY, self._cut)                      # for a client that does not read either
 
+# %% ../nbs/08c_rest.ipynb #bc597d1f
 @patch
 def _cut(self: TimedProtocol):
     self._gone(); self.transport.abort()
@@ -493,11 +506,13 @@ def data_received(self: TimedProtocol, data):
     self.head = 0 if self.further else self.head + len(data)
     if self.head > _MAX_HEADER_BYTES: self._close(_raw_response(400, b"Bad Request", "the headers are too long"))
 
+# %% ../nbs/08c_rest.ipynb #341e7003
 @patch
 def on_message_begin(self: TimedProtocol):
     "A request begins."
     self._arm(); HttpToolsProtocol.on_message_begin(self)
 
+# %% ../nbs/08c_rest.ipynb #4ad88b12
 @patch
 def on_headers_complete(self: TimedProtocol):
     "Its headers are there."
@@ -506,6 +521,7 @@ def on_headers_complete(self: TimedProtocol):
     HttpToolsProtocol.on_headers_complete(self)
     if len(self.pipeline) > _MAX_PIPELINED: self._cut()
 
+# %% ../nbs/08c_rest.ipynb #d3485462
 @patch
 def on_body(self: TimedProtocol, body):
     "A piece of its body is."

@@ -34,6 +34,7 @@ def rolling_sum(x: np.ndarray, # (N,) float64
             for j in range(n-1, -1, -1): tail[j] = tail[j+1] + x[b+j]
     return out
 
+# %% ../nbs/00d_rolling.ipynb #a0faff84
 @kernel
 def rolling_mean(x: np.ndarray, # (N,) float64
                  n: int         # bars in the window
@@ -57,6 +58,7 @@ def rolling_max(x: np.ndarray, # (N,) float64
             for j in range(n-1, -1, -1): tail[j] = np.maximum(tail[j+1], x[b+j])
     return out
 
+# %% ../nbs/00d_rolling.ipynb #91b320f4
 @kernel
 def rolling_min(x: np.ndarray, # (N,) float64
                 n: int         # bars in the window
@@ -72,6 +74,7 @@ def _tail_powers(block, origin, tail):
         p = 1.
         for k in range(tail.shape[1]): p *= block[j] - origin; tail[j, k] = tail[j+1, k] + p
 
+# %% ../nbs/00d_rolling.ipynb #ff2a51e3
 @kernel
 def rolling_mean_std(x: np.ndarray, # (N,) float64
                      n: int         # bars in the window
@@ -90,6 +93,7 @@ def rolling_mean_std(x: np.ndarray, # (N,) float64
                 std[b+j] = math.sqrt(max((s2 + tail[j+1, 1])/n - u*u, 0.))
     return mean, std
 
+# %% ../nbs/00d_rolling.ipynb #9bcee83e
 @kernel
 def rolling_std(x: np.ndarray, # (N,) float64
                 n: int         # bars in the window
@@ -123,6 +127,7 @@ def _add_pair(old, new, u, v):
     "Let `new` be the five sums in `old` and the pair `u, v`."
     new[0], new[1], new[2], new[3], new[4] = old[0]+u, old[1]+v, old[2]+u*v, old[3]+u*u, old[4]+v*v
 
+# %% ../nbs/00d_rolling.ipynb #1a293cc7
 @kernel
 def rolling_cov(x: np.ndarray, # (N,) float64
                 y: np.ndarray, # (N,) float64
@@ -156,6 +161,7 @@ def rolling_rank(x: np.ndarray, # (N,) float64
         out[i] = below/n
     return out
 
+# %% ../nbs/00d_rolling.ipynb #221df7a3
 @kernel
 def _replace(window, old, new):
     "Exchange `old` for `new` in the sorted `window`."
@@ -180,6 +186,7 @@ def _quantiles(x, n, qs, window):
             out[i, k] = window[j] + (at-j)*(window[min(j+1, n-1)] - window[j])
     return out
 
+# %% ../nbs/00d_rolling.ipynb #63b6a483
 def rolling_quantile(x: np.ndarray, # (N,) float64, NaN allowed
                      n: int,        # bars in the window
                      qs: list       # shares between 0 and 1
@@ -229,6 +236,7 @@ def _pour(below, low, high, volume):
     start = (low+high-width)/2
     for q in range(PROFILE_BINS): below[q] += volume*min(max((q+1-start)/width, 0.), 1.)
 
+# %% ../nbs/00d_rolling.ipynb #bda6749d
 @kernel
 def _shares(below, total, out):
     "Turn volumes below the edges into shares of the bins."
@@ -275,6 +283,7 @@ def _profiles(high, low, volume, n, rows=4096):
         _slide(*bars, n, start, below, piece)
         yield start, piece
 
+# %% ../nbs/00d_rolling.ipynb #6053a3e3
 def volume_profile(high: np.ndarray,   # (N,) float64
                    low: np.ndarray,    # (N,)
                    volume: np.ndarray, # (N,)
@@ -293,6 +302,7 @@ def _fullest(p):
     for q in range(k): low, high = max(low, p[q]), max(high, p[k+q])
     return max(low, high)
 
+# %% ../nbs/00d_rolling.ipynb #54cb57ac
 @kernel
 def value_area(p: np.ndarray,      # (BINS,) shares
                share: float = 0.7, # of the volume
@@ -310,6 +320,7 @@ def value_area(p: np.ndarray,      # (BINS,) shares
         inside += down*under + up*over
     return poc, a, b
 
+# %% ../nbs/00d_rolling.ipynb #e10a08b7
 @kernel
 def _value_areas(p, out):
     for i in range(len(p)): out[0, i], out[1, i], out[2, i] = value_area(p[i])
@@ -322,6 +333,7 @@ def profile_shape(p: np.ndarray # (...,BINS) shares
     np.log(logs, out=logs)
     return -np.vecdot(p, logs)/math.log(p.shape[-1]), np.vecdot(p, p)
 
+# %% ../nbs/00d_rolling.ipynb #3c1b6580
 def profile_readings(high: np.ndarray,   # (N,) float64
                      low: np.ndarray,    # (N,)
                      volume: np.ndarray, # (N,)

@@ -48,10 +48,10 @@ class RequestError(NatronError):
     def __init__(self, message, field=None, row=None):
         super().__init__(f"{field}: {message}" if field else message)
         self.message, self.field, self.row = message, field, row
-
 _KINDS = {"constrained-str", "constrained-int", "str", "int", "float"}    # branches of a union, which are no fields
 _TIME = "expected ISO 8601 text such as 2026-01-05T13:00:00Z, or whole seconds since 1970"
 
+# %% ../nbs/08a_schema.ipynb #05840734
 def request_error(errors: list[dict] # as pydantic lists them
                  ) -> RequestError:
     "The first fault, with its field and row."
@@ -69,8 +69,10 @@ def _plain_utc(given):
     try: return pd.DatetimeIndex(np.array([t[:-len(zone)] for t in given], "datetime64[ns]"), tz="UTC")
     except ValueError: return                                                # the slower way says where
 
+# %% ../nbs/08a_schema.ipynb #840021e9
 def _zoned(s): return s.endswith("Z") or "+" in s[10:] or "-" in s[10:] # the date is ten characters
 
+# %% ../nbs/08a_schema.ipynb #de215221
 def _times(given, offset, at):
     "UTC times of text or seconds; `offset` seconds are taken off those that state no zone."
     if all(type(t) is int for t in given):
@@ -106,6 +108,7 @@ def _lacking(rows, at):
     words = "no candle has one" if whole else "this candle has none, and others have one"
     return RequestError(f"{words}; {_REMEDY}", f"{at}.{row}.volume", row)
 
+# %% ../nbs/08a_schema.ipynb #bb0bb5b3
 @lru_cache
 def _columns(own): return pd.Index([*OHLCV, *own])
 
@@ -127,6 +130,7 @@ def _broken_values(e, frame):
         return f"{e.time:%Y-%m-%d %H:%M:%S} UTC, after {frame.index[e.row-1]:%Y-%m-%d %H:%M:%S}"
     return ", ".join(f"{k} {v:.10g}" for k, v in frame[OHLCV].iloc[e.row].items())
 
+# %% ../nbs/08a_schema.ipynb #704519d7
 def _frame(rows, own, offset, at, no_volume, grid):
     times = _snap_to_grid(_times([r["time"] for r in rows], offset, at), grid).rename("time")
     frame = pd.DataFrame(_numbers(rows, own, no_volume, at), times, _columns(own))
@@ -137,9 +141,9 @@ def _frame(rows, own, offset, at, no_volume, grid):
 
 # %% ../nbs/08a_schema.ipynb #3687b1c6
 _MAX_OFFSET, _QUARTER_HOUR = 14*3600, 900              # seconds: the largest, and what all are multiples of
-
 def _fits(seconds): return seconds % _QUARTER_HOUR == 0 and abs(seconds) <= _MAX_OFFSET
 
+# %% ../nbs/08a_schema.ipynb #34b4144e
 def check_offset(seconds: int) -> None:
     "Raises `RequestError` for an offset that no clock has, with the one that was probably meant."
     if _fits(seconds): return
@@ -176,6 +180,7 @@ def frame(self: RequestSchema, rows: list[dict], # candles that fit the schema
     "Checked candles by UTC time; raises `RequestError` with the field and row of the first fault."
     return _frame(rows, self.own, offset, at, no_volume, grid)
 
+# %% ../nbs/08a_schema.ipynb #8962b826
 def validate(adapter: TypeAdapter, value) -> Any:
     "The value, if it fits the schema; raises `RequestError`."
     try: return adapter.validate_python(value)

@@ -99,6 +99,7 @@ class BusyError(NatronError):
 class DeadlineError(BusyError):
     "The request's time was over before it was answered."
 
+# %% ../nbs/08b_service.ipynb #fe52e6bc
 class ModelError(NatronError):
     "The model failed, not the request; the log says why."
 
@@ -149,6 +150,7 @@ def submit(self: Service,
         self.jobs.extend(jobs); self.ready.notify()
     return [j.future for j in jobs]
 
+# %% ../nbs/08b_service.ipynb #b903074d
 @patch
 async def ask(self: Service, *asked, client: Hashable = None) -> list:
     "What became of the jobs; raises `BusyError`, `DeadlineError`, or what went wrong with the first that did."
@@ -163,6 +165,7 @@ def _show_model(self: Service):
     self.metrics.model.clear()
     self.metrics.model.labels(m["name"], m["sha256"], m["data_end"], self.predictor.engine.name).set(1)
 
+# %% ../nbs/08b_service.ipynb #e536b2de
 @patch
 def start(self: Service) -> Service:
     "Warm up, which takes half a minute the first time, and begin to work."
@@ -170,6 +173,7 @@ def start(self: Service) -> Service:
     self.predictor.warm_up(); self._show_model(); self.thread.start(); self.begun = time.time()
     return self
 
+# %% ../nbs/08b_service.ipynb #93441816
 @patch
 def stop(self: Service, seconds: float = 8.) -> None: # for what is queued
     "Take nothing new, finish what waits, and end."
@@ -195,6 +199,7 @@ def _run(self: Service):
             for j in batch:
                 if not j.future.done(): j.future.set_exception(fault)
 
+# %% ../nbs/08b_service.ipynb #568f336a
 @patch
 def _wanted(self: Service, job):
     if not job.future.set_running_or_notify_cancel(): return False
@@ -207,6 +212,7 @@ def _fault(self: Service):
     log.exception("the model failed")
     return ModelError("the model failed; the server's log says why")
 
+# %% ../nbs/08b_service.ipynb #afefb218
 @patch
 def _serve(self: Service, jobs):
     for j in jobs:
@@ -219,6 +225,7 @@ def _serve(self: Service, jobs):
     for j in jobs:
         if not j.future.done(): self._finish(j, answers.pop(0) if j.window is not None else None)
 
+# %% ../nbs/08b_service.ipynb #4476be87
 @patch
 def _answers(self: Service, windows):
     "What the model says of each window, or the fault."
@@ -248,6 +255,7 @@ def _closed(missing, known):
     weekend = (missing.day_of_week > 4) | (missing.day_of_week == 4) & (missing.hour > 19)
     return np.where(told, ~before.isin(known), weekend), bool(told.all())
 
+# %% ../nbs/08b_service.ipynb #9aa6548c
 def gap_warnings(known: pd.DatetimeIndex, # times of the candles that are there, oldest first
                  t: pd.Timestamp,         # of the one that comes after them
                  bar: float               # seconds
@@ -302,6 +310,7 @@ def _evictee(self: Service, symbol, client):
     most = max(counts, key=counts.get)
     return next(s for s, c in used.items() if c == most)
 
+# %% ../nbs/08b_service.ipynb #b160253f
 @patch
 def _begin(self: Service, job, begin):
     "Begin a symbol as `begin` does, with room made for it; nothing has changed if that fails."
@@ -321,6 +330,7 @@ def _note_eviction(self: Service, symbol):
     while len(self.evicted) > 4*MAX_MARKETS: self.evicted.pop(next(iter(self.evicted)))
     if self.recorder: self.recorder.write("forget", (symbol, {}), None)
 
+# %% ../nbs/08b_service.ipynb #34267ce1
 @patch
 def _note_use(self: Service, job):
     "A client has used a symbol now."
@@ -341,11 +351,13 @@ def _prepare_predict(self: Service, job):
     self.predictor.bundle.check_timeframe(check_bar_length(candles))
     return self.predictor.window(candles, symbol)
 
+# %% ../nbs/08b_service.ipynb #8460d1b4
 @patch
 def _prepare_history(self: Service, job):
     self._begin(job, lambda: self.predictor.start(*job.args))
     self._note_use(job)
 
+# %% ../nbs/08b_service.ipynb #9a433c02
 @patch
 def _prepare_append(self: Service, job):
     symbol, candle = job.args
@@ -385,7 +397,6 @@ def _finish(self: Service, job, answer):
 def bars(self: Service) -> list[float]:
     "Seconds of the bars that the model was trained on, the shortest first."
     return _bar_seconds(self.predictor)
-
 def _bar_seconds(predictor): return sorted({s["bar_seconds"] for s in predictor.bundle.fit_span["series"].values()})
 
 def _asks(p):
@@ -393,6 +404,7 @@ def _asks(p):
     tasks = [(t.name, *t.classes) for t in p.tasks]
     return {"window": p.window_length, "own columns": p.own, "tasks": tasks, "seconds of a bar": _bar_seconds(p)}
 
+# %% ../nbs/08b_service.ipynb #82978f0f
 @patch
 def swap(self: Service, predictor: Predictor) -> Future: # done when the new model answers
     "Put another model in place; raises `NatronError` if it does not take the same requests."
@@ -406,6 +418,7 @@ def swap(self: Service, predictor: Predictor) -> Future: # done when the new mod
         self.pending_model = (predictor, done); self.ready.notify()
     return done
 
+# %% ../nbs/08b_service.ipynb #1a18efa1
 @patch
 def _hot_swap(self: Service, predictor, done):
     try: predictor.continue_from(self.predictor)
@@ -422,6 +435,7 @@ def _stamp(path):
     except OSError: return None
     return s.st_mtime_ns, s.st_ino, s.st_size
 
+# %% ../nbs/08b_service.ipynb #dc623c55
 @patch
 def watch(self: Service, path: str | Path, device: str = "auto", engine: str = "auto", every: float = 1. # seconds
          ) -> threading.Thread:
@@ -449,10 +463,12 @@ class _Calls(MemoryStorage):
         self.cleaned = now; self._MemoryStorage__expire_events()
         self.events = {client: calls for client, calls in self.events.items() if calls}
 
+# %% ../nbs/08b_service.ipynb #97efb1f9
 class TokenError(NatronError):
     "The token is wrong; for `retry` seconds no other of the address is looked at."
     def __init__(self, message, retry=0): super().__init__(message); self.retry = retry
 
+# %% ../nbs/08b_service.ipynb #cb8cf3c9
 class AccessPolicy:
     "The token that callers must know, if any, and the number of calls that each may make."
     def __init__(self, token: str | None = None, rate: str = _RATE): # such as "200/second" or "1000/minute"
@@ -524,6 +540,7 @@ def _own_file(path):
     if hasattr(os, "fchmod") and stat.S_ISREG(os.fstat(fd).st_mode): os.fchmod(fd, 0o600)
     return os.fdopen(fd, "ab")
 
+# %% ../nbs/08b_service.ipynb #a6540214
 class Recorder:
     "Appends what a service was asked and answered to a file of JSON lines."
     def __init__(self, path: str | Path, predictor: Predictor):
@@ -561,15 +578,16 @@ class _ModelLine(TypedDict):
     sha256: str
     engine: str
 
+# %% ../nbs/08b_service.ipynb #647d2807
 class _RequestLine(TypedDict):
     kind: Literal["predict", "history", "append", "forget"]
     symbol: str | None
     columns: list[str] | None
     candles: list[list[str | float | None]] | dict[str, str | float | None]
     answer: dict[str, Any] | None
-
 _LINE_SCHEMA, _MAX_LINE_BYTES = TypeAdapter(_ModelLine | _RequestLine), 4_000_000                       # the form of a line, and its bytes
 
+# %% ../nbs/08b_service.ipynb #0aca46ef
 def _recorded(line):
     "What a line of a recording says; raises `RequestError` if it is none."
     if len(line) > _MAX_LINE_BYTES: raise RequestError(f"the line has more than {_MAX_LINE_BYTES:,} bytes")
@@ -578,6 +596,7 @@ def _recorded(line):
     try: return _LINE_SCHEMA.validate_python(value)
     except (ValidationError, RecursionError) as e: raise RequestError("this is no line of a recording") from e
 
+# %% ../nbs/08b_service.ipynb #54db538f
 def _lines(f):
     "Number and bytes of each line, of one that is too long no more than shows it."
     n = 0
@@ -596,6 +615,7 @@ def _differences(said, now, tolerance, at=""):
         if abs(said-now) > tolerance: yield f"{at}: {said} was answered, {now} is computed"
     elif said != now: yield f"{at or 'the answer'}: {said} was answered, {now} is computed"
 
+# %% ../nbs/08b_service.ipynb #c71065bd
 def _tied(said, now, tolerance):
     "The computed answer with the recorded word where the two likeliest classes are equally likely."
     probs = {k: now[f"{k}_probs"] for k, p in now.items() if isinstance(p, str) and f"{k}_probs" in now}
@@ -603,6 +623,7 @@ def _tied(said, now, tolerance):
     tied = [k for k, word in words.items() if probs[k][now[k]] - probs[k][word] <= 2*tolerance]
     return now | {k: said[k] for k in tied}
 
+# %% ../nbs/08b_service.ipynb #27a07595
 def _candles(r):
     "The candles of a recorded request, as they were given."
     given = r["candles"]
@@ -611,6 +632,7 @@ def _candles(r):
     times = pd.DatetimeIndex([c[0] for c in given], tz="UTC", name="time")
     return pd.DataFrame([c[1:] for c in given], times, r["columns"]).astype(float)
 
+# %% ../nbs/08b_service.ipynb #ebcf933f
 def _again(predictor, r):
     "What the predictor says to a recorded request."
     if r["kind"] == "forget": predictor.live.pop(r["symbol"], None); return None
@@ -629,6 +651,7 @@ def _compared(predictor, r, tolerance):
         said, now = ({k: v for k, v in a.items() if k != "model"} for a in (said, _tied(said, now, tolerance)))
     return list(_differences(said, now, tolerance))
 
+# %% ../nbs/08b_service.ipynb #b678d6fe
 def replay(path: str | Path, predictor: Predictor,
            tolerance: float = 1e-5) -> Iterator[tuple[int, str]]: # line number and what differs there
     "Yield every difference from a recording, recomputed; the predictor forgets its symbols. Raises `NatronError`."
@@ -661,6 +684,7 @@ def info(self: Service) -> dict:
                 window=p.window_length, context=p.context, own_columns=p.own, bar_seconds=self.bars(), fitted=b.fit_span["train"],
                 validated=b.fit_span["validation"], symbols=sorted(list(p.live)))
 
+# %% ../nbs/08b_service.ipynb #2888eace
 @patch
 def health(self: Service) -> dict:
     "Whether it works, with which model, how many jobs wait and for how many seconds it has run."
@@ -692,6 +716,7 @@ def listen(host: str, port: int # 0 for any free one
     except (OSError, OverflowError) as e:
         raise NatronError(f"cannot listen on {host}:{port}: {getattr(e, 'strerror', None) or e}") from e
 
+# %% ../nbs/08b_service.ipynb #22937032
 def tls_context(cert: str | Path | None, key: str | Path | None # PEM files
                ) -> ssl.SSLContext | None:                      # None without a certificate
     "TLS for a server; raises `NatronError` if the files are no certificate and its key."
@@ -712,12 +737,14 @@ async def _work(servers, stop):
     stop.set(); waiting.cancel()
     await asyncio.gather(*tasks)
 
+# %% ../nbs/08b_service.ipynb #8063fa43
 def _many_files():
     "As many open files as the system lets this process have."
     if not resource: return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard: resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
+# %% ../nbs/08b_service.ipynb #101667eb
 async def _housekeeping(service):
     "Every five seconds, log sums that are due, and have glibc return what is free, which else keeps what a flood took."
     glibc = platform.libc_ver()[0] == "glibc"
@@ -729,6 +756,7 @@ async def _housekeeping(service):
 # %% ../nbs/08b_service.ipynb #0f4735e4
 def _new_loop(): return uvloop.new_event_loop() if uvloop else asyncio.new_event_loop()
 
+# %% ../nbs/08b_service.ipynb #519f17ea
 def run_servers(service: Service, *servers) -> None:
     "Serve until SIGTERM or Ctrl-C, then drain and stop the service."
     async def main():
@@ -744,6 +772,7 @@ def run_servers(service: Service, *servers) -> None:
         with asyncio.Runner(loop_factory=_new_loop) as runner: runner.run(main())
     finally: service.stop(1.)
 
+# %% ../nbs/08b_service.ipynb #55efcd15
 @contextmanager
 def in_background(*servers) -> Iterator[None]:
     "Serve in a thread while the block runs."

@@ -23,6 +23,7 @@ class Splits:
 
     def __repr__(self): return "Splits(" + ", ".join(f"{k} {s.start}:{s.stop}" for k, s in vars(self).items()) + ")"
 
+# %% ../nbs/03_splits.ipynb #f6d2219b
 def purge_gap(cfg: DataConfig, # window and embargo
               horizon: int     # the longest label horizon, in bars
              ) -> int:
@@ -41,6 +42,7 @@ def _resume(times, cut, gap):
     rows = [(t, t.searchsorted(cut)) for t in times]
     return max((time_of_row(t, i+gap) for t, i in rows if 0 < i < len(t)), default=cut)
 
+# %% ../nbs/03_splits.ipynb #ff064c74
 def _parts(times, start, cut1, cut2, end, gap):
     "Splits of every series: train from `start` to `cut1`, validation to `cut2`, test before `end` (None: to the last)."
     resume1, resume2, last = _resume(times, cut1, gap), _resume(times, cut2, gap), max(t[-1] for t in times)
@@ -57,6 +59,7 @@ def _timeline(times):
     for t in times[1:]: line = line.union(t)
     return line
 
+# %% ../nbs/03_splits.ipynb #ed2813eb
 def split_series(times: Sequence[pd.DatetimeIndex], # one index a series
                  cfg: DataConfig,
                  horizon: int                       # longest label horizon, bars
@@ -98,6 +101,7 @@ def _hashes(r):
         h ^= h >> np.uint64(29)
     return h
 
+# %% ../nbs/03_splits.ipynb #386d0a6e
 def fingerprints(candles: pd.DataFrame # close
                 ) -> tuple[np.ndarray, list[str]]: # (n,) rows at which the spans end, and 12 hexadecimal digits each
     "Hashes of spans of log returns that are chosen by their content, whatever their dates, unit or name."
@@ -109,6 +113,7 @@ def fingerprints(candles: pd.DataFrame # close
     rows = np.flatnonzero((h % np.uint64(_ONE_IN) == 0) & (kinds >= 2*_RETURNS/3))
     return rows + _RETURNS, [f"{int(v) >> 16:012x}" for v in h[rows]]
 
+# %% ../nbs/03_splits.ipynb #1cd652bb
 def fitted_rows(candles: pd.DataFrame, # close
                 fit_span: dict         # from the model file
                ) -> dict[str, np.ndarray]: # rows at which fitted spans end, by series; those that have some

@@ -54,6 +54,7 @@ def _floor(b, i):
     "What an average that fades must exceed to be a denominator; nothing does where the market stands still."
     return np.inf if _last(b[_TR], i, STANDSTILL).max() <= 0 else FLOOR*b[_C, i]
 
+# %% ../nbs/01b_stream.ipynb #c47b55c4
 @kernel
 def _mean_std(x):
     mean, std = rolling_mean_std(x, len(x))
@@ -92,6 +93,7 @@ def _wilder(value, x, period, count, start):
     "The same with Wilder's smoothing; true ranges begin with the second bar."
     return (value*(period-1) + x)/period if count > period+1 else start if count == period+1 else 0.
 
+# %% ../nbs/01b_stream.ipynb #66ec2afd
 @kernel
 def _averages(b, i, s):
     "The averages take the step of bar `i`."
@@ -119,6 +121,7 @@ def _gains(up, down, d, count, period):
     k = min(count, period)
     return up + (max(d, 0.)-up)/k, down + (max(-d, 0.)-down)/k
 
+# %% ../nbs/01b_stream.ipynb #f2fbced8
 @kernel
 def _movement(b, i, s):
     "RSI's and Wilder's sums take the step of bar `i`; not on the first bar, which has no change."
@@ -144,6 +147,7 @@ def _fade(value, age, event):
     "An event replaces the value, or a tenth of it is lost."
     return (event, 0.) if event != 0 else (0.9*value, age+1)
 
+# %% ../nbs/01b_stream.ipynb #31726021
 @kernel
 def _structure(b, i, s):
     "Swings, structure, breaks and the order block at bar `i`."
@@ -195,6 +199,7 @@ def _stochastic(b, i):
     low = _last(b[_L], i, 14).min()
     return ratio(b[_C, i]-low, _last(b[_H], i, 14).max()-low, 0.5, 0.)
 
+# %% ../nbs/01b_stream.ipynb #e4d1b8c1
 @kernel
 def _ultimate(b, i):
     total = 0.
@@ -202,6 +207,7 @@ def _ultimate(b, i):
         total += w*ratio(_last(b[_PRESS], i, n).sum(), _last(b[_TR], i, n).sum(), 0.5, 0.)
     return total/7
 
+# %% ../nbs/01b_stream.ipynb #cd85ea05
 @kernel
 def _momentum(b, i, s):
     c, vol = b[_C, i], math.sqrt(rolling_moments(_last(b[_RET], i, 20), 20)[1][-1])
@@ -245,6 +251,7 @@ def _hammer(b, i):
     bare, below = side(0.1*span.sum()/10, h-top, c) > 0, side(b[_L, i-1] + 0.2*span[4:9].sum()/5, bottom, c) >= 0
     return 1. if small and long and bare and below else 0.
 
+# %% ../nbs/01b_stream.ipynb #94a9bab6
 @kernel
 def _price_pattern(b, i, s):
     o, h, l, c, before, floor = b[_O, i], b[_H, i], b[_L, i], b[_C, i], b[_C, i-1], _floor(b, i)
@@ -270,6 +277,7 @@ def _latest(x):
         if x[j] >= x[best]: best = j
     return best
 
+# %% ../nbs/01b_stream.ipynb #d08c536d
 @kernel
 def _trend_strength(b, i, s):
     c, floor = b[_C, i], FLOOR*b[_C, i]
@@ -290,6 +298,7 @@ def _hurst(x):
         slope += w*math.log(sd); scale += w*w
     return slope/scale
 
+# %% ../nbs/01b_stream.ipynb #2d38af9b
 @kernel
 def _statistical(b, i, s):
     r, c = _last(b[_RET], i, 20), _last(b[_C], i, 20)
@@ -306,6 +315,7 @@ def _support_resistance(b, i, s):
     return (_last(b[_H], i, 20).max()/c - 1, 1 - _last(b[_L], i, 20).min()/c, _last(b[_H], i, 50).max()/c - 1,
             1 - _last(b[_L], i, 50).min()/c)
 
+# %% ../nbs/01b_stream.ipynb #f50500bf
 @kernel
 def _smart_money(b, i, s):
     c, floor = b[_C, i], _floor(b, i)
@@ -326,6 +336,7 @@ def _area(b, i, n):
     width = (last+1-first)/PROFILE_BINS if step > FLOOR*b[_C, i] else 0.
     return p, low+(poc+0.5)*step, low+first*step, low+(last+1)*step, width
 
+# %% ../nbs/01b_stream.ipynb #f0e741a9
 @kernel
 def _market_profile(b, i, s):
     c, (_, poc50, bottom50, top50, _), (p, poc, bottom, top, width) = b[_C, i], _area(b, i, 50), _area(b, i, 20)
@@ -344,6 +355,7 @@ def _season(b, i, ahead):
     step = np.full(240, np.median(_last(b[_STEP], i, 240)))
     return seasonal_mean(_last(b[_GK], i, 240), _last(b[_T], i, 240), step, ahead, 240)[-1]
 
+# %% ../nbs/01b_stream.ipynb #c044926b
 @kernel
 def _context(b, i, s, ahead):
     t, v = b[_T, i], _log_vol(b[_VOL, i])
@@ -361,6 +373,7 @@ def _put(out, k, values):
     for x in values: out[k] = x; k += 1
     return k
 
+# %% ../nbs/01b_stream.ipynb #989ac6c3
 @kernel
 def _row(b, i, state, ahead, lookback, out):
     "The features of bar `i`, NaN where the stream has seen too few bars."
@@ -423,6 +436,7 @@ def __repr__(self: FeatureStream):
     until = f" up to {self.history.index[-1]:%Y-%m-%d %H:%M}" if len(self) else ""
     return f"FeatureStream of {len(self):,} bars{until}"
 
+# %% ../nbs/01b_stream.ipynb #d1190de3
 @patch(as_prop=True)
 def history(self: FeatureStream) -> pd.DataFrame: # at most 512 candles
     "The last candles."
@@ -430,6 +444,7 @@ def history(self: FeatureStream) -> pd.DataFrame: # at most 512 candles
     times = pd.DatetimeIndex(self._times[part], tz="UTC", name="time")
     return pd.DataFrame(self._bars[:5, part].T.copy(), times, OHLCV)
 
+# %% ../nbs/01b_stream.ipynb #bc098acd
 def _has_volume(stream):
     "Whether the market has a volume; None before the first bar."
     return None if not len(stream) else not math.isnan(stream._bars[_V, stream._at])
@@ -443,6 +458,7 @@ def _check_time(time):
     if isinstance(time, str) and not re.match(r"\s*\d{4}-\d\d-\d\d([T ]|\s*$)", time):
         raise ValueError("of a text, the year, month and day come first")
 
+# %% ../nbs/01b_stream.ipynb #11ece895
 def candle_time(candle # a dict, or a row of a frame
                ) -> int:
     "The candle's time in ns since 1970; a time without a zone is UTC. Raises `CandleError` if it states none."
@@ -467,6 +483,7 @@ def _numbers(candle):
     none = v is None or v is pd.NA or (isinstance(v, float) and math.isnan(v))
     return [_number(candle[k]) for k in OHLCV[:4]] + [math.nan if none else _number(v)]
 
+# %% ../nbs/01b_stream.ipynb #d0e98283
 def _fault(ns, before, o, h, l, c, v):
     "The rule of `RULES` that the candle breaks, or None."
     if not all(map(math.isfinite, (o, h, l, c))) or math.isinf(v): return "finite"
@@ -485,6 +502,7 @@ def _broken_rule(ns, before, x, rule):
     told = f", after {pd.Timestamp(before)}" if late else ": " + ", ".join(f"{k} {v:.10g}" for k, v in zip(OHLCV, x))
     return _refused(ns, f" UTC: {RULES[rule].replace('row', 'candle')}{told}", rule)
 
+# %% ../nbs/01b_stream.ipynb #17d354d9
 def _other_kind(ns, v):
     "The error for a candle with a volume in a market without one, or the reverse."
     said = "has no volume, and those before have one; bring it" if math.isnan(v) else \
@@ -518,6 +536,7 @@ def _take(self, candle, state):
     if math.isnan(x[4]): out[self._of_volume] = np.nan
     return out
 
+# %% ../nbs/01b_stream.ipynb #1293da21
 @patch
 def append(self: FeatureStream,
            candle        # a dict, or a row of a frame: `time` (UTC without a zone), open, high, low, close, volume
@@ -527,6 +546,7 @@ def append(self: FeatureStream,
     self._at += 1
     return out
 
+# %% ../nbs/01b_stream.ipynb #6e4d9a47
 @patch
 def peek(self: FeatureStream,
          candle              # one that is not closed yet

@@ -46,9 +46,9 @@ class Rule:
     label: Callable    # (bars, cfg, fitted) -> answers (N,), NaN where unknown
     fit: Callable      # (training series, cfg) -> thresholds as plain values
     meaning: Callable  # (task, cfg) -> what its answers stand for, in a sentence
-
 TASKS: dict[str, Rule] = {}
 
+# %% ../nbs/02_tasks.ipynb #36639e62
 def _check_role(name, classes, role):
     "Raise `NatronError` for a role that there is not, or that these classes cannot play."
     if role not in (None, *ROLES):
@@ -59,6 +59,7 @@ def _check_role(name, classes, role):
         raise NatronError(f"task {name}: the role {role} needs two classes, no and yes, got "
                           f"{', '.join(classes) or 'none'}")
 
+# %% ../nbs/02_tasks.ipynb #caf01df2
 def task(name: str,
          classes: Sequence[str] = (), # none for a regression
          horizon: int | Callable = 0, # bars until the answer is known, or a function of the configuration

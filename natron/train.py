@@ -60,6 +60,7 @@ class WithLoss(nn.Module):
         out = self.loss_fn(self.model, batch)
         return out if isinstance(out, dict) else dict(loss=out)
 
+# %% ../nbs/04d_train.ipynb #8b033d08
 def _accelerator(cfg, device, folder):
     if cfg.precision == "fp16" and device.type == "cpu":
         raise ConfigError("train.precision: fp16 needs a GPU; on a CPU use bf16 or no")
@@ -137,6 +138,7 @@ def mean_over_processes(self: Run, total: float, n: int) -> float:
     total, n = self.acc.reduce(torch.tensor([total, n], dtype=torch.float64, device=self.device), "sum").tolist()
     return total/n
 
+# %% ../nbs/04d_train.ipynb #5cf486cd
 @patch
 def train_epoch(self: Run, data, epoch: int, bar: tqdm) -> tuple[float, float]: # mean loss, mean norm of the gradient
     "Steps over all windows in this epoch's order."
@@ -185,6 +187,7 @@ def one_epoch(self: Run, train, validation, bar: tqdm) -> dict:
     self.history.append(row)
     return row
 
+# %% ../nbs/04d_train.ipynb #7955eb9e
 @patch
 def _keep_best(self: Run, loss):
     "Early stopping's count of epochs, and a copy of the weights where no validation loss was lower."
@@ -201,6 +204,7 @@ def about(self: Run, train, validation, resume_key: dict | None = None) -> dict:
     sizes = {f"weight {k}": str(tuple(v.shape)) for k, v in self.model.state_dict().items()}
     return dict(seed=self.seed, processes=self.acc.num_processes) | windows | settings | sizes | (resume_key or {})
 
+# %% ../nbs/04d_train.ipynb #e8e473f3
 @patch
 def save(self: Run, path: Path, about: dict) -> None:
     "Write the checkpoint, whole or not at all."
@@ -226,6 +230,7 @@ def read_history(folder: str | Path # of a run, which may still train
     "The history so far, from a run's checkpoint; raises `NatronError` for what is not one."
     return pd.DataFrame(_read_checkpoint(Path(folder)/"checkpoint.pt")["history"])
 
+# %% ../nbs/04d_train.ipynb #3967f3f3
 @patch
 def load(self: Run, path: Path, about: dict) -> None:
     "Go on from the checkpoint; raises `NatronError` if it was made for another run."
@@ -245,6 +250,7 @@ def _check_fit(train, validation, folder, resume):
         raise NatronError(f"cannot train on {len(train)} and validate on {len(validation)} windows; bring more candles")
     if resume and folder is None: raise NatronError("resume needs the folder of the run that was interrupted")
 
+# %% ../nbs/04d_train.ipynb #9d50155c
 def fit(model: nn.Module,            # trained in place; ends with its best weights
         loss_fn: Callable,           # (model, batch) -> mean loss of the batch, or a dictionary of `loss` and its parts
         train,                       # data set: `len(ds)`, and `ds.__getitems__([3, 7])`, a batch as a dict of tensors
@@ -278,6 +284,7 @@ def progress(self: Run, n: int) -> tqdm:
     return tqdm(total=n*self.cfg.epochs, initial=n*len(self.history), unit=" windows", unit_scale=True, ncols=110,
                 mininterval=2, disable=not self.acc.is_main_process)
 
+# %% ../nbs/04d_train.ipynb #80d90b37
 @patch
 def report(self: Run, row: dict, bar: tqdm) -> None:
     "Tell the trackers and the bar about an epoch."
@@ -295,12 +302,14 @@ def _mlflow(folder):
     if not given: os.environ.pop("MLFLOW_TRACKING_URI", None)  # it sets the variable itself, for the next run too
     return mlflow
 
+# %% ../nbs/04d_train.ipynb #fe33a3de
 def _mlflow_record(name, folder, known):
     store = _mlflow(folder).get_tracking_uri()
     local = store.startswith("sqlite")
     files = (Path(store.removeprefix("sqlite:///")).parent/"mlartifacts").as_uri() if local else None
     return dict(run_name=name, run_id=known, logging_dir=files)
 
+# %% ../nbs/04d_train.ipynb #6b4fec68
 def _record(kind, folder, known):
     "How a tracker begins the record of this folder, or goes on with the one that is known."
     name = "/".join(folder.resolve().parts[-2:])
@@ -318,6 +327,7 @@ def tracked(self: Run, about: dict, folder: Path | None, resume: bool):
     finally:
         for t in self.acc.trackers: t.finish()
 
+# %% ../nbs/04d_train.ipynb #018c1dfc
 @patch
 def track(self: Run, about: dict, folder: Path, resume: bool) -> None:
     "Begin the tracker's record, or go on with it."
@@ -344,6 +354,7 @@ def track_files(cfg: TrainConfig,
         for f in files: client.log_artifact(known, str(f))
     else: _wandb_files(folder, files, known)
 
+# %% ../nbs/04d_train.ipynb #388c43fa
 def _wandb_files(folder, files, known):
     import wandb
     with wandb.init(project="natron", id=known, resume="must", dir=str(folder)) as run:

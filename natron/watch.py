@@ -64,6 +64,7 @@ class PredictionExplorer:
 
     def _ipython_display_(self): display(widgets.VBox([widgets.HBox([self.task, self.bars]), self.end, self.chart]))
 
+# %% ../nbs/08g_watch.ipynb #d88259b7
 @patch
 def explore(self: Predictions) -> PredictionExplorer:
     "Walk through them, in JupyterLab."
@@ -113,6 +114,7 @@ class TrainMonitor:
         if not self.finished and not self.task: self.task = asyncio.ensure_future(self._watch())
         display(widgets.VBox([self.said, self.chart]))
 
+# %% ../nbs/08g_watch.ipynb #7f474b57
 def train_monitor(run: str | Path, every: float = 2. # seconds between looks
                  ) -> TrainMonitor:
     "Follow a run's folder, in JupyterLab; raises `NatronError` if there is none."
