@@ -1,8 +1,8 @@
 """How good it gets on real series, and which of its options helped: `python benchmarks/quality.py --candles FILE... --keep DIR`.
 
-Every variant is a few changed settings of `configs/cpu.yaml`. Each is trained with several seeds and judged by the log-loss of volatility on the validation part, every fourth bar of it, which is all that may choose.
+Every variant is a few changed settings of `configs/cpu.yaml`. Each is trained with several seeds and compared by the log-loss of volatility on the validation part, every fourth bar of it, which is all that may choose.
 `--test VARIANT...` then looks at the test part: at the ensembles of those variants' networks, at each network, and at HAR, logistic regression and LightGBM, fitted on the same bars and columns of all series together. Differences
-are paired, with intervals from blocks of five trading days. `--unseen NAME...` leaves markets out of the training and judges those alone. `--keep DIR` keeps every trained network, so that a further variant costs only itself; `--only VARIANT...` limits the variants, `--out FILE` appends the tables to a file.
+are paired, with intervals from blocks of five trading days. `--unseen NAME...` leaves markets out of the training and tests on those alone. `--keep DIR` keeps every trained network, so that a further variant costs only itself; `--only VARIANT...` limits the variants, `--out FILE` appends the tables to a file.
 """
 import argparse, os, re, time
 from dataclasses import replace
@@ -66,7 +66,7 @@ def validation_loss(prep, p):
     return log_loss(p[k], y[k])
 
 
-def judged_elsewhere(prep, candles):
+def tested_elsewhere(prep, candles):
     "The same training and validation rows, and as test part that of markets which taught nothing."
     frames = [feature_frame(c, prep.config.features, prep.config.labels.volatility_horizon) for c in candles.values()]
     more = make_series(candles, frames, prep.labels, prep.scaler, prep.instruments, prep.timeframes); none = slice(0, 0)
@@ -98,7 +98,7 @@ def tested(prep, models, title):
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__); a.add_argument("--candles", nargs="+", type=Path, required=True); a.add_argument("--keep", type=Path, required=True); a.add_argument("--seeds", type=int, default=3)
     a.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS)); a.add_argument("--test", nargs="+", choices=VARIANTS, default=[]); a.add_argument("--out", type=Path)
-    a.add_argument("--unseen", nargs="+", default=[], metavar="NAME", help="series that teach nothing and are judged in the others' place"); a = a.parse_args(); torch.set_num_threads(1)
+    a.add_argument("--unseen", nargs="+", default=[], metavar="NAME", help="series that teach nothing and are tested in the others' place"); a = a.parse_args(); torch.set_num_threads(1)
     if missed := set(a.test) - set(a.only): raise SystemExit(f"--test {missed} is not among --only")
     plain = {p.name.split(".")[0]: read_candles(p) for p in a.candles}; joined, rows, test = join_markets(plain), [], []
     for name in a.only:
@@ -110,8 +110,8 @@ if __name__ == "__main__":
         said = [k["validation"].numpy() for k in kept]; each = [validation_loss(prep, p) for p in said]; together = [validation_loss(prep, np.mean(said[:k], 0)) for k in sorted({3, seeds} & set(range(seeds+1)))]
         rows.append((name, f"{np.mean(each):.4f}", " ".join(f"{e:.4f}" for e in each), ", ".join(f"{o:.4f}" for o in together), f"{np.mean([k['seconds'] for k in kept]):.0f}", " ".join(str(k["epochs"]) for k in kept)))
         print(rows[-1], flush=True)
-        if name in a.test: test += tested(judged_elsewhere(prep, {n: series[n] for n in a.unseen}) if a.unseen else prep, models, name)
-    text = [f"{len(plain)} series, {sum(map(len, plain.values())):,} bars; {a.seeds} seeds; one core" + (f"; {', '.join(a.unseen)} taught nothing and were judged" if a.unseen else ""), table(["validation part", "log-loss, mean", "seeds", "of three, of all", "processor seconds a seed", "epochs"], rows), *test]
+        if name in a.test: test += tested(tested_elsewhere(prep, {n: series[n] for n in a.unseen}) if a.unseen else prep, models, name)
+    text = [f"{len(plain)} series, {sum(map(len, plain.values())):,} bars; {a.seeds} seeds; one core" + (f"; {', '.join(a.unseen)} taught nothing and were tested" if a.unseen else ""), table(["validation part", "log-loss, mean", "seeds", "of three, of all", "processor seconds a seed", "epochs"], rows), *test]
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/quality.py`", *text]) + "\n")

@@ -865,7 +865,7 @@ def _headline(a):
 
 # %% ../nbs/01c_audit.ipynb #06d167ac
 def _verdict(a):
-    "Which columns look ahead, and which cannot be judged because they never say the same twice."
+    "Which columns look ahead, and which cannot be tested because they never say the same twice."
     said = ("looks ahead", a.ahead), ("not repeatable, so that the rest says little", a._failed(["repeatable"]))
     more = lambda names: f" and {len(names)-8} more"*(len(names) > 8)
     return [f"{what}: {', '.join(names[:8])}{more(names)}" for what, names in said if names]

@@ -30,7 +30,7 @@ def _quiet():
     return 141
 
 app = typer.Typer(cls=_Commands, add_completion=False, pretty_exceptions_enable=False,
-                  help="Natron learns from OHLCV candles and says what it knows, and how sure it is.\n\n"
+                  help="Calibrated forecasts from OHLCV candles: train, evaluate, backtest, predict, serve.\n\n"
                        "Start with `natron demo`: it trains on a year of EURUSD and reports, in a few minutes.\n\n"
                        "Exit codes: 0 done, 1 something was found, 2 asked wrongly, 130 stopped.")
 
@@ -404,7 +404,7 @@ def _open_model(name):
     return bundle
 
 # %% ../nbs/09b_cli.ipynb #4ee3663f
-def _ledger(): return _mod("backtest").TrialLog("runs/trials.jsonl", wait=True)
+def _trial_log(): return _mod("backtest").TrialLog("runs/trials.jsonl", wait=True)
 
 def _one_of(**asked):
     "The single question that is asked, if any."
@@ -440,15 +440,15 @@ def _evaluation_mode(walk_forward, rolling, compare, ablate, dates, force, engin
     return mode
 
 # %% ../nbs/09b_cli.ipynb #20bc0349
-def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, force, engine, ledger):
+def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, force, engine, trials):
     "The report on one model, in one mode."
     evaluate, report, cfg = _mod("evaluate"), _mod("report"), bundle.config
     if mode == "ablate": return report.Report(evaluate.ablate(_mod("dataset").prepare(series, cfg), tell=_note))
     if mode:
         forward = evaluate.walk_forward(series, cfg, k, rolling, tell=_note)
-        return report.make_report(forward, series, cfg, None, ledger)
+        return report.make_report(forward, series, cfg, None, trials)
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(found, series, cfg, bundle.training_reference(), ledger, about)
+    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about)
 
 # %% ../nbs/09b_cli.ipynb #87cedb96
 def _comparison_report(paths, series, start, end):
@@ -477,15 +477,15 @@ def evaluate(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
     mode = _evaluation_mode(walk_forward, rolling, compare, ablate, start or end, force, engine, model)
     _new_page(report)
     paths = {n: model_file(n) for n in compare} if compare else {model: _answering(model)}
-    series, ledger = _series(candles, tz, no_volume), _ledger()
+    series, trials = _series(candles, tz, no_volume), _trial_log()
     if compare: found, heads = _comparison_report(paths, series, start, end)
     else:
         bundle = _open_model(paths[model])
         heads = [_model_and_warnings(bundle, paths[model], series, end)]
         found = _evaluation_report(mode, bundle, heads[0]["model"], series, walk_forward, rolling, start, end, force,
-                                   engine, ledger)
+                                   engine, trials)
     _show_report(found, heads, list(series), full, report, as_json)
-    ledger.write()
+    trials.write()
 
 # %% ../nbs/09b_cli.ipynb #62fe9b03
 def _show_report(found, heads, names, full, page, as_json):
@@ -518,9 +518,9 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
              sets: Set = None, report: Page = None, as_json: Json = False):
     "Trade a model's signals on bars it has never seen, with costs."
     _new_page(report); _new_page(trades, "--trades", ".csv"); _changes(sets)
-    path, series, ledger = _answering(model), _series(candles, tz, no_volume), _ledger()
+    path, series, trials = _answering(model), _series(candles, tz, no_volume), _trial_log()
     bundle = _open_model(path)
-    account = _traded(bundle, series, start, end, _changed(bundle.config, sets), ledger)
+    account = _traded(bundle, series, start, end, _changed(bundle.config, sets), trials)
     who, result = _model_and_warnings(bundle, path, series, end), account.to_dict()
     result |= dict(model=who["model"], warnings=who["warnings"] + result["warnings"])
     heading = _heading(who["model"], who["warnings"])
@@ -529,15 +529,15 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
     if trades:
         with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
         _note(f"{len(account.trades):,} trades written to {trades}")
-    ledger.write()
+    trials.write()
 
 # %% ../nbs/09b_cli.ipynb #aebeebf6
-def _traded(bundle, series, start, end, cfg, ledger):
+def _traded(bundle, series, start, end, cfg, trials):
     "The backtest of a model's forecasts; raises `NatronError` where it has none to trade by."
     evaluate = _mod("evaluate")
     data = evaluate.prepare_for(bundle, series, start, end)
     forecasts = evaluate.task_forecasts(data, bundle.model(), bundle.calibrations(), True)
-    account = _mod("report").traded(forecasts, series, cfg, ledger)
+    account = _mod("report").traded(forecasts, series, cfg, trials)
     if account is None:
         raise _err(f"this model answers {', '.join(f.task.name for f in forecasts)}; "
                    "trading takes the task direction, or buy and sell, and bars of one length")

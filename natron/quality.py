@@ -137,7 +137,7 @@ class CandleReport:
         kinds = ", ".join(f"{n} {k}" for k, n in self.table.kind.value_counts().items())
         found = f"{_so_many(len(self.table), 'alarm') if kinds else 'No alarm'} in {self.bars:,} bars"
         if kinds: found += f" ({kinds})"
-        return f"{found}; {self.closures} closures are usual; sizes are judged from bar {BEFORE+2} on."
+        return f"{found}; {self.closures} recurring closures; outliers are tested from bar {BEFORE+2} on."
     def text(self) -> str: # for a terminal
         times = {k: [f"{v:%Y-%m-%d %H:%M}" for v in self.table[k]] for k in ("time", "until")}
         t = self.table[["kind", "time", "until", "text"]].assign(**times)

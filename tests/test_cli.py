@@ -180,7 +180,7 @@ def flat(o, at=""):
 
 
 @pytest.mark.slow
-def test_evaluate_judges_only_later_bars(run):
+def test_evaluate_scores_only_later_bars(run):
     cwd, _ = run
     scores = json.loads(natron("evaluate", "--json", "--candles", sample, cwd=cwd, process=True).stdout)
     told = json.loads((cwd/"runs/demo/metrics.json").read_text())["scores"]
