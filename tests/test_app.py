@@ -178,9 +178,11 @@ def test_tabs_heads_and_sliders(browser, served):
 
 
 def offered(v, option):
-    "Whether the list of sources has this option; it is opened anew, as an open list does not grow."
-    if not option.count(): v.page.keyboard.press("Escape"); v.page.locator("#source input").click()
-    return option.count()
+    "Whether the list of sources has this option; it is opened anew, as an open list does not grow, and it opens when it gets the focus."
+    v.page.evaluate("document.activeElement.blur()"); v.page.locator("#source input").click()
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+    try: option.wait_for(timeout=3_000); return True
+    except PlaywrightTimeout: return False
 
 
 def test_it_follows_a_live_market(browser, served):

@@ -141,7 +141,8 @@ def test_killed_run_resumes_to_the_same_model(run, tmp_path):
 def test_stopped_run_that_saved_nothing_leaves_nothing(tmp_path, sign):
     "Ctrl-C, or the polite end of the process, before the first epoch: exit code 130, one line, an empty folder."
     p = subprocess.Popen([str(Path(sys.executable).parent/"natron"), "train", "--candles", str(sample), "--name", "x", "--config", "demo"], cwd=tmp_path,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))     # a shell's background ignores it
     while not (tmp_path/"runs/x/config.yaml").exists() and p.poll() is None: time.sleep(.05)
     p.send_signal(sign); out, err = p.communicate()
     assert p.returncode == 130 and out == "" and "Traceback" not in err and "stopped; nothing was saved yet" in err, err
