@@ -173,7 +173,8 @@ def rsi(close: np.ndarray,    # (N,)
         still = still+1 if d == 0 else 0
         up += (max(d, 0.) - up)/k
         down += (max(-d, 0.) - down)/k
-        if i >= n: out[i] = (up-down)/(up+down) if up+down > floor*close[i] and still < STANDSTILL else 0.
+        if still >= STANDSTILL: up = down = 0.                # begin anew, as a caller does whose history begins here
+        if i >= n: out[i] = (up-down)/(up+down) if up+down > floor*close[i] else 0.
     return out
 
 # %% ../nbs/01_features.ipynb #d7fd71db

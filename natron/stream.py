@@ -130,6 +130,8 @@ def _movement(b, i, s):
     s.up_7, s.down_7 = _gains(s.up_7, s.down_7, d, m, 7)
     s.up_14, s.down_14 = _gains(s.up_14, s.down_14, d, m, 14)
     s.up_21, s.down_21 = _gains(s.up_21, s.down_21, d, m, 21)
+    if m >= STANDSTILL and (np.diff(_last(b[_C], i, STANDSTILL+1)) == 0).all():
+        s.up_7 = s.down_7 = s.up_14 = s.down_14 = s.up_21 = s.down_21 = 0.
     up, down, tie, keep = b[_H, i]-b[_H, i-1], b[_L, i-1]-b[_L, i], EPS*c, 1. if m < 14 else 1 - 1/14
     s.plus = keep*s.plus + (up if up > max(down+tie, 0.) else 0.)
     s.minus = keep*s.minus + (down if down > max(up+tie, 0.) else 0.)
@@ -191,8 +193,7 @@ def _moving_average(b, i, s):
 # %% ../nbs/01b_stream.ipynb #1372ec92
 @kernel
 def _rsi(up, down, b, i):
-    still = (np.diff(_last(b[_C], i, STANDSTILL+1)) == 0).all()
-    return 0. if still else ratio(up-down, up+down, 0., FLOOR*b[_C, i])
+    return ratio(up-down, up+down, 0., FLOOR*b[_C, i])
 
 @kernel
 def _stochastic(b, i):
