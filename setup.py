@@ -13,7 +13,7 @@ carried = {"natron.data": "data", "natron.configs": "configs", "natron.nbs.runs"
 
 def needed(*groups): return sorted({r for g in groups for r in c[f"{g}requirements"].split()})
 
-parts = {"train": ["train_"], "serve": ["serve_"], "app": ["serve_", "app_"], "lab": ["lab_"]}
+parts = {"train": ["train_"], "serve": ["serve_"], "app": ["serve_", "app_"], "rl": ["train_", "rl_"], "lab": ["lab_"]}
 parts["all"] = [g for groups in parts.values() for g in groups]
 parts |= {"dev": [*parts["all"], "dev_"], "bench": ["bench_"], "track": ["track_"]}
 

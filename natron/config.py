@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABILITIES', 'Group', 'FeaturesConfig', 'LabelsConfig', 'DataConfig', 'Abilities', 'backbones_with', 'ModelConfig',
-           'TrainConfig', 'PretrainConfig', 'EvaluateConfig', 'BacktestConfig', 'ExperimentalConfig', 'Config',
-           'setting_names', 'config_file', 'parse_yaml', 'load_config', 'save_config', 'with_settings']
+           'TrainConfig', 'PretrainConfig', 'EvaluateConfig', 'BacktestConfig', 'RLConfig', 'ExperimentalConfig',
+           'Config', 'setting_names', 'config_file', 'parse_yaml', 'load_config', 'save_config', 'with_settings']
 
 # %% ../nbs/00a_config.ipynb #67f72f1f
 import difflib
@@ -232,6 +232,38 @@ class BacktestConfig(Group):
             raise ValueError("risk is what is lost at the stop, and stop: 0 has none; set a stop, or risk: 0")
         return self
 
+# %% ../nbs/00a_config.ipynb #c3a1f0b3
+class RLConfig(Group):
+    "Reinforcement learning: a trading policy on the network's embedding and probabilities."
+    agent: Literal["none", "bandit", "ppo", "sac"] = "none"   # no policy, contextual policy-gradient
+                                                              # bandit, PPO, or SAC
+    actions: Literal["discrete", "continuous"] = "discrete"   # long, flat and short, or a position from -1 to 1; SAC
+                                                              # needs continuous, the bandit discrete
+    steps: int = Field(200_000, ge=1)                         # environment steps that train one seed's policy
+    seeds: int = Field(10, ge=1, le=100)                      # policies with neighbouring seeds; the scores are of all,
+                                                              # and the one that is best on validation is kept
+    copies: int = Field(256, ge=1, le=100_000)                # environments that are stepped together
+    rollout: int = Field(16, ge=1)                            # steps of each copy between two updates
+    episode: int = Field(240, ge=2)                           # bars of a training episode, at most
+    hidden: list[Annotated[int, Field(ge=1, le=4096)]] = Field([64, 64], max_length=8)   # hidden widths of the policy
+    lr: float = Field(1e-3, gt=0)                             # learning rate of the policy
+    gamma: float = Field(0.9, ge=0, lt=1)                     # discount factor a bar; the bandit has none
+    entropy: float = Field(0.01, ge=0)                        # weight of the entropy bonus of bandit and PPO
+    validate_every: int = Field(20_000, ge=1)                 # steps between two looks at the validation part
+    turnover_penalty: float = Field(0.1, ge=0)                # taken from the reward for a position changed by 1
+    drawdown_penalty: float = Field(0.2, ge=0)                # taken from the reward for an increase of the drawdown
+    exposure: float = Field(1.0, gt=0)                        # size of a position of 1, in times of equity
+    ruin: float = Field(0.5, ge=0, lt=1)                      # share of the first equity at which an episode ends
+    train_encoder: bool = False                               # the bandit trains a copy of the backbone, too
+
+    @model_validator(mode="after")
+    def _actions(self):
+        needed = dict(sac="continuous", bandit="discrete").get(self.agent, self.actions)
+        if self.actions != needed: raise ValueError(f"agent: {self.agent} needs actions: {needed}")
+        if self.train_encoder and self.agent != "bandit":
+            raise ValueError("train_encoder is for agent: bandit; the others learn on a frozen encoder")
+        return self
+
 # %% ../nbs/00a_config.ipynb #5a0fb8c2
 class ExperimentalConfig(Group):
     "Measured, and not worth their cost: off unless somebody asks for them, but for the noise of pretraining."
@@ -259,6 +291,7 @@ class Config(Group):
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
     train: TrainConfig = TrainConfig()
+    rl: RLConfig = RLConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     backtest: BacktestConfig = BacktestConfig()
     experimental: ExperimentalConfig = ExperimentalConfig()
@@ -331,7 +364,7 @@ _RENAMED = {"train.checkpoint": "train.gradient_checkpointing", "pretrain.questi
 def _nearest(name):
     if name in _RENAMED: return f"; it is called {_RENAMED[name]} now"
     names = setting_names()
-    tails = {n.split(".")[-1]: n for n in names}
+    tails = {n.split(".")[-1]: n for n in reversed(names)}
     near = [tails[t] for t in difflib.get_close_matches(name.split(".")[-1], tails, 1, 0.75)]
     near = near or difflib.get_close_matches(name, names, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else f"; the groups are {', '.join(Config.model_fields)}"
