@@ -363,11 +363,13 @@ _RENAMED = {"train.checkpoint": "train.gradient_checkpointing", "pretrain.questi
 
 def _nearest(name):
     if name in _RENAMED: return f"; it is called {_RENAMED[name]} now"
-    names = setting_names()
-    tails = {n.split(".")[-1]: n for n in reversed(names)}
-    near = [tails[t] for t in difflib.get_close_matches(name.split(".")[-1], tails, 1, 0.75)]
-    near = near or difflib.get_close_matches(name, names, 1, 0.6)
-    return f"; did you mean {near[0]}?" if near else f"; the groups are {', '.join(Config.model_fields)}"
+    group, _, last = name.rpartition(".")
+    tails = {}
+    for n in setting_names(): tails.setdefault(n.split(".")[-1], []).append(n)
+    near = [n for t in difflib.get_close_matches(last, tails, 1, 0.75) for n in tails[t]]
+    near = [n for n in near if n.startswith(f"{group}.")] or near
+    near = near or difflib.get_close_matches(name, setting_names(), 1, 0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; the groups are {', '.join(Config.model_fields)}"
 
 # %% ../nbs/00a_config.ipynb #41d7df0a
 def _message(e, overrides=()):
