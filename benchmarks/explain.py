@@ -41,15 +41,15 @@ def from_another(model, window, other, task, class_name):
 
 def agreements(model, data, tasks, n):
     "Rank correlations over bars with the attributions of the same window: quartiles over the windows."
-    at = np.linspace(0, len(data)-1, n).astype(int); ws = [window_at(data, int(i)) for i in at]; reach = [attention_rollout(model, w) for w in ws]; apart = n//3
+    at = np.linspace(0, len(data)-1, n).astype(int); ws = [window_at(data, int(i)) for i in at]; reach = [attention_rollout(model, w) for w in ws]; shift = n//3
     for task in tasks:
         classes = next(t.classes for t in model.tasks if t.name == task)
         with torch.no_grad(): top = [classes[int(model(**data.inputs([int(i)]))[task][0].argmax())] for i in at]
         attr = [attributions(model, w, task, c) for w, c in zip(ws, top)]; size = [np.abs(a).sum(1) for a in attr]
         kinds = {"attention": lambda i: agreement(reach[i], attr[i]),
-                 "attributions from another baseline": lambda i: agreement(np.abs(from_another(model, ws[i], ws[(i+apart) % n], task, top[i])).sum(1), attr[i]),
-                 "attributions of another window": lambda i: agreement(size[(i+apart) % n], attr[i]),
-                 "attention of another window": lambda i: agreement(reach[(i+apart) % n], attr[i]),
+                 "attributions from another baseline": lambda i: agreement(np.abs(from_another(model, ws[i], ws[(i+shift) % n], task, top[i])).sum(1), attr[i]),
+                 "attributions of another window": lambda i: agreement(size[(i+shift) % n], attr[i]),
+                 "attention of another window": lambda i: agreement(reach[(i+shift) % n], attr[i]),
                  "newer counts more": lambda i: agreement(np.arange(len(size[i])), attr[i])}
         first = np.mean([l.argmax() == s.argmax() for l, s in zip(reach, size)])
         for k, f in kinds.items():
@@ -57,16 +57,16 @@ def agreements(model, data, tasks, n):
             yield (task, k, *(f"{np.quantile(r, q):+.2f}" for q in (.25, .5, .75)), f"{(r < .6).mean():.0%}", f"{first:.0%}" if k == "attention" else "")
 
 
-def alike(model, prep, tasks, stride, n):
-    "How often five earlier windows, the nearest by each distance, had the answer that came."
+def neighbours(model, prep, tasks, stride, n):
+    "How often five earlier windows, the nearest by each distance, had the same label."
     before, data = window_data(prep, "train", stride=stride), window_data(prep, "test"); at = np.linspace(0, len(data)-1, n).astype(int)
     last = lambda d, rows: torch.cat([d.inputs(rows[i:i+256])["x"][:, -1] for i in range(0, len(rows), 256)]).numpy()
     with torch.no_grad(): now = np.concatenate([model(**data.inputs([int(i)]))["embedding"].numpy() for i in at])
     ways = {"embedding": (embeddings(model, before), now), "last bar's features": (last(before, np.arange(len(before))), last(data, at))}
-    then, here, places = before.y[before.ends].numpy(), data.y[data.ends[at]].numpy(), before.ends.numpy(); names = [t.name for t in model.tasks]
+    then, here, rows = before.y[before.ends].numpy(), data.y[data.ends[at]].numpy(), before.ends.numpy(); names = [t.name for t in model.tasks]
     for task in tasks:
         k = names.index(task); C = len(next(t.classes for t in model.tasks if t.name == task)); share = lambda y: np.bincount(y[~np.isnan(y)].astype(int), minlength=C)/(~np.isnan(y)).sum()
-        hit = {w: np.mean([(then[nearest(b, a, 5, before.window, places).row, k] == y).mean() for b, y in zip(own, here[:, k]) if y == y]) for w, (a, own) in ways.items()}
+        hit = {w: np.mean([(then[nearest(b, a, 5, before.window, rows).row, k] == y).mean() for b, y in zip(own, here[:, k]) if y == y]) for w, (a, own) in ways.items()}
         yield (task, *(f"{h:.3f}" for h in hit.values()), f"{share(then[:, k]) @ share(here[:, k]):.3f}")
 
 
@@ -98,7 +98,7 @@ if __name__ == "__main__":
     text = [f"```\n{bundle}\n```", f"Test part: {data.times.min():%Y-%m-%d} to {data.times.max():%Y-%m-%d}, {len(data):,} windows of {len(series)} series, of which {a.windows} were explained.",
             table([f"deletion, area (range of {SEEDS} draws)", "replaced", "integrated gradients", "attention", "newest first", "random"], areas(model, data, tasks, a.windows)),
             table(["agreement with the attributions", "of", "lower quartile", "median", "upper quartile", "below 0.6", "same first bar"], agreements(model, data, tasks, a.windows)),
-            table(["five nearest training windows had the answer", "by embedding", "by the last bar's features", "chance"], alike(model, prep, tasks, 12, 3*a.windows)),
+            table(["five nearest training windows had the same label", "by embedding", "by the last bar's features", "chance"], neighbours(model, prep, tasks, 12, 3*a.windows)),
             table([f"log-loss of {tasks[0]} gained by permuting a group, validation part", "more", "low", "high"], [(g, *(f"{v:+.4f}" for v in r)) for g, r in worth.iterrows()]),
             table(["processor seconds, median, one core", "this model", "default configuration, untrained"], speeds(model, prep, data, tasks[0]))]
     print(*text, sep="\n\n")

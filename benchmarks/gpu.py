@@ -137,7 +137,7 @@ def report(args):
         f"## {time.strftime('%Y-%m-%d')}: {name}, torch {torch.__version__.partition('+')[0]}{small}",
         table(["backbone", "phase", "mode", "batch", "windows/s", f"s an epoch of {EPOCH:,}", "Top/s", "of matmul"], training),
         f"bf16. A product of matrices does {rate/1e12:.2f} Top/s. Asked of the transformer: 40 %, an epoch in 10 s.",
-        table([f"{args.symbols:,} symbols x {args.bars_each:,} bars, float32", "ms", "million cells/s"], indicators),
+        table([f"{args.symbols:,} symbols x {args.bars_each:,} bars, float32", "ms", "million bars/s"], indicators),
         f"Copying moves {bandwidth/1e12:.3f} TB/s. Asked of all six with 2,000 x 10,000: 50 ms.",
         table(["answers together", "ms", "answers/s"], answer_rows(args, device)),
         "The full-size network in float32, inputs and outputs in the CPU's memory. Asked of one: 3 ms.",

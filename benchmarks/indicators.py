@@ -2,7 +2,7 @@
 
     python benchmarks/indicators.py [--symbols 200] [--bars 10000] [--runs 7] [--out benchmarks/results/indicators.md]
 
-Simulated candles; needs no file. Million cells (symbols x bars) a second, medians of several runs, values and crossings; TA-Lib gives the same values
+Simulated candles; needs no file. Million bars (of all symbols) a second, medians of several runs, values and crossings; TA-Lib gives the same values
 without crossings. A GPU is measured by `benchmarks/gpu.py`. Writes nothing unless told where. On a CPU with other work on it, OMP_WAIT_POLICY=PASSIVE keeps
 threads from spinning while they wait for one that is not running.
 """
@@ -80,7 +80,7 @@ class Traffic(TorchDispatchMode):
 
 
 def traffic(f, symbols, bars, dtype):
-    "Kernels of a call, and bytes a cell: that they move, and that must be moved at least (each input and output once)."
+    "Kernels of a call, and bytes a bar: that they move, and that must be moved at least (each input and output once)."
     candles = market(symbols, bars, dtype)
     with Traffic() as t: out = f(candles)
     outs = out if isinstance(out, list) else [out]
@@ -96,25 +96,25 @@ def bandwidth(runs):
 
 def cpu_columns(args):
     "Title -> seconds by row, and the peak memory of all six, for TA-Lib and for each type and number of threads."
-    cells, most = {}, torch.get_num_threads()
+    columns, most = {}, torch.get_num_threads()
     candles = market(args.symbols, args.bars, torch.float64)
     rows = [tuple(x[i].numpy() for x in candles.values()) for i in range(args.symbols)]
     def loop(f): return [f(*r) for r in rows]
     def all_of_them(): return [loop(f) for f in THEIRS.values()]
-    cells["TA-Lib, 1 thread"] = {k: seconds(lambda: loop(f), args.runs) for k, f in THEIRS.items()} | {"all six": seconds(all_of_them, args.runs), "peak": peak_rss(all_of_them)}
+    columns["TA-Lib, 1 thread"] = {k: seconds(lambda: loop(f), args.runs) for k, f in THEIRS.items()} | {"all six": seconds(all_of_them, args.runs), "peak": peak_rss(all_of_them)}
     for threads in dict.fromkeys((1, most)):
         torch.set_num_threads(threads)
         for dtype in (torch.float64, torch.float32):
             x = {k: v.to(dtype) for k, v in candles.items()}
-            cells[f"{str(dtype)[6:]}, {threads} thread{'s'*(threads > 1)}"] = (
+            columns[f"{str(dtype)[6:]}, {threads} thread{'s'*(threads > 1)}"] = (
                 {k: seconds(lambda: f(x), args.runs) for k, f in OURS.items()} | {"all six": seconds(lambda: everything(x), args.runs), "peak": peak_rss(lambda: everything(x))})
-    return cells
+    return columns
 
 
-def table(columns, cells):
-    "Markdown: million cells a second by row and column; peak memory below."
-    lines = ["| million cells a second | " + " | ".join(columns) + " |", "|---|" + "---:|"*len(columns)]
-    for row in [*OURS, "all six"]: lines.append(f"| {row} | " + " | ".join(f"{cells/c[row]/1e6:,.0f}" for c in columns.values()) + " |")
+def table(columns, bars):
+    "Markdown: million bars a second by row and column; peak memory below."
+    lines = ["| million bars a second | " + " | ".join(columns) + " |", "|---|" + "---:|"*len(columns)]
+    for row in [*OURS, "all six"]: lines.append(f"| {row} | " + " | ".join(f"{bars/c[row]/1e6:,.0f}" for c in columns.values()) + " |")
     lines.append("| peak memory of all six, MB | " + " | ".join(f"{c['peak']/1e6:,.0f}" for c in columns.values()) + " |")
     return lines
 
@@ -132,7 +132,7 @@ def report(args):
     load, policy = busy(), "".join(f"{k}={v} " for k, v in os.environ.items() if k.startswith("OMP_"))
     columns = cpu_columns(args)
     kernels, moved, least = traffic(everything, 4, args.bars, torch.float32)
-    notes = [f"All six in float32: {kernels:,} kernels, which move {moved:,.0f} bytes a cell; each input and output once is {least:.0f}."]
+    notes = [f"All six in float32: {kernels:,} kernels, which move {moved:,.0f} bytes a bar; each input and output once is {least:.0f}."]
     n = TARGET[0]*TARGET[1]
     notes.append(f"The target of a GPU, 2,000 x 10,000 in 50 ms: the kernels move {n*moved/1e9:.0f} GB, so it asks for {n*moved/TARGET[2]/1e12:.1f} TB/s.")
     notes.append(f"CPU copy bandwidth: {bandwidth(args.runs)/1e9:.0f} GB/s.")

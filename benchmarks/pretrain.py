@@ -60,7 +60,7 @@ def tuned(prep, share, seed, backbone=None, probe=False):
 
 
 def baselines(prep, share):
-    "Test log-loss of the training shares and of HAR with the same labels."
+    "Test log-loss of the class priors and of HAR with the same labels."
     data = {p: window_data(prep, p) for p in ("train", "validation", "test")}
     train, valid, test = parts_of(prep, list(data.values()))[0]
     dense = window_data(prep, "train", True, prep.config.data.stride)
@@ -70,8 +70,8 @@ def baselines(prep, share):
              for k in range(prep.config.data.window_length-1-prep.config.model.dense_from)}
     some = replace(train, y=np.where([o in given for o in zip(data["train"].series, data["train"].rows)], train.y,
                                      np.nan))
-    said = baseline_forecasts(prep.labels.tasks[0], some, valid, test, 0)
-    return {k: known_loss(said[k], test.y) for k in ("prior", "har")}
+    forecasts = baseline_forecasts(prep.labels.tasks[0], some, valid, test, 0)
+    return {k: known_loss(forecasts[k], test.y) for k in ("prior", "har")}
 
 
 def means(rows):

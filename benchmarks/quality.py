@@ -39,21 +39,21 @@ VARIANTS = {
     "alone, dropout 0.1, other markets, adversarial": ALONE | MARKETS | {"experimental.adversarial_epsilon": .02},
     "alone, dropout 0.1, other markets, hybrid": ALONE | MARKETS | {"model.backbone": "hybrid"},
     "alone, dropout 0.1, other markets, temporal, windows of 192 bars": ALONE | MARKETS | TEMPORAL | {"data.window_length": 192, "data.stride": 48},
-    "alone, dropout 0.1, other markets, temporal, asked first what comes": ALONE | MARKETS | TEMPORAL | PRETRAINED | {"pretrain.epochs": 20, "pretrain.objective": "future_mean"},
+    "alone, dropout 0.1, other markets, temporal, pretrained on future means": ALONE | MARKETS | TEMPORAL | PRETRAINED | {"pretrain.epochs": 20, "pretrain.objective": "future_mean"},
     "four forecasts, dropout 0.1, volatility weighs three times (cpu.yaml)": {},
     "alone, dropout 0.1, other markets, temporal (full.yaml)": ALONE | MARKETS | TEMPORAL | {"seeds": 6},
 }
 
 
 def trained(prep, folder):
-    "The network of this seed and what it says on the validation part, trained or read from its file."
+    "The network of this seed and its forecasts on the validation part, trained or read from its file."
     path, of = folder/f"{prep.config.seed}.pt", resume_key(prep) | {"seed": prep.config.seed, "train": str(prep.config.train.model_dump())}
     if not path.exists():
         start = time.process_time(); backbone = pretrain(prep)[0].backbone.state_dict() if prep.config.pretrain.epochs else None
         model, history = finetune(prep, backbone=backbone); seconds = time.process_time() - start
-        said = torch.from_numpy(predict_windows(model, window_data(prep, "validation", stride=4))["volatility"])
+        forecasts = torch.from_numpy(predict_windows(model, window_data(prep, "validation", stride=4))["volatility"])
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as tmp: torch.save(dict(of=of, weights=model.state_dict(), validation=said, seconds=seconds, epochs=len(history)), tmp)
+        with atomic_write(path) as tmp: torch.save(dict(of=of, weights=model.state_dict(), validation=forecasts, seconds=seconds, epochs=len(history)), tmp)
     kept = torch.load(path, weights_only=True); model = new_model(prep)
     if kept["of"] != of: raise SystemExit(f"{path} was trained with other settings or candles; keep these elsewhere")
     model.load_state_dict(kept["weights"])
@@ -90,8 +90,8 @@ def tested(prep, models, title):
             return name, score("log_loss"), score("accuracy"), f"{s.ece:.4f}", score("side_auc") if "side_auc" in s else "", f"{e['diff']:+.4f} [{e.diff_low:+.4f}, {e.diff_high:+.4f}]" if name != "ensemble" else ""
         rows = [row(n, p) for n, p in {"ensemble": ensemble, **{f"network {i}": m[task.name] for i, m in enumerate(members)}, **base}.items()]
         known = ~np.isnan(y); spread = np.std([m[task.name] for m in members], 0).max(1)[known]; cost = -np.log(ensemble[known, y[known].astype(int)]); wide = spread > np.median(spread)
-        out += [table([f"{title}: {task.name}", "log-loss", "accuracy", "ECE", "UP against DOWN, AUC", "the ensemble's log-loss less this"], rows),
-                f"Where the networks disagree more than usual the ensemble's log-loss is {cost[wide].mean():.3f}, elsewhere {cost[~wide].mean():.3f}."]
+        out.append(table([f"{title}: {task.name}", "log-loss", "accuracy", "ECE", "UP against DOWN, AUC", "the ensemble's log-loss less this"], rows))
+        if len(models) > 1: out.append(f"Where the networks disagree more than usual the ensemble's log-loss is {cost[wide].mean():.3f}, elsewhere {cost[~wide].mean():.3f}.")
     return out
 
 
@@ -103,11 +103,11 @@ if __name__ == "__main__":
     plain = {p.name.split(".")[0]: read_candles(p) for p in a.candles}; joined, rows, test = join_markets(plain), [], []
     for name in a.only:
         sets = dict(VARIANTS[name]); seeds = sets.pop("seeds", a.seeds); series = joined if sets.pop("markets", False) else plain
-        told = yaml.safe_load(CPU.read_text())
-        if any(k.startswith("labels.") for k in sets): del told["labels"]
-        cfg = load_config(**told, **{"train.tracker": "none", "train.members": 1, "device": "cpu"} | sets); prep = prepare({n: c for n, c in series.items() if n not in a.unseen}, cfg)
+        base = yaml.safe_load(CPU.read_text())
+        if any(k.startswith("labels.") for k in sets): del base["labels"]
+        cfg = load_config(**base, **{"train.tracker": "none", "train.members": 1, "device": "cpu"} | sets); prep = prepare({n: c for n, c in series.items() if n not in a.unseen}, cfg)
         models, kept = zip(*(trained(replace(prep, config=cfg.model_copy(update=dict(seed=s))), a.keep/re.sub(r"\W+", "_", name)) for s in range(seeds)))
-        said = [k["validation"].numpy() for k in kept]; each = [validation_loss(prep, p) for p in said]; together = [validation_loss(prep, np.mean(said[:k], 0)) for k in sorted({3, seeds} & set(range(seeds+1)))]
+        forecasts = [k["validation"].numpy() for k in kept]; each = [validation_loss(prep, p) for p in forecasts]; together = [validation_loss(prep, np.mean(forecasts[:k], 0)) for k in sorted({3, seeds} & set(range(seeds+1)))]
         rows.append((name, f"{np.mean(each):.4f}", " ".join(f"{e:.4f}" for e in each), ", ".join(f"{o:.4f}" for o in together), f"{np.mean([k['seconds'] for k in kept]):.0f}", " ".join(str(k["epochs"]) for k in kept)))
         print(rows[-1], flush=True)
         if name in a.test: test += tested(tested_elsewhere(prep, {n: series[n] for n in a.unseen}) if a.unseen else prep, models, name)

@@ -66,7 +66,7 @@ def loading():
     data = WindowDataset([s], [slice(0, n)], T); out = []
     for batch in (32, 64, 256, 1024):
         order = iter(torch.randint(len(data), (100_000, batch)))
-        blocks = cycle(data.x.flatten()[:n*100//(batch*T*125)*batch*T*125].split(batch*T*125)); block = torch.zeros(batch*T*125)   # 100 cells of four bytes and one of mask
+        blocks = cycle(data.x.flatten()[:n*100//(batch*T*125)*batch*T*125].split(batch*T*125)); block = torch.zeros(batch*T*125)   # 100 values of four bytes and one of mask
         out.append((batch, batch/median(lambda: data.__getitems__(next(order)), 2), batch/median(lambda: block.copy_(next(blocks)), 2)))
     return out
 
@@ -86,7 +86,7 @@ if __name__ == "__main__":
     gain = [f"{speed[f'transformer, {d} wide, causal dense', 'no']/speed[f'transformer, {d} wide, [CLS] window', 'no']:.0f} times at {d} wide" for d in (64, 256)]
     about = f"{platform.processor() or platform.machine()}, one core; torch {torch.__version__.partition('+')[0]}"
     text = [about, table(["one core", "precision", "batch", "windows/s", "labels/s", "Gop/s", "matmul Gop/s", "used"], rows), "Labels a second, dense over [CLS]: " + ", ".join(gain) + " (asked 20 and 40).",
-            table(["loading alone, 1,000,000 rows of 100 cells: batch", "windows/s", "reading in order"], [(b, f"{w:,.0f}", f"{c:,.0f}") for b, w, c in loading()])]
+            table(["loading alone, 1,000,000 rows of 100 columns: batch", "windows/s", "reading in order"], [(b, f"{w:,.0f}", f"{c:,.0f}") for b, w, c in loading()])]
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/train.py`", *text]) + "\n")

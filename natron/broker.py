@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from numba import njit
 from .config import BacktestConfig
-from .candles import OHLCV
+from .rolling import kernel
 from .features import Indicators
 
 # %% ../nbs/06d_broker.ipynb #0fb82887
@@ -64,18 +64,25 @@ def costs_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestCon
 BAR = np.dtype([(k, "i4") for k in ("step", "instrument", "last", "nights")] +
                [(k, "f8") for k in ("open", "high", "low", "close", "atr")])
 
+@kernel
+def _fill(bars, instrument, open, high, low, close, atr, nights):
+    "Write every bar."
+    for i in range(len(bars)):
+        bar = bars[i]
+        bar.step, bar.instrument, bar.last, bar.nights = i, instrument, i == len(bars)-1, nights[i]
+        bar.open, bar.high, bar.low, bar.close, bar.atr = open[i], high[i], low[i], close[i], atr[i]
+
+# %% ../nbs/06d_broker.ipynb #c81d2f60
 def bars_of(candles: pd.DataFrame,
             rows: slice = slice(None), # those that are traded
             instrument: int = 0        # its number in the account
            ) -> np.ndarray:            # (n,) of BAR
     "The bars of one instrument, each with what was known when it opened."
-    atr = Indicators(candles).atr_14
+    known = Indicators(candles)
+    before = np.append(np.nan, known.atr_14)[:-1]
+    columns = known.open, known.high, known.low, known.close, before, swap_nights(candles.index)
     out = np.empty(len(candles[rows]), BAR)
-    for name in OHLCV[:4]: out[name] = candles[name].to_numpy()[rows]
-    out["atr"] = np.concatenate([[np.nan], atr[:-1]])[rows]
-    out["nights"] = swap_nights(candles.index)[rows]
-    out["step"], out["instrument"] = np.arange(len(out)), instrument
-    out["last"] = out["step"] == len(out)-1
+    _fill(out, instrument, *(x[rows] for x in columns))
     return out
 
 # %% ../nbs/06d_broker.ipynb #2fff1a15

@@ -110,6 +110,17 @@ def test_site_lists_files_that_exist():
     assert lint.returncode == 0, lint.stdout
 
 
+def test_benchmarks_import_what_exists():
+    "No other test runs them."
+    gone = []
+    for path in sorted((root/"benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.ImportFrom) and node.module.startswith("natron.")): continue
+            module = importlib.import_module(node.module)
+            gone += [f"{path.name}: {node.module}.{a.name}" for a in node.names if not hasattr(module, a.name)]
+    assert gone == []
+
+
 def test_configurations_load():
     from natron.config import load_config
     for p in (root/"configs").glob("*.yaml"): load_config(p)
