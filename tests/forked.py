@@ -6,7 +6,7 @@ from types import SimpleNamespace
 root = Path(__file__).resolve().parent.parent
 # Natron's own modules are not among them, nor what starts threads of its own when it is imported.
 LIBRARIES = ("nbdev.test fastcore.test hypothesis numpy pandas scipy.stats scipy.signal scipy.optimize scipy.ndimage torch numba talib "
-             "sklearn.linear_model sklearn.covariance sklearn.metrics lightgbm accelerate plotly.graph_objects plotly.subplots "
+             "sklearn.linear_model sklearn.covariance sklearn.metrics lightgbm accelerate torch._dynamo plotly.graph_objects plotly.subplots "
              "pydantic IPython ipywidgets typer fastapi uvicorn limits prometheus_client httpx safetensors.torch").split()
 
 

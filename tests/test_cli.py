@@ -12,7 +12,8 @@ from natron.core import hold, let_go
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
-quick = ["--set", "train.epochs=2", "--set", "evaluate.lightgbm=false", "--set", "evaluate.resamples=200"]
+changes = ("train.epochs=2", "data.stride=16", "evaluate.lightgbm=false", "evaluate.resamples=200")
+quick = [part for change in changes for part in ("--set", change)]
 
 
 def natron(*args, cwd, ok=True, process=False):

@@ -17,6 +17,7 @@ from natron.app import TABS
 from natron.candles import sample_candles
 from natron.cli import app
 from natron.config import load_config, setting_names
+from served import PATIENCE
 from test_cli import natron, run
 
 root = Path(__file__).resolve().parent.parent
@@ -213,7 +214,7 @@ def test_bridge_answers_as_shown(place, server):
     asked, answers = [l[2:] for l in lines if l[0] == ">"], [l[2:] for l in lines if l[0] == "<"]
     assert len(asked) == len(answers) > 6
     bridge = "127.0.0.1", int(server.ports["9000"])
-    with socket.create_connection(bridge, timeout=60) as s, s.makefile("rb") as received:
+    with socket.create_connection(bridge, timeout=PATIENCE) as s, s.makefile("rb") as received:
         for line, shown in zip(asked, answers):
             series = json.dumps(rows if '"predict"' in line else rows[:-1])
             line = line.replace("[...]", series).replace("{...}", json.dumps(rows[-1])).replace("7200", "0")
