@@ -632,7 +632,9 @@ def _keep(self: Watch, path):
 
 # %% ../nbs/01c_audit.ipynb #77a0376e
 @patch
-def _on_os_rename(self: Watch, old, new, *_): self._keep(Path(os.path.realpath(os.fsdecode(new))))
+def _on_os_rename(self: Watch, old, new, *_):
+    path = Path(os.path.realpath(os.fsdecode(new)))
+    if "__pycache__" not in path.parts: self._keep(path)
 @patch
 def _on_os_remove(self: Watch, path, *_): self._keep(Path(os.path.realpath(os.fsdecode(path))))
 @patch
