@@ -564,8 +564,6 @@ def episode(self: Rollout,
     return bars.assign(position=self.position[run, rows], **parts, equity=self.equity[run, rows])
 
 # %% ../nbs/07_environment.ipynb #57d83b1a
-_PANELS = "price", "position", "reward", "equity"
-
 def _limits(x, pad=.05):
     "Ends of an axis that shows all of `x`."
     low, high = float(np.min(x)), float(np.max(x))
@@ -579,8 +577,8 @@ def _view(frame, a, z):
     at, labels = time_ticks(f.index)
     up, down = f[list(PARTS)].clip(lower=0).sum(axis=1), f[list(PARTS)].clip(upper=0).sum(axis=1)
     limits = _limits([f.low, f.high]), [-1.1, 1.1], _limits([up, down]), _limits(f.equity)
-    axes = {f"{o}axis{k or ''}.range".replace("axis1", "axis"): r for k, y in enumerate(limits, 1)
-            for o, r in (("y", y), ("x", [a-.5, z-.5]))}
+    axes = {f"yaxis{k}.range": y for k, y in zip(("", 2, 3, 4), limits)}
+    axes |= {f"xaxis{k}.range": [a-.5, z-.5] for k in ("", 2, 3, 4)}
     return axes | {"xaxis4.tickvals": [a+i for i in at], "xaxis4.ticktext": labels}
 
 # %% ../nbs/07_environment.ipynb #87e4e057
@@ -589,7 +587,7 @@ def _slider(frame, bars):
     firsts = np.unique(np.append(np.arange(0, max(len(frame)-bars, 0), max(bars//2, 1)), max(len(frame)-bars, 0)))
     steps = [dict(method="relayout", label=f"{frame.index[a]:%d %b %H:%M}", args=[_view(frame, a, a+bars)])
              for a in firsts.tolist()]
-    return dict(steps=steps, active=0, pad=dict(t=35), currentvalue=dict(prefix="from ", xanchor="right"))
+    return dict(steps=steps, active=0, pad=dict(t=35, l=30, r=40), currentvalue=dict(prefix="from ", xanchor="right"))
 
 # %% ../nbs/07_environment.ipynb #b82aeef9
 def plot_episode(episode: pd.DataFrame, # from `Rollout.episode`, or some of its rows
@@ -599,12 +597,13 @@ def plot_episode(episode: pd.DataFrame, # from `Rollout.episode`, or some of its
                 ) -> "go.Figure":
     "Candles, position, reward parts in typical bars, and equity, with a slider along the episode."
     from natron.charts import PALETTE, plot_candles
-    panels = {"position": {"position": episode.position}, "reward": {}, "equity": {"equity": episode.equity}}
+    panels = {"position": {"position": episode.position}, "typical bars": {}, "equity": {"equity": episode.equity}}
     fig = plot_candles(episode, panels=panels, title=title, height=height)
-    for name, hue in zip(PARTS, (0, 1, 6, 5)):
+    for name, hue in zip(PARTS, (0, 1, 7, 4)):
         look = dict(color=PALETTE[hue], line_width=0)
         fig.add_bar(x=fig.data[0].x, y=episode[name], name=name, marker=look, row=3, col=1)
     slider = _slider(episode, min(bars, len(episode)))
     for k, v in slider["steps"][0]["args"][0].items(): fig.layout[k.replace(".", "_")] = v
+    fig.data[1].line.shape = "hvh"                           # held during the whole bar
     fig.update_yaxes(tickformat=",.0f", row=4, col=1)
     return fig.update_layout(barmode="relative", sliders=[slider])
