@@ -163,9 +163,11 @@ def _check_inputs(config, x, mask, dense):
                           f"{config['attention']} and {config['pooling']}; a bar would answer with later bars in sight")
 
 # %% ../nbs/04b_model.ipynb #227cb9b0
+_RESERVED = {"embedding", "attention", "rl", "rl_action", "rl_position"}     # of outputs and answers
+
 def _check_tasks(tasks):
     names = [t.name for t in tasks]
-    bad = {n for n in names if names.count(n) > 1} | {"embedding", "attention"} & set(names)
+    bad = {n for n in names if names.count(n) > 1} | _RESERVED & set(names)
     bad |= {t.head for t in tasks if not t.head.isidentifier() or hasattr(nn.ModuleDict, t.head)}
     if not tasks: raise ConfigError("labels.tasks is empty; a model needs at least one task")
     if bad:
