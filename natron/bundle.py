@@ -266,7 +266,7 @@ def _policy_settings(p):
     names = [f.name for f in fields(PolicySettings)]
     odd = sorted({*names, *_FACTS} ^ set(p))
     if odd: raise BundleError(f"rl_policy.{odd[0]} is {'no setting of a policy' if odd[0] in p else 'missing'}")
-    given = {k: p[k] for k in names}
+    given = plain({k: p[k] for k in names}, "rl_policy")
     made = _parsed("rl_policy", lambda: TypeAdapter(PolicySettings).validate_python(given))
     same = {k: type(v) is type(given[k]) and v == given[k] for k, v in plain(asdict(made), "rl_policy").items()}
     odd = next((k for k in names if not same[k]), None)
