@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['GraphBuilder', 'backbone_graph', 'has_graph', 'export_graph', 'quantize_graph', 'reference_outputs', 'TorchEngine',
-           'OnnxEngine', 'largest_difference', 'open_engine', 'pick_engine', 'EngineModel', 'engine_model',
-           'export_model']
+           'OnnxEngine', 'largest_difference', 'open_engine', 'pick_engine', 'with_policy', 'EngineModel',
+           'engine_model', 'export_model']
 
 # %% ../nbs/04f_engine.ipynb #1acdaaf5
 import json, logging, tempfile
+from dataclasses import asdict, replace
 from functools import singledispatch
 from pathlib import Path
+from typing import Mapping
 
 import numpy as np, onnx, onnxruntime as ort, safetensors.torch, torch, torch.nn as nn
 from onnx import TensorProto, helper, numpy_helper
@@ -395,6 +397,19 @@ def pick_engine(bundle: Bundle,
     parity = "no reference outputs to compare with" if off is None else f"at most {off:.1e} from the reference outputs"
     _log.info("engine %s on %s, %s", made.name, where.type, parity)
     return made, off
+
+# %% ../nbs/04f_engine.ipynb #04ff8e25
+def with_policy(bundle: Bundle,
+                policy: Policy,               # trained on this very network
+                facts: Mapping | None = None  # of `Bundle.rl_policy`: its seed, steps and verdict
+               ) -> Bundle:
+    "The bundle with a policy of reinforcement learning."
+    facts = dict(span=bundle.fit_span["train"], seed=0, steps=0, verdict={}) | dict(facts or {})
+    state, r = {k: v.detach().cpu().clone() for k, v in policy.state_dict().items()}, bundle.reference_outputs
+    made = replace(bundle, rl_policy_state=state, rl_policy=asdict(policy.settings) | facts, sha256="")
+    if not r: return made
+    given = (r["x"].float(), *(r[k] for k in ("mask", "instrument", "timeframe")))
+    return replace(made, reference_outputs=reference_outputs(made.model(), *given, made.policy()))
 
 # %% ../nbs/04f_engine.ipynb #ced72e40
 class EngineModel(nn.Module):
