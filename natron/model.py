@@ -299,7 +299,7 @@ def policy_width(model: Natron | Ensemble) -> int:
 POLICY_LIMIT = 10.                        # what a policy reads is clipped to [-10, 10]
 POLICY_BARS = 10.                         # profit, loss and drawdown are counted in so many typical bars
 
-def account_inputs(account: torch.Tensor, # (...,3) position held in [-1,1]; unrealised P&L and drawdown, shares of equity
+def account_inputs(account: torch.Tensor, # (...,3) position held in [-1,1]; unrealised P&L and drawdown, shares
                    scale: float           # a typical bar, as `PolicySettings.scale`
                   ) -> torch.Tensor:      # (...,3)
     "The account's state as a policy reads it."
