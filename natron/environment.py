@@ -25,7 +25,7 @@ from .candles import OHLCV, bar_length
 from .rolling import kernel
 from .features import context_bars
 from .dataset import Prepared, WindowDataset
-from .model import ACTIONS, Calibration, Policy, calibrated, policy_inputs
+from .model import ACTIONS, POLICY_BARS, POLICY_LIMIT, Calibration, Policy, calibrated, policy_inputs
 from .broker import BOOK, MARGIN, ORDER, POSITION, Account, bars_of, costs_of, inlined, size_of, step
 from .backtest import signal_of
 
@@ -59,8 +59,6 @@ def market_inputs(model: torch.nn.Module,       # trained, in evaluation mode
     return out
 
 # %% ../nbs/07_environment.ipynb #e065d38f
-_LIMIT = 10.      # what is observed is clipped at so many times its size
-
 class Normaliser(NamedTuple):
     "What brings observations and rewards to size one, from training rows alone."
     mean: np.ndarray # (M,) float32, of the market part
@@ -129,7 +127,7 @@ def _part_of(s, inputs, rows, norm):
     "Bars, market part and times of the rows of one series."
     bars = bars_of(s.candles, rows)
     bars["last"] = 0                                         # an episode's end is not the account's
-    return bars, np.clip((inputs[rows]-norm.mean)/norm.std, -_LIMIT, _LIMIT), s.times[rows]
+    return bars, np.clip((inputs[rows]-norm.mean)/norm.std, -POLICY_LIMIT, POLICY_LIMIT), s.times[rows]
 
 # %% ../nbs/07_environment.ipynb #b28de892
 def trading_data(prep: Prepared,
@@ -154,7 +152,6 @@ def trading_data(prep: Prepared,
 
 # %% ../nbs/07_environment.ipynb #d9936af0
 PARTS = ("pnl", "costs", "turnover", "drawdown")  # of the reward, which is their sum
-_BARS = 10.       # profit and drawdown are observed in so many typical bars
 _FLOOR = 1e-6     # share of the equity that a logarithm finds at least
 
 _SETTINGS = "equity", "leverage", "exposure", "ruin", "turnover_penalty", "drawdown_penalty", "scale"
@@ -237,7 +234,7 @@ def _advance(copies, i, target, market, rules, parts):
 
 # %% ../nbs/07_environment.ipynb #67f6eb13
 @inlined
-def _clip(x): return min(max(x, -_LIMIT), _LIMIT)
+def _clip(x): return min(max(x, -POLICY_LIMIT), POLICY_LIMIT)
 
 @inlined
 def _observe(copies, i, market, rules, out):
@@ -247,8 +244,8 @@ def _observe(copies, i, market, rules, out):
     if p.size > 0: profit = p.side*p.size*(market.bars[c.row].close-p.entry_price)/equity
     for j in range(M): out[j] = market.inputs[c.row, j]
     out[M] = c.target
-    out[M+1] = _clip(profit/(_BARS*rules.scale))
-    out[M+2] = _clip((1 - equity/c.peak)/(_BARS*rules.scale))
+    out[M+1] = _clip(profit/(POLICY_BARS*rules.scale))
+    out[M+2] = _clip((1 - equity/c.peak)/(POLICY_BARS*rules.scale))
 
 # %% ../nbs/07_environment.ipynb #2dc18b98
 @kernel
@@ -277,7 +274,7 @@ _NOTES = (*PARTS, "equity")       # what `info` holds of a step
 
 def _spaces(data):
     "Observation and action space of one account."
-    seen = gym.spaces.Box(-_LIMIT, _LIMIT, (data.inputs.shape[1]+3,), np.float32)
+    seen = gym.spaces.Box(-POLICY_LIMIT, POLICY_LIMIT, (data.inputs.shape[1]+3,), np.float32)
     if data.cfg.rl.actions == "discrete": return seen, gym.spaces.Discrete(len(ACTIONS))
     return seen, gym.spaces.Box(-1, 1, (1,), np.float32)
 
@@ -513,8 +510,8 @@ def policy_positions(data: TradingData,
                           f"{data.inputs.shape[1]}; take those of the model that it was trained on")
     if np.isnan(data.inputs).any():
         unknown = data.times[np.isnan(data.inputs).any(1)][0]
-        raise NatronError(f"there are no market inputs at {unknown}, and a policy cannot be asked there; give data whose "
-                          "bars all end a whole window")
+        raise NatronError(f"there are no market inputs at {unknown}, and a policy cannot be asked there; give data "
+                          "whose bars all end a whole window")
     net, out = _net_of(policies), np.zeros((len(policies), len(data.bars)))
     x, y = np.empty((2, net.widths.max()), np.float32)
     for a, z in _series_of(data):
