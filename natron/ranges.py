@@ -94,6 +94,7 @@ class Fan:
     close: float       # price from which they begin
     paths: np.ndarray  # (P,24,4) float32 log distances of open, high, low, close from it
     effective: float   # how many of them do not overlap
+    tops: dict = field(default_factory=dict, repr=False) # horizon -> sorted highest highs, kept for the next question
 
 @kernel
 def _walk(paths, sd, widen):
@@ -223,9 +224,10 @@ def _check_horizon(horizon):
 # %% ../nbs/04c_ranges.ipynb #1bbd23f0
 @patch
 def _tops(self: Fan, horizon):
-    "Highest high of every path and mirror image within `horizon` bars, log distance, (2P,)."
+    "Highest high of every path and mirror image within `horizon` bars, log distance, sorted, (2P,)."
     _check_horizon(horizon)
-    return _extremes(self.paths, np.array([horizon]))[1, 0]
+    if horizon not in self.tops: self.tops[horizon] = np.sort(_extremes(self.paths, np.array([horizon]))[1, 0])
+    return self.tops[horizon]
 
 @patch
 def touch_probability(self: Fan,
@@ -233,7 +235,8 @@ def touch_probability(self: Fan,
                       horizon: int = 24 # bars
                      ) -> float:
     "The chance that price touches a level."
-    return float((self._tops(horizon) >= abs(np.log(level/self.close))).mean())
+    tops = self._tops(horizon)
+    return float(1 - np.searchsorted(tops, abs(np.log(level/self.close)))/len(tops))
 
 # %% ../nbs/04c_ranges.ipynb #7c4a6e54
 @patch
@@ -427,8 +430,7 @@ def plan(self: Fan,
     target = self._level("target", target, target_chance, up, entry, horizon)
     out = dict(side=side, entry=entry, stop=stop, target=target, horizon=int(horizon))
     out |= self._chances(stop, target, horizon)
-    cost = 2*fee + 2*commission*entry - swap*out["bars"]
-    return _tidy(_money(out, abs(entry-stop), cost, equity, risk, lot, pip))
+    return _tidy(_money(out, abs(entry-stop), 2*fee + 2*commission*entry - swap*out["bars"], equity, risk, lot, pip))
 
 # %% ../nbs/04c_ranges.ipynb #a1cee617
 @patch
