@@ -37,7 +37,8 @@ def _slow_noise(rng, n):
 def _candles_of(moves):
     "Hourly candles without a weekend whose closes move like this, from 1.1; each opens where the last one closed."
     close = 1.1*np.exp(np.cumsum(moves))
-    c = pd.DataFrame(dict(open=np.append(1.1, close[:-1]), close=close), pd.date_range("2001", periods=len(close), freq="h", tz="UTC"))
+    times = pd.date_range("2001", periods=len(close), freq="h", tz="UTC")
+    c = pd.DataFrame(dict(open=np.append(1.1, close[:-1]), close=close), times)
     return c.assign(high=c.max(axis=1), low=c.min(axis=1), volume=1.)
 
 # %% ../nbs/07a_bandit.ipynb #7a000012
@@ -171,10 +172,12 @@ def learn(self: Bandit,
 # %% ../nbs/07a_bandit.ipynb #7a000056
 @patch
 def state(self: Bandit) -> dict: # tensors and plain values
+    "What a checkpoint keeps."
     return dict(policy=self.policy.state_dict(), opt=self.opt.state_dict())
 
 @patch
 def load(self: Bandit, state: dict) -> None:
+    "Go on from what `state` gave."
     self.policy.load_state_dict(state["policy"])
     self.opt.load_state_dict(state["opt"])
 

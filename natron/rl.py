@@ -97,8 +97,8 @@ class PPOAgent(_SB3Agent):
         rl = self.rl
         n = rl.copies*rl.rollout
         if n < _MINIBATCHES:
-            raise NatronError(f"rl.copies {rl.copies} times rl.rollout {rl.rollout} is a rollout of {n}; PPO normalises "
-                              f"the advantages within it, so make it {_MINIBATCHES} at least")
+            raise NatronError(f"rl.copies {rl.copies} times rl.rollout {rl.rollout} is a rollout of {n}; PPO needs "
+                              f"{_MINIBATCHES} at least, because it normalises the advantages within it")
         size = next(n//k for k in range(_MINIBATCHES, 0, -1) if n % k == 0)      # a smaller last one would weigh more
         return PPO(n_steps=rl.rollout, batch_size=size, n_epochs=_EPOCHS, ent_coef=rl.entropy, **self._arguments(seed))
 
@@ -121,6 +121,7 @@ def _copied(policy, hidden, weight, bias):
 
 @patch(as_prop=True)
 def policy(self: PPOAgent) -> Policy: # a copy
+    "The policy as it is now."
     net, discrete = self.model.policy, self.rl.actions == "discrete"
     w, b = net.action_net.weight, net.action_net.bias
     if not discrete: w, b = torch.cat([w, 0*w]), torch.cat([b, net.log_std])             # (2,H), (2,)
@@ -129,6 +130,7 @@ def policy(self: PPOAgent) -> Policy: # a copy
 
 @patch(as_prop=True)
 def policy(self: SACAgent) -> Policy: # a copy
+    "The policy as it is now."
     net = self.model.actor
     w, b = (torch.cat([getattr(m, k) for m in (net.mu, net.log_std)]) for k in ("weight", "bias"))
     return _copied(policy_for(self.data, "squashed", "relu"), net.latent_pi, w, b)
@@ -136,10 +138,12 @@ def policy(self: SACAgent) -> Policy: # a copy
 # %% ../nbs/07b_rl.ipynb #7b000032
 @patch
 def state(self: _SB3Agent) -> dict: # tensors and plain values
+    "What a checkpoint keeps."
     return dict(steps=self.model.num_timesteps, parameters=self.model.get_parameters())
 
 @patch
 def load(self: _SB3Agent, state: dict) -> None:
+    "Go on from what `state` gave."
     self.model.num_timesteps = state["steps"]
     self.model.set_parameters(state["parameters"])
 
@@ -148,12 +152,14 @@ _MEMORY = "observations", "next_observations", "actions", "rewards", "dones", "t
 
 @patch
 def state(self: SACAgent) -> dict: # tensors and plain values
+    "What a checkpoint keeps."
     m = self.model.replay_buffer
     memory = {k: torch.from_numpy(getattr(m, k)[:m.size()]) for k in _MEMORY}
     return _SB3Agent.state(self) | dict(alpha=self.model.log_ent_coef.detach(), memory=memory, pos=m.pos, full=m.full)
 
 @patch
 def load(self: SACAgent, state: dict) -> None:
+    "Go on from what `state` gave."
     _SB3Agent.load(self, state)
     self.model.log_ent_coef.data.copy_(state["alpha"])
     m = self.model.replay_buffer
@@ -186,8 +192,9 @@ def _check_agent(rl, encoder):
     if rl.agent not in AGENTS:
         raise NatronError(f"rl.agent: {rl.agent} trains no policy; set it to one of {', '.join(AGENTS)}")
     if rl.train_encoder != (encoder is not None):
-        raise NatronError(f"rl.train_encoder is {rl.train_encoder}, and {'no ' if encoder is None else ''}windows to train an "
-                          "encoder on were given; give an `EncoderWindows` exactly if it is true")
+        given = "no windows" if encoder is None else "windows"
+        raise NatronError(f"rl.train_encoder is {rl.train_encoder}, and {given} to train an encoder on were given; "
+                          "give an `EncoderWindows` exactly if it is true")
 
 # %% ../nbs/07b_rl.ipynb #7b000042
 class PolicyTraining:
@@ -210,7 +217,8 @@ class PolicyTraining:
 
     def _seen(self, policy):
         "The validation part as the policy sees it."
-        return self.validation if not self.encoder else encoded(policy, self.encoder.model, self.validation, self.encoder.validation)
+        if not self.encoder: return self.validation
+        return encoded(policy, self.encoder.model, self.validation, self.encoder.validation)
 
 # %% ../nbs/07b_rl.ipynb #7b000043
 @patch
@@ -220,7 +228,8 @@ def chunk(self: PolicyTraining) -> dict: # the row of the history
     env.count()
     self.agent.learn(min(self.rl.validate_every, self.rl.steps-self.steps), self._seed(f"chunk {len(self.history)}"))
     seconds, policy = time.perf_counter()-t, self.agent.policy
-    row = dict(step=self.steps+env.steps, **env.counts(), **_validated(policy, self._seen(policy)), seconds=seconds, steps_per_s=env.steps/seconds)
+    row = dict(step=self.steps+env.steps, **env.counts(), **_validated(policy, self._seen(policy)), seconds=seconds,
+               steps_per_s=env.steps/seconds)
     if row["validation_reward"] > max((r["validation_reward"] for r in self.history), default=-np.inf):
         self.best = {k: v.detach().clone() for k, v in policy.state_dict().items()}
     self.history.append(row)
@@ -236,7 +245,8 @@ def _entropy(policy, data):
 def _validated(policy, data):
     "What the policy does with the validation part: reward and turnover a bar, log return of all of it."
     r = run_positions(data, policy_positions(data, [policy]))
-    return dict(entropy=_entropy(policy, data), validation_reward=float(r.rewards.mean()), validation_return=float(r.log_returns.sum()),
+    return dict(entropy=_entropy(policy, data), validation_reward=float(r.rewards.mean()),
+                validation_return=float(r.log_returns.sum()),
                 validation_turnover=float(np.abs(np.diff(r.position)).mean()))
 
 # %% ../nbs/07b_rl.ipynb #7b000046
@@ -252,11 +262,13 @@ def _about(train, validation, seed):
 
 @patch
 def save(self: PolicyTraining, path: Path, about: dict) -> None:
+    "Write the checkpoint."
     agent = None if self.over else self.agent.state()
     write_checkpoint(path, about, agent=agent, best=self.best, history=self.history)
 
 @patch
 def load(self: PolicyTraining, path: Path, about: dict) -> None:
+    "Go on from the checkpoint; raises `NatronError` if it was made for another training."
     ck = read_checkpoint(path, about)
     self.best, self.history = ck["best"], ck["history"]
     if ck["agent"] is not None: self.agent.load(ck["agent"])
