@@ -239,17 +239,17 @@ class RLConfig(Group):
                                                               # bandit, PPO, or SAC
     actions: Literal["discrete", "continuous"] = "discrete"   # long, flat and short, or a position from -1 to 1; SAC
                                                               # needs continuous, the bandit discrete
-    steps: int = Field(200_000, ge=1)                         # environment steps that train one seed's policy
+    steps: int = Field(300_000, ge=1)                         # environment steps that train one seed's policy
     seeds: int = Field(10, ge=1, le=100)                      # policies with neighbouring seeds; the scores are of all,
                                                               # and the one that is best on validation is kept
     copies: int = Field(256, ge=1, le=100_000)                # environments that are stepped together
     rollout: int = Field(16, ge=1)                            # steps of each copy between two updates
     episode: int = Field(240, ge=2)                           # bars of a training episode, at most
     hidden: list[Annotated[int, Field(ge=1, le=4096)]] = Field([64, 64], max_length=8)   # hidden widths of the policy
-    lr: float = Field(1e-3, gt=0)                             # learning rate of the policy
+    lr: float = Field(2e-3, gt=0)                             # learning rate of the policy
     gamma: float = Field(0.9, ge=0, lt=1)                     # discount factor a bar; the bandit has none
     entropy: float = Field(0.01, ge=0)                        # weight of the entropy bonus of bandit and PPO
-    validate_every: int = Field(20_000, ge=1)                 # steps between two looks at the validation part
+    validate_every: int = Field(50_000, ge=1)                 # steps between two looks at the validation part
     turnover_penalty: float = Field(0.1, ge=0)                # taken from the reward for a position changed by 1
     drawdown_penalty: float = Field(0.2, ge=0)                # taken from the reward for an increase of the drawdown
     exposure: float = Field(1.0, gt=0)                        # size of a position of 1, in times of equity
