@@ -251,7 +251,8 @@ class RLConfig(Group):
     entropy: float = Field(0.01, ge=0)                        # weight of the entropy bonus of bandit and PPO
     validate_every: int = Field(50_000, ge=1)                 # steps between two looks at the validation part
     turnover_penalty: float = Field(0.1, ge=0)                # taken from the reward for a position changed by 1
-    drawdown_penalty: float = Field(0.2, ge=0)                # taken from the reward for an increase of the drawdown
+    drawdown_penalty: float = Field(0.2, ge=0)                # taken from the reward for an increase of the
+                                                              # maximum drawdown
     exposure: float = Field(1.0, gt=0)                        # size of a position of 1, in times of equity
     ruin: float = Field(0.5, ge=0, lt=1)                      # share of the first equity at which an episode ends
     train_encoder: bool = False                               # the bandit trains a copy of the backbone, too

@@ -163,7 +163,7 @@ def _rules_of(data):
     return np.array([tuple(have[k] for k in _RULES.names)], _RULES)[0]
 
 # %% ../nbs/07_environment.ipynb #6b4174bb
-_STATE = np.dtype([("row", "i8"), ("end", "i8"), ("target", "f8"), ("peak", "f8")])
+_STATE = np.dtype([("row", "i8"), ("end", "i8"), ("target", "f8"), ("peak", "f8"), ("deepest", "f8")])
 
 class _Market(NamedTuple):
     "What no step changes; the fields are those of `TradingData`."
@@ -175,7 +175,8 @@ class _Market(NamedTuple):
 
 class _Copies(NamedTuple):
     "Accounts side by side, changed in place."
-    state: np.ndarray     # (n,) of _STATE: row seen last, last row of the episode, position asked for, highest equity
+    state: np.ndarray     # (n,) of _STATE: row seen last, last row of the episode, position asked for, highest equity,
+                          # maximum drawdown
     books: np.ndarray     # (n,) of BOOK
     positions: np.ndarray # (n,1) of POSITION
     ended: np.ndarray     # (2,) of POSITION, the broker's notes on the account that it stepped last
@@ -192,7 +193,7 @@ def _new_copies(n):
 def _begin(copies, i, row, end, rules):
     "A new account at the close of `row`."
     c, book = copies.state[i], copies.books[i]
-    c.row = row; c.end = end; c.target = 0.; c.peak = rules.equity
+    c.row = row; c.end = end; c.target = 0.; c.peak = rules.equity; c.deepest = 0.
     book.cash = rules.equity; book.equity = rules.equity; book.leverage = rules.leverage
     book.opened = 0; book.ended = 0
     copies.positions[i, 0].size = 0.
@@ -227,9 +228,10 @@ def _advance(copies, i, target, market, rules, parts):
     account = Account(book, copies.positions[i], copies.ended)
     after = step(account, copies.orders, market.bars[c.row:c.row+1], market.costs[k:k+1])
     gross = held*(bar.open-close) + order.units*(bar.close-bar.open)
-    peak = max(c.peak, after)
-    _reward(before, after, gross, abs(target-c.target), max(before/c.peak - after/peak, 0.), rules, parts)
-    c.target = target; c.peak = peak
+    c.peak = max(c.peak, after)
+    deepest = max(c.deepest, 1 - after/c.peak)
+    _reward(before, after, gross, abs(target-c.target), deepest-c.deepest, rules, parts)
+    c.target = target; c.deepest = deepest
     return after <= rules.ruin*rules.equity or book.ended > 0 and copies.ended[book.ended-1].reason == MARGIN
 
 # %% ../nbs/07_environment.ipynb #67f6eb13
