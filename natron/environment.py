@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'market_inputs', 'Normaliser', 'fit_normaliser', 'TradingData', 'trading_data', 'TradingEnv',
-           'VectorTradingEnv', 'Rollout', 'run_positions']
+           'VectorTradingEnv', 'Rollout', 'run_positions', 'run_policies']
 
 # %% ../nbs/07_environment.ipynb #26674245
 from .core import need
@@ -24,7 +24,7 @@ from .candles import bar_length
 from .rolling import kernel
 from .features import context_bars
 from .dataset import Prepared, WindowDataset
-from .model import policy_inputs
+from .model import Policy, policy_inputs
 from .broker import BAR, BOOK, MARGIN, ORDER, POSITION, Account, bars_of, costs_of, inlined, size_of, step
 
 # %% ../nbs/07_environment.ipynb #0b7670fc
@@ -424,3 +424,75 @@ def run_positions(data: TradingData,
     market, out = _market_of(replace(data, bars=bars)), (np.zeros(shape), np.zeros((*shape, 4)), np.zeros(shape))
     for a, z in zip(edges, edges[1:]): _run(_new_copies(len(positions)), positions, a, z-1, market, _rules_of(data), *out)
     return Rollout(data, *out)
+
+# %% ../nbs/07_environment.ipynb #45f17371
+class _Nets(NamedTuple):
+    "The networks of several policies of one shape."
+    weights: np.ndarray   # (R,P) float32, by layer: the matrix by inputs, then the bias
+    dims: np.ndarray      # (L+1,) widths, the observation's first
+    relu: bool            # or tanh, between the layers
+    answer: int           # 0: likeliest of three; 1: the mean, clipped; 2: its tanh
+
+def _nets_of(policies):
+    s = policies[0].settings
+    if any(p.settings != s for p in policies):
+        raise NatronError("expected policies of one kind and size; run the others in another call")
+    def flat(p): return np.concatenate([o.detach().numpy().T.ravel() for o in p.net.parameters()])
+    dims = [s.inputs+3, *s.hidden, 3 if s.actions == "discrete" else 2]
+    kinds = "discrete", "gaussian", "squashed"
+    return _Nets(np.stack([flat(p) for p in policies]), np.array(dims), s.activation == "relu", kinds.index(s.actions))
+
+# %% ../nbs/07_environment.ipynb #e2864bfc
+@inlined
+def _layer(w, at, x, n, m, hidden, relu, out):
+    "One layer of a network from `x` (n,) to `out` (m,); returns where the next one's weights begin."
+    for k in range(m): out[k] = w[at+n*m+k]
+    for j in range(n):
+        for k in range(m): out[k] += x[j]*w[at+j*m+k]
+    if hidden:
+        for k in range(m): out[k] = max(out[k], np.float32(0)) if relu else np.tanh(out[k])
+    return at + n*m + m
+
+@inlined
+def _target(w, nets, x, y):
+    "The position that a network asks for, at the observation in `x`; `y` is room to work in."
+    at = 0
+    for l in range(len(nets.dims)-1):
+        at = _layer(w, at, x, nets.dims[l], nets.dims[l+1], l < len(nets.dims)-2, nets.relu, y)
+        x, y = y, x
+    if nets.answer == 0: return float(np.argmax(x[:3]))-1
+    return float(np.tanh(x[0])) if nets.answer == 2 else float(min(max(x[0], -1), 1))
+
+# %% ../nbs/07_environment.ipynb #a40707f6
+@kernel
+def _run_nets(copies, nets, a, z, market, rules, position, parts, equity):
+    "One pass over the rows from `a` to `z` for each network, which decides at every close."
+    wide = max(nets.dims.max(), market.inputs.shape[1]+3)
+    x, y = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    for i in range(len(nets.weights)):
+        _begin(copies, i, a, z, rules)
+        ruined = False
+        equity[i, a] = rules.equity
+        for r in range(a+1, z+1):
+            if not ruined:
+                _observe(copies, i, market, rules, x)
+                position[i, r] = _target(nets.weights[i], nets, x, y)
+                ruined = _advance(copies, i, position[i, r], market, rules, parts[i, r])
+            equity[i, r] = copies.books[i].equity
+
+# %% ../nbs/07_environment.ipynb #f6a120e8
+def _pass(data, runs, one):
+    "A pass of `one` over each series."
+    E, bars = len(data.bars), data.bars.copy()
+    edges = np.flatnonzero(np.diff(data.series, prepend=-1, append=-1))
+    bars["last"][edges[1:]-1] = 1
+    market, out = _market_of(replace(data, bars=bars)), (np.zeros((runs, E)), np.zeros((runs, E, 4)), np.zeros((runs, E)))
+    for a, z in zip(edges, edges[1:]): one(_new_copies(runs), a, z-1, market, _rules_of(data), *out)
+    return Rollout(data, *out)
+
+def run_policies(data: TradingData,
+                 policies: Sequence[Policy] # of one kind and size, such as the seeds of one agent
+                ) -> Rollout:
+    "Let each policy trade the whole part with its deterministic actions, a new account for each series."
+    nets = _nets_of(policies)
+    return _pass(data, len(policies), lambda copies, *rest: _run_nets(copies, nets, *rest))
