@@ -92,8 +92,9 @@ def run_figures(rollout: Rollout) -> pd.DataFrame: # a row a run
     with np.errstate(invalid="ignore"): sharpe = np.nan_to_num(r.mean(1)/r.std(1))*per_year**.5
     fresh = np.diff(d.series, prepend=-1) != 0
     changed = np.abs(np.where(fresh, rollout.position, np.diff(rollout.position, axis=1, prepend=0.)))
+    deepest = [drawdowns(x, np.array([[0]]), len(x))[0] for x in r]
     return pd.DataFrame(dict(
-        log_return=np.log1p(r).sum(1), sharpe=sharpe, max_drawdown=[drawdowns(x, np.array([[0]]), len(x))[0] for x in r],
+        log_return=np.log1p(r).sum(1), sharpe=sharpe, max_drawdown=deepest,
         turnover=changed.sum(1)/K/len(times)*per_year, exposure=np.abs(rollout.position).mean(1),
         costs=d.scale*rollout.parts[..., 1].sum(1)/K))
 
@@ -171,7 +172,8 @@ _CLAIMS = dict(edge="edge over {}", edge_unproven="edge over {}", no_edge="no ed
 def sentence(self: PolicyVerdict) -> str:
     "The verdict for a reader."
     if self.difference is None: return f"no verdict: {self.note}"
-    figures = f"log return {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.seeds} seed{'s'*(self.seeds > 1)}"
+    span, many = f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]", "s"*(self.seeds > 1)
+    figures = f"log return {span}, {self.seeds} seed{many}"
     doubt = f", but no proof of skill: {self.note}"*(self.kind == "edge_unproven")
     rough = f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS)
     return f"{_CLAIMS[self.kind].format(self.baseline)} ({figures}){doubt}{rough}"
@@ -260,8 +262,9 @@ def _span(r, k):
 @patch
 def shown(self: PolicyEvaluation) -> pd.DataFrame:
     "The table as people read it, a row a policy."
-    t, best = self.table, self.verdict.baseline
-    spans = {"log return": "score", f"less {best}": "less", "at twice the costs": "dear_score", "less it, twice": "dear_less"}
+    t = self.table
+    less = f"less {self.verdict.baseline}"
+    spans = {"log return": "score", less: "less", "at twice the costs": "dear_score", f"{less}, there": "dear_less"}
     plain = dict(sharpe=".2f", max_drawdown=".1%", turnover=",.0f", exposure=".0%", costs=".3f")
     cells = {name: [_span(r, k) for _, r in t.iterrows()] for name, k in spans.items()}
     cells |= {k.replace("_", " "): [f"{v:{f}}" for v in t[k]] for k, f in plain.items()}
@@ -275,14 +278,16 @@ _HOW = ("Log return, Sharpe ratio and so on are the interquartile mean over runs
 def _notes(e):
     "What stands below the table."
     v = e.verdict
-    return [_HOW, f"The chosen seed, {e.seeds[e.chosen]}, is the best on the validation part. Probability that its Sharpe "
-            f"ratio is above zero {e.psr:.2f}, above the expected best of {v.trials} trials without skill {v.dsr:.2f}."]
+    seed = f"The chosen seed, {e.seeds[e.chosen]}, is the best on the validation part. Probability that its Sharpe ratio"
+    return [_HOW, f"{seed} is above zero {e.psr:.2f}, above the expected best of {v.trials} trials without skill "
+            f"{v.dsr:.2f}."]
 
 @patch
 def text(self: PolicyEvaluation) -> str:
     "Everything for a terminal."
     times, names = series_returns(self.rollouts[AGENT])[0], self.rollouts[AGENT].data.names
-    head = f"Policy ({self.agent}, {len(self.seeds)} seeds); {', '.join(names)}, {times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M}, {len(times):,} bars"
+    first, last = (f"{t:%Y-%m-%d %H:%M}" for t in times[[0, -1]])
+    head = f"Policy ({self.agent}, {len(self.seeds)} seeds); {', '.join(names)}, {first} to {last}, {len(times):,} bars"
     return "\n".join([head, "", self.shown().to_string(), "", *_notes(self), f"-> {self.verdict}"])
 
 @patch
@@ -317,27 +322,29 @@ def plot_policy_equity(e: PolicyEvaluation, title: str = "", height: int = 420 #
     x, (at, labels), fig = times[keep].strftime("%Y-%m-%d %H:%M"), time_ticks(times[keep]), go.Figure()
     def add(name, rollout, run, **line):
         fig.add_scatter(x=x, y=_growth(rollout, run)[keep].round(5), name=name, mode="lines", line=line)
-    for k in [*(k for k in range(n) if k != e.chosen), e.chosen]:
-        add(f"seed {e.seeds[k]}" + ", chosen"*(k == e.chosen), e.rollouts[AGENT], k, color=PALETTE[0], width=3 if k == e.chosen else .8)
+    for k in sorted(range(n), key=lambda k: k == e.chosen):
+        name = f"seed {e.seeds[k]}" + ", chosen"*(k == e.chosen)
+        add(name, e.rollouts[AGENT], k, color=PALETTE[0], width=3 if k == e.chosen else .8)
     for k, name in enumerate(o for o in e.rollouts if o != AGENT):
         add(name, e.rollouts[name], 0, color=PALETTE[k+1], dash="dash", width=1.5)
     fig.update_xaxes(type="category", tickvals=at, ticktext=labels, tickangle=0)
-    return fig.update_layout(template="natron", title=title, height=height, yaxis_title="equity, 1 at the start", hovermode="closest")
+    return fig.update_layout(template="natron", title=title, height=height, yaxis_title="equity, 1 at the start",
+                             hovermode="closest")
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000104
 def plot_policy_scores(e: PolicyEvaluation, title: str = "", height: int = 320 # pixels
                       ) -> go.Figure:
     "Log return of every run of every policy, and the interquartile mean with its interval."
     t, fig = e.table[::-1], go.Figure()
-    for k, (name, r) in enumerate(t.iterrows()):
-        runs = [run_figures(e.rollouts[name]).log_return] if name in e.rollouts else []
-        for x in runs:
-            fig.add_scatter(x=x, y=[name]*len(x), mode="markers", marker=dict(size=5, color=GREY, opacity=.6))
+    for name in (n for n in t.index if n in e.rollouts):
+        x = series_returns(e.rollouts[name])[1].sum(-1).ravel()
+        fig.add_scatter(x=x, y=[name]*len(x), mode="markers", marker=dict(size=5, color=GREY, opacity=.6))
     whisker = dict(symmetric=False, array=t.score_high-t.score, arrayminus=t.score-t.score_low, color=PALETTE[0])
-    fig.add_scatter(x=t.score, y=t.index, mode="markers", marker=dict(size=11, symbol="diamond", color=PALETTE[0]), error_x=whisker)
+    marker = dict(size=11, symbol="diamond", color=PALETTE[0])
+    fig.add_scatter(x=t.score, y=t.index, mode="markers", marker=marker, error_x=whisker)
     fig.add_vline(x=0, line_dash="dot", line_color=GREY)
-    return fig.update_layout(template="natron", title=title, height=height, xaxis_title="log return of the test part, after costs",
-                             showlegend=False, margin_l=120, hovermode="closest")
+    return fig.update_layout(template="natron", title=title, height=height, showlegend=False, margin_l=120,
+                             xaxis_title="log return of the test part, after costs", hovermode="closest")
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000107
 def plot_learning_curves(e: PolicyEvaluation, title: str = "", height: int = 320 # pixels
@@ -350,7 +357,8 @@ def plot_learning_curves(e: PolicyEvaluation, title: str = "", height: int = 320
         fig.add_scatter(x=h.step, y=h.validation, name=f"seed {seed}", mode="lines", line=line)
     h = e.history[e.history.seed == e.seeds[e.chosen]]
     best = h.loc[h.validation.idxmax()]
-    fig.add_scatter(x=[best.step], y=[best.validation], name="chosen", mode="markers", marker=dict(size=11, symbol="star", color=PALETTE[5]))
+    star = dict(size=11, symbol="star", color=PALETTE[5])
+    fig.add_scatter(x=[best.step], y=[best.validation], name="chosen", mode="markers", marker=star)
     fig.add_hline(0, line_dash="dot", line_color=GREY)
     return fig.update_layout(template="natron", title=title, height=height, showlegend=False, hovermode="closest",
                              xaxis_title="training steps", yaxis_title="validation reward a bar, in typical bars")
