@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Curve', 'ACTIONS', 'POLICY_LIMIT', 'POLICY_BARS', 'pooled_rows', 'pool', 'Heads', 'init_weights', 'Natron',
            'Ensemble', 'build_model', 'new_model', 'count_parameters', 'model_size', 'Calibration', 'calibrated',
-           'to_probs', 'PolicySettings', 'policy_inputs', 'account_inputs', 'Policy', 'policy_answer']
+           'to_probs', 'PolicySettings', 'policy_inputs', 'account_inputs', 'Policy', 'policy_answer', 'action_of']
 
 # %% ../nbs/04b_model.ipynb #e535447d
 from dataclasses import dataclass, field
@@ -321,7 +321,7 @@ class Policy(nn.Module):
         return self.net(torch.cat([market, account_inputs(account, self.settings.scale)], -1))
 
 # %% ../nbs/04b_model.ipynb #d4537868
-_THIRD = 1/3                             # a position beyond it is long or short, within it is flat
+_THIRD = 1/3                             # a position beyond it is long or short, up to it flat
 _LOG_STD = -20., 2.                      # bounds of the log standard deviation of a position
 
 def policy_answer(settings: PolicySettings,
@@ -335,6 +335,11 @@ def policy_answer(settings: PolicySettings,
     below = torch.special.ndtr(((third.atanh() if squashed else third) - mean[..., None])/std[..., None]) # (B,2)
     probs = torch.stack([below[..., 0], below[..., 1] - below[..., 0], 1 - below[..., 1]], -1)
     return probs, mean.tanh() if squashed else mean.clamp(-1, 1)
+
+def action_of(position: float # in [-1, 1]
+             ) -> str: # one of `ACTIONS`
+    "A position in one word."
+    return ACTIONS[1 + (position > _THIRD) - (position < -_THIRD)]
 
 # %% ../nbs/04b_model.ipynb #e96726a5
 @patch
