@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['AGENT', 'CHOSEN', 'SIGNAL', 'interquartile_mean', 'run_draws', 'block_scores', 'relative_score', 'score_draws',
            'series_returns', 'portfolio_returns', 'run_figures', 'policy_table', 'PolicyVerdict', 'policy_verdict',
-           'PolicyEvaluation', 'score_policies', 'plot_policy_equity', 'plot_policy_scores', 'plot_learning_curves']
+           'PolicyEvaluation', 'score_policies', 'plot_policy_equity', 'plot_policy_scores', 'plot_learning_curves',
+           'evaluate_policies']
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000003
 from .core import need
@@ -16,15 +17,18 @@ import html
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-import numpy as np, pandas as pd, plotly.graph_objects as go
+import numpy as np, pandas as pd, plotly.graph_objects as go, torch
 from fastcore.basics import patch
 from .core import make_rng
 from .config import EvaluateConfig
 from .charts import PALETTE, time_ticks
+from .tasks import of_role
 from .dataset import Prepared
+from .model import Calibration
 from .metrics import FEW_BLOCKS, GREY, block_resamples, interval, resample_sums
 from .backtest import TrialLog, deflated_sharpe, drawdowns, make_trial
-from .environment import Rollout, run_positions, trading_data
+from .environment import (Normaliser, Rollout, baseline_positions, market_inputs, policy_positions, run_positions,
+                                supervised_signal, trading_data)
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000011
 def interquartile_mean(x: np.ndarray # (...,n)
@@ -237,6 +241,8 @@ class PolicyEvaluation:
     @property
     def figures(self): # a row a seed
         return run_figures(self.rollouts[AGENT]).set_axis(pd.Index(self.seeds, name="seed"))
+    @property
+    def episode(self): return self.rollouts[AGENT].episode(self.chosen)  # of the chosen seed, in the first series
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000084
 def score_policies(prep: Prepared,
@@ -362,3 +368,59 @@ def plot_learning_curves(e: PolicyEvaluation, title: str = "", height: int = 320
     fig.add_hline(0, line_dash="dot", line_color=GREY)
     return fig.update_layout(template="natron", title=title, height=height, showlegend=False, hovermode="closest",
                              xaxis_title="training steps", yaxis_title="validation reward a bar, in typical bars")
+
+# %% ../nbs/07c_rl_evaluate.ipynb #7c000118
+@patch
+def plots(self: PolicyEvaluation) -> list[go.Figure]:
+    "Equity, scores and learning curves."
+    first, last = (f"{t:%d %b %Y}" for t in series_returns(self.rollouts[AGENT])[0][[0, -1]])
+    where = f"{self.agent}, {', '.join(self.rollouts[AGENT].data.names)}, {first} to {last}"
+    return [plot_policy_equity(self, f"Equity of every seed and the baselines, after costs ({where})"),
+            plot_policy_scores(self, f"Log return of every run, interquartile means and their intervals ({where})"),
+            plot_learning_curves(self, f"Validation reward of every seed in training ({self.agent})")]
+
+# %% ../nbs/07c_rl_evaluate.ipynb #7c000111
+def _baselines(data, signal, seeds):
+    "The baselines' rollouts, of the random one a run a seed."
+    asked = baseline_positions(data, make_rng(0, "random"), signal)
+    asked["random"] = np.stack([baseline_positions(data, make_rng(s, "random"))["random"] for s in seeds])
+    return {n: run_positions(data, p) for n, p in asked.items()}
+
+def _signal(prep, inputs, calibration):
+    "The supervised signal on the test part; None where the tasks make none."
+    tasks = prep.labels.tasks
+    entries = of_role(tasks, "entry_long") and of_role(tasks, "entry_short")
+    return supervised_signal(prep, inputs, "test", calibration) if of_role(tasks, "side") or entries else None
+
+# %% ../nbs/07c_rl_evaluate.ipynb #7c000113
+def _test_data(prep, inputs, policy, multiple):
+    "The test part as a policy sees it."
+    norm = Normaliser(policy.mean.numpy(), policy.std.numpy(), policy.settings.scale)
+    return trading_data(prep, inputs, "test", norm, multiple)
+
+def _agent(prep, inputs, policies, multiple):
+    "One rollout of all policies; `inputs` has one entry where they share it."
+    def traded(x, ps):
+        data = _test_data(prep, x, ps[0], multiple)
+        return run_positions(data, policy_positions(data, ps))
+    if len(inputs) == 1: return traded(inputs[0], policies)
+    each = [traded(x, [p]) for x, p in zip(inputs, policies)]
+    def joined(k): return np.concatenate([getattr(r, k) for r in each])
+    return replace(each[0], position=joined("position"), parts=joined("parts"), equity=joined("equity"))
+
+# %% ../nbs/07c_rl_evaluate.ipynb #7c000114
+def evaluate_policies(run,                          # from `train_policies`
+                      prep: Prepared, model: torch.nn.Module, # on which the policies were trained
+                      calibration: dict[str, Calibration] | None = None, # of the supervised signal, by task
+                      log: TrialLog | None = None   # counts every seed and the supervised signal
+                     ) -> PolicyEvaluation:
+    "Every seed and every baseline on the test part, at the costs of the settings and at twice those."
+    policies, seeds = [t.policy for t in run.trained], [t.seed for t in run.trained]
+    own = policies[0].encoder is not None
+    frozen = market_inputs(model, prep)
+    inputs = [market_inputs(model, prep, p) for p in policies] if own else [frozen]
+    signal = _signal(prep, frozen, calibration)
+    def rolled(multiple):
+        agent = _agent(prep, inputs, policies, multiple)
+        return {AGENT: agent} | _baselines(agent.data, signal, seeds)
+    return score_policies(prep, prep.config.rl.agent, rolled(1.), rolled(2.), run.history, seeds, run.chosen, log)
