@@ -232,7 +232,7 @@ class PolicyEvaluation:
     table: pd.DataFrame            # from `policy_table`
     seeds: list[int]
     chosen: int                    # which of them is best on the validation part
-    history: pd.DataFrame          # what was noted in training: `seed`, `step`, `validation` and more
+    history: pd.DataFrame          # what was noted in training: `seed`, `step`, `validation_reward` and more
     psr: float                     # probability that the chosen seed's Sharpe ratio is above zero
     verdict: PolicyVerdict
 
@@ -284,8 +284,8 @@ _HOW = ("Log return, Sharpe ratio and so on are the interquartile mean over runs
 def _notes(e):
     "What stands below the table."
     v = e.verdict
-    seed = f"The chosen seed, {e.seeds[e.chosen]}, is the best on the validation part. Probability that its Sharpe ratio"
-    return [_HOW, f"{seed} is above zero {e.psr:.2f}, above the expected best of {v.trials} trials without skill "
+    seed = f"The chosen seed, {e.seeds[e.chosen]}, is the best on the validation part"
+    return [_HOW, f"{seed}. Probability that its Sharpe ratio is above zero {e.psr:.2f}, above the expected best of {v.trials} trials without skill "
             f"{v.dsr:.2f}."]
 
 @patch
@@ -360,11 +360,11 @@ def plot_learning_curves(e: PolicyEvaluation, title: str = "", height: int = 320
     for k, seed in enumerate(e.seeds):
         h = e.history[e.history.seed == seed]
         line = dict(color=PALETTE[0], width=3 if k == e.chosen else .8)
-        fig.add_scatter(x=h.step, y=h.validation, name=f"seed {seed}", mode="lines", line=line)
+        fig.add_scatter(x=h.step, y=h.validation_reward, name=f"seed {seed}", mode="lines", line=line)
     h = e.history[e.history.seed == e.seeds[e.chosen]]
-    best = h.loc[h.validation.idxmax()]
+    best = h.loc[h.validation_reward.idxmax()]
     star = dict(size=11, symbol="star", color=PALETTE[5])
-    fig.add_scatter(x=[best.step], y=[best.validation], name="chosen", mode="markers", marker=star)
+    fig.add_scatter(x=[best.step], y=[best.validation_reward], name="chosen", mode="markers", marker=star)
     fig.add_hline(0, line_dash="dot", line_color=GREY)
     return fig.update_layout(template="natron", title=title, height=height, showlegend=False, hovermode="closest",
                              xaxis_title="training steps", yaxis_title="validation reward a bar, in typical bars")
@@ -423,4 +423,5 @@ def evaluate_policies(run,                          # from `train_policies`
     def rolled(multiple):
         agent = _agent(prep, inputs, policies, multiple)
         return {AGENT: agent} | _baselines(agent.data, signal, seeds)
-    return score_policies(prep, prep.config.rl.agent, rolled(1.), rolled(2.), run.history, seeds, run.chosen, log)
+    history = pd.concat([t.history.assign(seed=t.seed) for t in run.trained], ignore_index=True)
+    return score_policies(prep, prep.config.rl.agent, rolled(1.), rolled(2.), history, seeds, run.chosen, log)
