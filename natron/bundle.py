@@ -24,7 +24,7 @@ from .candles import OHLCV, bar_length, sample_candles
 from .features import CONTEXT, WARMUP, feature_array, feature_frame, lookbacks
 from .labels import LabelGenerator
 from .tasks import Task
-from .model import Calibration, Ensemble, Natron, Policy, PolicySettings, build_model
+from .model import Calibration, Ensemble, Natron, Policy, PolicySettings, build_model, policy_width
 
 # %% ../nbs/04e_bundle.ipynb #c842a16e
 FORMAT = 7                  # changes when a reader of the old layout could not read the new one
@@ -303,8 +303,8 @@ def _check_policy(c, net):
     if not p and not got: return
     for k in ("rl_policy", "rl_policy_state"):
         if not c[k]: raise BundleError(f"{k} is missing, and the file holds the rest of a policy")
-    s, first = _policy_settings(p), getattr(net, "members", [net])[0]
-    _check_policy_values(p, s, first.heads.width + sum(t.n_out for t in net.tasks))
+    s = _policy_settings(p)
+    _check_policy_values(p, s, policy_width(net))
     with torch.device("meta"): want = _policy(s, net).state_dict()
     odd = sorted(set(want) ^ set(got))
     if odd: raise BundleError(f"rl_policy_state.{odd[0]} is {'missing' if odd[0] in want else 'no tensor of this policy'}")

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['GraphBuilder', 'backbone_graph', 'has_graph', 'export_graph', 'quantize_graph', 'reference_outputs', 'TorchEngine',
-           'OnnxEngine', 'largest_difference', 'open_engine', 'pick_engine', 'EngineModel', 'engine_model',
-           'export_model']
+           'OnnxEngine', 'largest_difference', 'open_engine', 'pick_engine', 'with_policy', 'EngineModel',
+           'engine_model', 'export_model']
 
 # %% ../nbs/04f_engine.ipynb #1acdaaf5
 import json, logging, tempfile
+from dataclasses import asdict, replace
 from functools import singledispatch
 from pathlib import Path
+from typing import Mapping
 
 import numpy as np, onnx, onnxruntime as ort, safetensors.torch, torch, torch.nn as nn
 from onnx import TensorProto, helper, numpy_helper
@@ -396,6 +398,19 @@ def pick_engine(bundle: Bundle,
     _log.info("engine %s on %s, %s", made.name, where.type, parity)
     return made, off
 
+# %% ../nbs/04f_engine.ipynb #04ff8e25
+def with_policy(bundle: Bundle,
+                policy: Policy,               # trained on this very network
+                facts: Mapping | None = None  # of `Bundle.rl_policy`: its seed, steps and verdict
+               ) -> Bundle:
+    "The bundle with a policy of reinforcement learning."
+    facts = dict(span=bundle.fit_span["train"], seed=0, steps=0, verdict={}) | dict(facts or {})
+    state, r = {k: v.detach().cpu().clone() for k, v in policy.state_dict().items()}, bundle.reference_outputs
+    made = replace(bundle, rl_policy_state=state, rl_policy=asdict(policy.settings) | facts, sha256="")
+    if not r: return made
+    given = (r["x"].float(), *(r[k] for k in ("mask", "instrument", "timeframe")))
+    return replace(made, reference_outputs=reference_outputs(made.model(), *given, made.policy()))
+
 # %% ../nbs/04f_engine.ipynb #ced72e40
 class EngineModel(nn.Module):
     "An engine in a model's place: what evaluates a network evaluates the engine."
@@ -428,8 +443,8 @@ curve (x, y), over their sum, where there are curves; else softmax(slope*log(p) 
 is loc + scale*z, by its entry in tasks.""".strip().replace("\n", " ")
 
 _POLICY_RECIPE = """
-account is (batch,3) float32: the position held (-1 short to 1 long), unrealised profit and loss, and the drawdown from
-the peak, both as shares of equity; zeros are a flat account. rl is the policy's output, of the kind in
+account is (batch,3) float32: the position held (-1 short to 1 long), its unrealised profit or loss as a share of the
+equity, and the share of its peak that the equity has lost; zeros are a flat account. rl is the policy's output, of the kind in
 rl_policy.actions: discrete: logits of SHORT, FLAT, LONG; gaussian: mean and log standard deviation of a position, clipped to
 [-1, 1]; squashed: the same of a number whose tanh is the position. As safetensors, the policy's tensors are those
 whose names begin with rl_policy.""".strip().replace("\n", " ")

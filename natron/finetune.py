@@ -23,7 +23,7 @@ from .splits import Splits, fingerprints, fitted_rows, purge_gap, time_of_row
 from .model import Calibration, Ensemble, Policy, new_model, to_probs
 from .train import fit
 from .bundle import Bundle
-from .engine import reference_outputs
+from .engine import reference_outputs, with_policy
 
 # %% ../nbs/06_finetune.ipynb #a009a259
 def task_loss(task: Task,
@@ -182,25 +182,18 @@ def fit_spans(candles: dict[str, pd.DataFrame], splits: Sequence[Splits],
 # %% ../nbs/06_finetune.ipynb #f2202a26
 _REFERENCE_WINDOWS = 32
 
-def _outputs(model, prep, policy):
+def _outputs(model, prep):
     "Reference outputs for windows from all over the validation part."
     data = window_data(prep, "validation", share=0.25)
     some = np.linspace(0, len(data)-1, min(_REFERENCE_WINDOWS, len(data))).astype(int).tolist()
     batch = data.__getitems__(some)
-    model, policy = (copy.deepcopy(m).cpu().eval() if m else None for m in (model, policy))
-    return reference_outputs(model, *(batch[k] for k in _INPUTS), policy)
+    return reference_outputs(copy.deepcopy(model).cpu().eval(), *(batch[k] for k in _INPUTS))
 
 # %% ../nbs/06_finetune.ipynb #99606150
 def _markets(prep, candles):
     "The market reference of each series, of the bars that are fitted or validated on."
     fitted = {n: c.iloc[:s.validation.stop] for (n, c), s in zip(candles.items(), prep.splits)}
     return {n: market_reference(c, prep.config.data.window_length) for n, c in fitted.items()}
-
-def _policy_fields(policy, facts):
-    if policy is None: return {}
-    state = {k: v.detach().cpu().clone() for k, v in policy.state_dict().items()}
-    facts = dict(seed=0, steps=0, verdict={}) | facts
-    return dict(rl_policy_state=state, rl_policy=asdict(policy.settings) | facts)
 
 def _scaler(scaler):
     return {f"scaler_{k}": torch.from_numpy(getattr(scaler, k)) for k in ("mean", "scale", "low", "high")}
@@ -216,14 +209,15 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
     "The trained model with everything a prediction needs, as tensors and plain values."
     span = fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
     hashes = "".join(d["hash"] for d in span["series"].values())
-    return Bundle(
+    bundle = Bundle(
         model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
         feature_columns=prep.columns, window_length=prep.config.data.window_length, phases=list(phases),
         tasks=[asdict(t) for t in model.tasks], calibration={k: asdict(c) for k, c in (calibration or {}).items()},
         fit_span=span | dict(scaler=list(prep.scaler.span)), data_hash=hashlib.sha256(hashes.encode()).hexdigest(),
-        settings=prep.config.model_dump(), label_state=prep.labels.state, reference_outputs=_outputs(model, prep, policy),
-        **_policy_fields(policy, dict(span=span["train"]) | dict(policy_facts or {})), markets=_markets(prep, candles), **_scaler(prep.scaler),
+        settings=prep.config.model_dump(), label_state=prep.labels.state, reference_outputs=_outputs(model, prep),
+        markets=_markets(prep, candles), **_scaler(prep.scaler),
         reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {})
+    return with_policy(bundle, policy, policy_facts) if policy else bundle
 
 # %% ../nbs/06_finetune.ipynb #da2d757b
 def ensemble_disagreement(tasks: Sequence[Task],

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Curve', 'ACTIONS', 'POLICY_LIMIT', 'POLICY_BARS', 'pooled_rows', 'pool', 'Heads', 'init_weights', 'Natron',
            'Ensemble', 'build_model', 'new_model', 'count_parameters', 'model_size', 'Calibration', 'calibrated',
-           'to_probs', 'PolicySettings', 'policy_inputs', 'account_inputs', 'Policy', 'policy_answer', 'action_of']
+           'to_probs', 'PolicySettings', 'policy_inputs', 'policy_width', 'account_inputs', 'Policy', 'policy_answer',
+           'action_of']
 
 # %% ../nbs/04b_model.ipynb #e535447d
 from dataclasses import dataclass, field
@@ -290,11 +291,15 @@ def policy_inputs(out: dict[str, torch.Tensor], # what `Natron.forward` gave
         return (z.sigmoid() if t.output == "binary" else z)[..., None]                   # (...,1)
     return torch.cat([out["embedding"], *(one(t, out[t.name]) for t in tasks)], -1)
 
+def policy_width(model: Natron | Ensemble) -> int:
+    "M, the numbers that `policy_inputs` gives for this model."
+    return getattr(model, "members", [model])[0].heads.width + sum(t.n_out for t in model.tasks)
+
 # %% ../nbs/04b_model.ipynb #cf8fc70f
 POLICY_LIMIT = 10.                        # what a policy reads is clipped to [-10, 10]
 POLICY_BARS = 10.                         # profit, loss and drawdown are counted in so many typical bars
 
-def account_inputs(account: torch.Tensor, # (...,3) position held in [-1,1]; unrealised P&L and drawdown, shares of equity
+def account_inputs(account: torch.Tensor, # (...,3) position held in [-1,1]; unrealised P&L and drawdown, shares
                    scale: float           # a typical bar, as `PolicySettings.scale`
                   ) -> torch.Tensor:      # (...,3)
     "The account's state as a policy reads it."

@@ -90,7 +90,7 @@ class AccountError(NatronError):
     "An account that cannot be read; `field` says where, such as `account.position`."
     def __init__(self, field, message): super().__init__(f"{field}: {message}"); self.field = field
 
-# what an account has, and its bounds; profit, loss and drawdown are shares of the equity
+# what an account has, and its bounds; profit or loss is a share of the equity, drawdown one of its peak
 ACCOUNT_FIELDS = dict(position=(-1., 1.), unrealised=(-1e6, 1e6), drawdown=(0., 1.))
 
 def _account_value(field, v):
@@ -271,7 +271,7 @@ def predict(self: Predictor,
             candles: pd.DataFrame | list[dict], # the window's length (96) to 4,096 candles, oldest first
             symbol: str | None = None,          # whose they are (an unknown one is warned of); None: nobody says
             account: Mapping | None = None      # for a policy: any of `position` held (-1 to 1), `unrealised` profit or
-                                                # loss and `drawdown`, shares of equity; what is left out is 0
+                                                # loss and `drawdown`, as shares; what is left out is 0
            ) -> dict: # JSON-able: probabilities, classes, confidence, timestamp, warm-up, the model and warnings
     "The last candle's answer; raises `CandleError` for faulty candles, `BundleError` for other bars or columns."
     candles = _candles(candles)
@@ -285,6 +285,11 @@ class Predictions:
     candles: pd.DataFrame      # (n rows) those that were answered
     answers: list[Prediction]  # (n,)
     tasks: list[Task]
+
+    @property
+    def acts(self) -> bool:
+        "Whether they have the actions of a policy."
+        return bool(self.answers) and "rl_probs" in self.answers[0]
 
     def __len__(self): return len(self.answers)
     def __repr__(self):
