@@ -25,7 +25,7 @@ from .candles import OHLCV, bar_length
 from .rolling import kernel
 from .features import context_bars
 from .dataset import Prepared, WindowDataset
-from .model import Calibration, Policy, calibrated, policy_inputs
+from .model import ACTIONS, Calibration, Policy, calibrated, policy_inputs
 from .broker import BOOK, MARGIN, ORDER, POSITION, Account, bars_of, costs_of, inlined, size_of, step
 from .backtest import signal_of
 
@@ -142,10 +142,11 @@ def trading_data(prep: Prepared,
     norm = normaliser or fit_normaliser(prep, inputs)
     parts = [_part_of(s, a, r, norm) for s, a, r in zip(prep.series, inputs, _part_rows(prep, part))]
     begins = np.cumsum([0] + [len(t) for *_, t in parts])
-    runs = [(b+i, b+j) for b, s, (_, x, t) in zip(begins, prep.series, parts) for i, j in _runs(t, x, bar_length(s.candles))]
+    lengths = [bar_length(s.candles) for s in prep.series]
+    runs = [(b+i, b+j) for b, n, (_, x, t) in zip(begins, lengths, parts) for i, j in _runs(t, x, n)]
     starts, ends = _episode_rows(runs, begins[-1], prep.config.rl.episode)
-    if not len(starts): raise NatronError(f"the {part} part has no three bars in a row with whole windows; bring more "
-                                          f"candles")
+    if not len(starts):
+        raise NatronError(f"the {part} part has no three bars in a row with whole windows; bring more candles")
     bars, x, times = zip(*parts)
     return TradingData(np.concatenate(bars), np.concatenate(x), np.repeat(np.arange(len(parts)), np.diff(begins)),
                        times[0].append(list(times[1:])), _costs(prep, cost_multiple), [s.name for s in prep.series],
@@ -214,8 +215,8 @@ def _reward(before, after, gross, changed, deeper, rules, parts):
     pnl, total = np.log(max(before+gross, floor)/before), np.log(max(after, floor)/before)
     parts[0] = pnl/rules.scale
     parts[1] = (total-pnl)/rules.scale
-    parts[2] = -rules.turnover_penalty*changed
-    parts[3] = -rules.drawdown_penalty*deeper/rules.scale
+    parts[2] = 0. - rules.turnover_penalty*changed                       # 0, not -0
+    parts[3] = 0. - rules.drawdown_penalty*deeper/rules.scale
 
 # %% ../nbs/07_environment.ipynb #d7c69916
 @inlined
@@ -277,16 +278,18 @@ _NOTES = (*PARTS, "equity")       # what `info` holds of a step
 def _spaces(data):
     "Observation and action space of one account."
     seen = gym.spaces.Box(-_LIMIT, _LIMIT, (data.inputs.shape[1]+3,), np.float32)
-    return seen, gym.spaces.Discrete(3) if data.cfg.rl.actions == "discrete" else gym.spaces.Box(-1, 1, (1,), np.float32)
+    if data.cfg.rl.actions == "discrete": return seen, gym.spaces.Discrete(len(ACTIONS))
+    return seen, gym.spaces.Box(-1, 1, (1,), np.float32)
 
 def _targets(space, actions):
     "The positions (n,) that actions ask for; raises `NatronError` for those that are none of the space."
-    actions = np.asarray(actions).reshape(-1)
-    targets = actions - 1. if isinstance(space, gym.spaces.Discrete) else actions.astype(float)
-    if (np.abs(targets) <= 1).all(): return targets
-    k = np.flatnonzero(~(np.abs(targets) <= 1))[0]
-    raise NatronError(f"action {actions[k]} of copy {k} is none of {space}; give 0 for short, 1 for flat and 2 for long, or, "
-                      "where rl.actions is continuous, a position from -1 to 1")
+    actions, discrete = np.asarray(actions).reshape(-1), isinstance(space, gym.spaces.Discrete)
+    targets = actions - 1. if discrete else actions.astype(float)
+    fits = (np.abs(targets) <= 1) & (not discrete or actions.dtype.kind in "iu")
+    if fits.all(): return targets
+    k = np.flatnonzero(~fits)[0]
+    raise NatronError(f"action {actions[k]} of copy {k} is none of {space}; give "
+                      + ("0 for short, 1 for flat or 2 for long" if discrete else "a position from -1 to 1"))
 
 # %% ../nbs/07_environment.ipynb #57cf0e06
 class VectorTradingEnv(gym.vector.VectorEnv):
@@ -437,8 +440,8 @@ def run_positions(data: TradingData,
     "Trade positions through the whole part; who is ruined stays out."
     targets = np.atleast_2d(np.asarray(positions, float))
     if targets.ndim > 2 or targets.shape[1] != len(data.bars) or not (np.abs(targets) <= 1).all():
-        raise NatronError(f"expected a position from -1 to 1 for each of the {len(data.bars)} rows of the data, got an array "
-                          f"of shape {np.shape(positions)}, from {np.min(positions):g} to {np.max(positions):g}")
+        raise NatronError(f"expected a position from -1 to 1 for each of the {len(data.bars)} rows of the data, got an "
+                          f"array of shape {np.shape(positions)}, from {np.min(targets):g} to {np.max(targets):g}")
     out = np.zeros(targets.shape), np.zeros((*targets.shape, len(PARTS))), np.zeros(targets.shape)
     market, rules = _closing(data), _rules_of(data)
     for a, z in _series_of(data): _run(_new_copies(len(targets)), targets, a, z, market, rules, *out)
@@ -506,8 +509,12 @@ def policy_positions(data: TradingData,
     if len({replace(p.settings, agent="") for p in policies}) > 1:
         raise NatronError("expected policies of one shape; ask for those of different settings one after the other")
     if policies[0].settings.inputs != data.inputs.shape[1]:
-        raise NatronError(f"the policy reads {policies[0].settings.inputs} market inputs, the data has {data.inputs.shape[1]}; "
-                          "take those of the model that it was trained on")
+        raise NatronError(f"the policy reads {policies[0].settings.inputs} market inputs, the data has "
+                          f"{data.inputs.shape[1]}; take those of the model that it was trained on")
+    if np.isnan(data.inputs).any():
+        unknown = data.times[np.isnan(data.inputs).any(1)][0]
+        raise NatronError(f"there are no market inputs at {unknown}, and a policy cannot be asked there; give data whose "
+                          "bars all end a whole window")
     net, out = _net_of(policies), np.zeros((len(policies), len(data.bars)))
     x, y = np.empty((2, net.widths.max()), np.float32)
     for a, z in _series_of(data):
@@ -580,9 +587,9 @@ def _view(frame, a, z):
 def _slider(frame, bars):
     "A slider whose steps show so many bars each, half of them new."
     firsts = np.unique(np.append(np.arange(0, max(len(frame)-bars, 0), max(bars//2, 1)), max(len(frame)-bars, 0)))
-    steps = [dict(method="relayout", label=f"{frame.index[a]:%Y-%m-%d %H:%M}", args=[_view(frame, a, a+bars)])
+    steps = [dict(method="relayout", label=f"{frame.index[a]:%d %b %H:%M}", args=[_view(frame, a, a+bars)])
              for a in firsts.tolist()]
-    return dict(steps=steps, active=0, pad=dict(t=30), currentvalue=dict(prefix="from "), font=dict(size=1, color="white"))
+    return dict(steps=steps, active=0, pad=dict(t=35), currentvalue=dict(prefix="from ", xanchor="right"))
 
 # %% ../nbs/07_environment.ipynb #b82aeef9
 def plot_episode(episode: pd.DataFrame, # from `Rollout.episode`, or some of its rows
@@ -591,12 +598,13 @@ def plot_episode(episode: pd.DataFrame, # from `Rollout.episode`, or some of its
                  height: int = 640      # pixels
                 ) -> "go.Figure":
     "Candles, position, reward parts in typical bars, and equity, with a slider along the episode."
-    from natron.charts import PALETTE, PATTERNS, plot_candles
+    from natron.charts import PALETTE, plot_candles
     panels = {"position": {"position": episode.position}, "reward": {}, "equity": {"equity": episode.equity}}
     fig = plot_candles(episode, panels=panels, title=title, height=height)
-    for k, name in enumerate(PARTS):
-        fig.add_bar(x=fig.data[0].x, y=episode[name], name=name, row=3, col=1,
-                    marker=dict(color=PALETTE[k], line_width=0, pattern=dict(shape=PATTERNS[k], size=4)))
+    for name, hue in zip(PARTS, (0, 1, 6, 5)):
+        look = dict(color=PALETTE[hue], line_width=0)
+        fig.add_bar(x=fig.data[0].x, y=episode[name], name=name, marker=look, row=3, col=1)
     slider = _slider(episode, min(bars, len(episode)))
     for k, v in slider["steps"][0]["args"][0].items(): fig.layout[k.replace(".", "_")] = v
-    return fig.update_layout(barmode="relative", sliders=[slider], showlegend=True)
+    fig.update_yaxes(tickformat=",.0f", row=4, col=1)
+    return fig.update_layout(barmode="relative", sliders=[slider])

@@ -33,6 +33,7 @@ from .core import NatronError
 from .candles import check_bar_length, simulate_candles
 from .predictor import MAX_MARKETS, Market, Predictor, load_predictor, probs_of
 from .schema import RequestSchema, RequestError
+from .bundle import verdict_text
 
 try: import resource, uvloop
 except ImportError: resource = uvloop = None       # Windows has neither
