@@ -378,7 +378,7 @@ def train(candles: SampleOr = None,
     files = _files_or_sample(candles)
     with _alone(folder) as lock:
         run_folder(name, resume)                                               # as nobody else has changed it since
-        _series(candles, tz, no_volume)
+        if candles: _series(candles, tz, no_volume)                            # refuses what cannot be read
         _run_notebook(folder, cfg, files, tz, resume, no_volume, lock)
     _summary(folder)
 

@@ -10,7 +10,7 @@ __all__ = ['AGENT', 'CHOSEN', 'SIGNAL', 'interquartile_mean', 'run_draws', 'bloc
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000003
 from .core import need
-need("rl", "gymnasium")
+need("rl", "gymnasium", "stable_baselines3")
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000004
 import html
@@ -29,6 +29,7 @@ from .metrics import FEW_BLOCKS, GREY, block_resamples, interval, resample_sums
 from .backtest import TrialLog, deflated_sharpe, drawdowns, make_trial
 from .environment import (Normaliser, Rollout, baseline_positions, market_inputs, policy_positions, run_positions,
                                 supervised_signal, trading_data)
+from .rl import PolicyRun
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000011
 def interquartile_mean(x: np.ndarray # (...,n)
@@ -315,6 +316,7 @@ def to_dict(self: PolicyEvaluation) -> dict: # plain values; what is not a numbe
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000101
 _ROWS = 400     # of a curve in a figure
+_DASHES = "dash", "dot", "dashdot", "longdash"   # of the baselines
 
 def _growth(rollout, run):
     "Equity of one run's portfolio, the first being 1."
@@ -328,11 +330,13 @@ def plot_policy_equity(e: PolicyEvaluation, title: str = "", height: int = 420 #
     x, (at, labels), fig = times[keep].strftime("%Y-%m-%d %H:%M"), time_ticks(times[keep]), go.Figure()
     def add(name, rollout, run, **line):
         fig.add_scatter(x=x, y=_growth(rollout, run)[keep].round(5), name=name, mode="lines", line=line)
-    for k in sorted(range(n), key=lambda k: k == e.chosen):
-        name = f"seed {e.seeds[k]}" + ", chosen"*(k == e.chosen)
-        add(name, e.rollouts[AGENT], k, color=PALETTE[0], width=3 if k == e.chosen else .8)
+    others = [k for k in range(n) if k != e.chosen]
+    for k in others: add("the other seeds", e.rollouts[AGENT], k, color=PALETTE[0], width=.8)
+    fig.update_traces(legendgroup="others", showlegend=False)
+    if others: fig.data[0].showlegend = True
+    add(f"seed {e.seeds[e.chosen]}, chosen", e.rollouts[AGENT], e.chosen, color=PALETTE[0], width=3)
     for k, name in enumerate(o for o in e.rollouts if o != AGENT):
-        add(name, e.rollouts[name], 0, color=PALETTE[k+1], dash="dash", width=1.5)
+        add(name, e.rollouts[name], 0, color=PALETTE[k+1], dash=_DASHES[k], width=1.5)
     fig.update_xaxes(type="category", tickvals=at, ticktext=labels, tickangle=0)
     return fig.update_layout(template="natron", title=title, height=height, yaxis_title="equity, 1 at the start",
                              hovermode="closest")
@@ -342,9 +346,10 @@ def plot_policy_scores(e: PolicyEvaluation, title: str = "", height: int = 320 #
                       ) -> go.Figure:
     "Log return of every run of every policy, and the interquartile mean with its interval."
     t, fig = e.table[::-1], go.Figure()
+    tick = dict(size=14, symbol="line-ns-open", color=GREY, line_width=2)
     for name in (n for n in t.index if n in e.rollouts):
         x = series_returns(e.rollouts[name])[1].sum(-1).ravel()
-        fig.add_scatter(x=x, y=[name]*len(x), mode="markers", marker=dict(size=5, color=GREY, opacity=.6))
+        fig.add_scatter(x=x, y=[name]*len(x), mode="markers", marker=tick)
     whisker = dict(symmetric=False, array=t.score_high-t.score, arrayminus=t.score-t.score_low, color=PALETTE[0])
     marker = dict(size=11, symbol="diamond", color=PALETTE[0])
     fig.add_scatter(x=t.score, y=t.index, mode="markers", marker=marker, error_x=whisker)
@@ -409,19 +414,18 @@ def _agent(prep, inputs, policies, multiple):
     return replace(each[0], position=joined("position"), parts=joined("parts"), equity=joined("equity"))
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000114
-def evaluate_policies(run,                          # from `train_policies`
-                      prep: Prepared, model: torch.nn.Module, # on which the policies were trained
+def evaluate_policies(run: PolicyRun,
+                      prep: Prepared, model: torch.nn.Module, # on which its policies were trained
                       calibration: dict[str, Calibration] | None = None, # of the supervised signal, by task
                       log: TrialLog | None = None   # counts every seed and the supervised signal
                      ) -> PolicyEvaluation:
     "Every seed and every baseline on the test part, at the costs of the settings and at twice those."
     policies, seeds = [t.policy for t in run.trained], [t.seed for t in run.trained]
     own = policies[0].encoder is not None
-    frozen = market_inputs(model, prep)
-    inputs = [market_inputs(model, prep, p) for p in policies] if own else [frozen]
-    signal = _signal(prep, frozen, calibration)
+    inputs = [market_inputs(model, prep, p) for p in policies] if own else [run.inputs]
+    signal = _signal(prep, run.inputs, calibration)
     def rolled(multiple):
         agent = _agent(prep, inputs, policies, multiple)
         return {AGENT: agent} | _baselines(agent.data, signal, seeds)
-    history = pd.concat([t.history.assign(seed=t.seed) for t in run.trained], ignore_index=True)
-    return score_policies(prep, prep.config.rl.agent, rolled(1.), rolled(2.), history, seeds, run.chosen, log)
+    chosen = seeds.index(run.best.seed)
+    return score_policies(prep, prep.config.rl.agent, rolled(1.), rolled(2.), run.history, seeds, chosen, log)

@@ -12,7 +12,7 @@ from served import save_toy
 # test none. The longest start first, so that no worker waits long for another in the end; what takes more than five is slow.
 SECONDS = {
     "audit_public_packages": 165, "01c_audit": 146, "04d_train": 128, "test_app": 110, "01_features": 77, "04e_bundle": 74, "05_pretrain": 70,
-    "first_steps": 60, "live_metatrader": 60, "test_killed_run_resumes_to_the_same_model": 60, "01b_stream": 55, "00b_candles": 50,
+    "first_steps": 60, "live_metatrader": 60, "test_killed_run_resumes_to_the_same_model": 60, "test_policies_resume_to_the_same_model": 120, "01b_stream": 55, "00b_candles": 50,
     "06a_baselines": 45, "08f_app": 40, "00_core": 1, "00a_config": 1, "00c_charts": 4}
 
 # What compiles nearly every kernel, in two processes; each worker would do all of it, and at the same time.
