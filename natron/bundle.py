@@ -114,9 +114,8 @@ def content_digest(content: dict # the fields as they go into the file
 
 # %% ../nbs/04e_bundle.ipynb #be8ebd2f
 _KINDS = dict(model_config=dict, feature_columns=list, window_length=int, phases=list, tasks=list, calibration=dict,
-             fit_span=dict,
-             data_hash=str, settings=dict, label_state=dict, rl_policy=dict, markets=dict, feature_digest=dict, format=int,
-             sha256=str)
+             fit_span=dict, data_hash=str, settings=dict, label_state=dict, rl_policy=dict, markets=dict,
+             feature_digest=dict, format=int, sha256=str)
 
 def _check_fields(c):
     if not isinstance(c, dict) or c.get("format") is None: raise BundleError("not a Natron model: it has no `format`")
@@ -284,7 +283,8 @@ def _check_policy_values(p, s, inputs):
     if not 1e-7 <= s.scale <= 1:
         raise BundleError(f"rl_policy.scale must lie between 1e-7 and 1, a bar's log return, got {s.scale}")
     for k in ("seed", "steps"):
-        if type(p[k]) is not int or p[k] < 0: raise BundleError(f"rl_policy.{k} must be a whole number, got {p[k]!r:.40}")
+        if type(p[k]) is not int or p[k] < 0:
+            raise BundleError(f"rl_policy.{k} must be a whole number, got {p[k]!r:.40}")
     if type(p["span"]) is not list: raise BundleError(f"rl_policy.span must be two times, got {p['span']!r:.40}")
     _check_span("rl_policy.span", p["span"])
     v = p["verdict"]
@@ -307,7 +307,8 @@ def _check_policy(c, net):
     _check_policy_values(p, s, policy_width(net))
     with torch.device("meta"): want = _policy(s, net).state_dict()
     odd = sorted(set(want) ^ set(got))
-    if odd: raise BundleError(f"rl_policy_state.{odd[0]} is {'missing' if odd[0] in want else 'no tensor of this policy'}")
+    if odd:
+        raise BundleError(f"rl_policy_state.{odd[0]} is {'missing' if odd[0] in want else 'no tensor of this policy'}")
     for k, t in want.items(): _check_tensor(f"rl_policy_state.{k}", got[k], t.shape, (t.dtype,))
     if not (got["std"] > 0).all(): raise BundleError("rl_policy_state.std must be positive")
 

@@ -444,10 +444,10 @@ is loc + scale*z, by its entry in tasks.""".strip().replace("\n", " ")
 
 _POLICY_RECIPE = """
 account is (batch,3) float32: the position held (-1 short to 1 long), its unrealised profit or loss as a share of the
-equity, and the share of its peak that the equity has lost; zeros are a flat account. rl is the policy's output, of the kind in
-rl_policy.actions: discrete: logits of SHORT, FLAT, LONG; gaussian: mean and log standard deviation of a position, clipped to
-[-1, 1]; squashed: the same of a number whose tanh is the position. As safetensors, the policy's tensors are those
-whose names begin with rl_policy.""".strip().replace("\n", " ")
+equity, and the share of its peak that the equity has lost; zeros are a flat account. rl is the policy's output, of the
+kind in rl_policy.actions: discrete: logits of SHORT, FLAT, LONG; gaussian: mean and log standard deviation of a
+position, clipped to [-1, 1]; squashed: the same of a number whose tanh is the position. As safetensors, the policy's
+tensors are those whose names begin with rl_policy.""".strip().replace("\n", " ")
 
 def _metadata(bundle):
     "What a reader of the network alone has to know, as text."

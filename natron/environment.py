@@ -25,7 +25,7 @@ from .candles import OHLCV, bar_length
 from .rolling import kernel
 from .features import context_bars
 from .dataset import Prepared, WindowDataset
-from .model import ACTIONS, Calibration, Policy, calibrated, policy_inputs
+from .model import ACTIONS, POLICY_BARS, POLICY_LIMIT, Calibration, Policy, calibrated, policy_inputs
 from .broker import BOOK, MARGIN, ORDER, POSITION, Account, bars_of, costs_of, inlined, size_of, step
 from .backtest import signal_of
 
@@ -59,8 +59,6 @@ def market_inputs(model: torch.nn.Module,       # trained, in evaluation mode
     return out
 
 # %% ../nbs/07_environment.ipynb #e065d38f
-_LIMIT = 10.      # what is observed is clipped at so many times its size
-
 class Normaliser(NamedTuple):
     "What brings observations and rewards to size one, from training rows alone."
     mean: np.ndarray # (M,) float32, of the market part
@@ -129,7 +127,7 @@ def _part_of(s, inputs, rows, norm):
     "Bars, market part and times of the rows of one series."
     bars = bars_of(s.candles, rows)
     bars["last"] = 0                                         # an episode's end is not the account's
-    return bars, np.clip((inputs[rows]-norm.mean)/norm.std, -_LIMIT, _LIMIT), s.times[rows]
+    return bars, np.clip((inputs[rows]-norm.mean)/norm.std, -POLICY_LIMIT, POLICY_LIMIT), s.times[rows]
 
 # %% ../nbs/07_environment.ipynb #b28de892
 def trading_data(prep: Prepared,
@@ -154,7 +152,6 @@ def trading_data(prep: Prepared,
 
 # %% ../nbs/07_environment.ipynb #d9936af0
 PARTS = ("pnl", "costs", "turnover", "drawdown")  # of the reward, which is their sum
-_BARS = 10.       # profit and drawdown are observed in so many typical bars
 _FLOOR = 1e-6     # share of the equity that a logarithm finds at least
 
 _SETTINGS = "equity", "leverage", "exposure", "ruin", "turnover_penalty", "drawdown_penalty", "scale"
@@ -237,7 +234,7 @@ def _advance(copies, i, target, market, rules, parts):
 
 # %% ../nbs/07_environment.ipynb #67f6eb13
 @inlined
-def _clip(x): return min(max(x, -_LIMIT), _LIMIT)
+def _clip(x): return min(max(x, -POLICY_LIMIT), POLICY_LIMIT)
 
 @inlined
 def _observe(copies, i, market, rules, out):
@@ -247,8 +244,8 @@ def _observe(copies, i, market, rules, out):
     if p.size > 0: profit = p.side*p.size*(market.bars[c.row].close-p.entry_price)/equity
     for j in range(M): out[j] = market.inputs[c.row, j]
     out[M] = c.target
-    out[M+1] = _clip(profit/(_BARS*rules.scale))
-    out[M+2] = _clip((1 - equity/c.peak)/(_BARS*rules.scale))
+    out[M+1] = _clip(profit/(POLICY_BARS*rules.scale))
+    out[M+2] = _clip((1 - equity/c.peak)/(POLICY_BARS*rules.scale))
 
 # %% ../nbs/07_environment.ipynb #2dc18b98
 @kernel
@@ -277,7 +274,7 @@ _NOTES = (*PARTS, "equity")       # what `info` holds of a step
 
 def _spaces(data):
     "Observation and action space of one account."
-    seen = gym.spaces.Box(-_LIMIT, _LIMIT, (data.inputs.shape[1]+3,), np.float32)
+    seen = gym.spaces.Box(-POLICY_LIMIT, POLICY_LIMIT, (data.inputs.shape[1]+3,), np.float32)
     if data.cfg.rl.actions == "discrete": return seen, gym.spaces.Discrete(len(ACTIONS))
     return seen, gym.spaces.Box(-1, 1, (1,), np.float32)
 
@@ -513,8 +510,8 @@ def policy_positions(data: TradingData,
                           f"{data.inputs.shape[1]}; take those of the model that it was trained on")
     if np.isnan(data.inputs).any():
         unknown = data.times[np.isnan(data.inputs).any(1)][0]
-        raise NatronError(f"there are no market inputs at {unknown}, and a policy cannot be asked there; give data whose "
-                          "bars all end a whole window")
+        raise NatronError(f"there are no market inputs at {unknown}, and a policy cannot be asked there; give data "
+                          "whose bars all end a whole window")
     net, out = _net_of(policies), np.zeros((len(policies), len(data.bars)))
     x, y = np.empty((2, net.widths.max()), np.float32)
     for a, z in _series_of(data):
@@ -564,8 +561,6 @@ def episode(self: Rollout,
     return bars.assign(position=self.position[run, rows], **parts, equity=self.equity[run, rows])
 
 # %% ../nbs/07_environment.ipynb #57d83b1a
-_PANELS = "price", "position", "reward", "equity"
-
 def _limits(x, pad=.05):
     "Ends of an axis that shows all of `x`."
     low, high = float(np.min(x)), float(np.max(x))
@@ -579,8 +574,8 @@ def _view(frame, a, z):
     at, labels = time_ticks(f.index)
     up, down = f[list(PARTS)].clip(lower=0).sum(axis=1), f[list(PARTS)].clip(upper=0).sum(axis=1)
     limits = _limits([f.low, f.high]), [-1.1, 1.1], _limits([up, down]), _limits(f.equity)
-    axes = {f"{o}axis{k or ''}.range".replace("axis1", "axis"): r for k, y in enumerate(limits, 1)
-            for o, r in (("y", y), ("x", [a-.5, z-.5]))}
+    axes = {f"yaxis{k}.range": y for k, y in zip(("", 2, 3, 4), limits)}
+    axes |= {f"xaxis{k}.range": [a-.5, z-.5] for k in ("", 2, 3, 4)}
     return axes | {"xaxis4.tickvals": [a+i for i in at], "xaxis4.ticktext": labels}
 
 # %% ../nbs/07_environment.ipynb #87e4e057
@@ -589,7 +584,7 @@ def _slider(frame, bars):
     firsts = np.unique(np.append(np.arange(0, max(len(frame)-bars, 0), max(bars//2, 1)), max(len(frame)-bars, 0)))
     steps = [dict(method="relayout", label=f"{frame.index[a]:%d %b %H:%M}", args=[_view(frame, a, a+bars)])
              for a in firsts.tolist()]
-    return dict(steps=steps, active=0, pad=dict(t=35), currentvalue=dict(prefix="from ", xanchor="right"))
+    return dict(steps=steps, active=0, pad=dict(t=35, l=30, r=40), currentvalue=dict(prefix="from ", xanchor="right"))
 
 # %% ../nbs/07_environment.ipynb #b82aeef9
 def plot_episode(episode: pd.DataFrame, # from `Rollout.episode`, or some of its rows
@@ -599,12 +594,13 @@ def plot_episode(episode: pd.DataFrame, # from `Rollout.episode`, or some of its
                 ) -> "go.Figure":
     "Candles, position, reward parts in typical bars, and equity, with a slider along the episode."
     from natron.charts import PALETTE, plot_candles
-    panels = {"position": {"position": episode.position}, "reward": {}, "equity": {"equity": episode.equity}}
+    panels = {"position": {"position": episode.position}, "typical bars": {}, "equity": {"equity": episode.equity}}
     fig = plot_candles(episode, panels=panels, title=title, height=height)
-    for name, hue in zip(PARTS, (0, 1, 6, 5)):
+    for name, hue in zip(PARTS, (0, 1, 7, 4)):
         look = dict(color=PALETTE[hue], line_width=0)
         fig.add_bar(x=fig.data[0].x, y=episode[name], name=name, marker=look, row=3, col=1)
     slider = _slider(episode, min(bars, len(episode)))
     for k, v in slider["steps"][0]["args"][0].items(): fig.layout[k.replace(".", "_")] = v
+    fig.data[1].line.shape = "hvh"                           # held during the whole bar
     fig.update_yaxes(tickformat=",.0f", row=4, col=1)
     return fig.update_layout(barmode="relative", sliders=[slider])

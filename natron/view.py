@@ -148,7 +148,8 @@ def action_html(answer: dict # as `Predictor.predict` gives it
     if "rl_action" not in answer: return ""
     action, policy = answer["rl_action"], answer["model"]["policy"]
     lines = "".join(_class_line(*o) for o in answer["rl_probs"].items())
-    return (f"<section class='card policy'><h3>action <span class=tag>policy, {html.escape(policy['agent'])}</span></h3>"
+    agent = html.escape(policy["agent"])
+    return (f"<section class='card policy'><h3>action <span class=tag>policy, {agent}</span></h3>"
             f"<p class=answer><strong>{action}</strong> {answer['rl_probs'][action]:.0%}, "
             f"<em>position {answer['rl_position']:+.2f}</em>, from a flat account</p><ul>{lines}</ul>"
             f"<p class=small>{html.escape(policy['sentence'])}</p></section>")
@@ -179,7 +180,8 @@ def verdict_html(name: str,                     # of the candles
     values = "".join(_value_line(t, answer[t.name], of_role(tasks, "volatility")) for t in regressions)
     return (f"<h1>Natron on {html.escape(name)}, bar of {pd.Timestamp(answer['timestamp']):%Y-%m-%d %H:%M} UTC</h1>"
             f"{model_html(answer['model'])}<p class=sentence>{html.escape(verdict_sentence(rows))}</p>"
-            f"{confidence_html(answer)}{told}<div class=cards>{cards}{action_html(answer)}</div><ul class=values>{values}"
+            f"{confidence_html(answer)}{told}<div class=cards>{cards}{action_html(answer)}</div>"
+            f"<ul class=values>{values}"
             "<li><small>In brackets, and as a mark on each bar: the class prior, its share of the training bars."
             "</small></li></ul>")
 

@@ -30,7 +30,8 @@ def _plot_actions(said):
     "Candles, the probability of each of the policy's actions, and the position that it takes."
     frame, policy = said.frame, said.answers[-1]["model"]["policy"]
     panels = dict(action={a: frame[f"rl_{a}"] for a in ACTIONS}, position=dict(position=frame.rl_position))
-    return plot_candles(said.candles, {}, panels, f"Policy trained by {policy['agent']}: {policy['sentence']}", height=560)
+    title = f"Policy trained by {policy['agent']}: {policy['sentence']}"
+    return plot_candles(said.candles, {}, panels, title, height=560)
 
 def plot_predictions(said: Predictions, task: str) -> go.Figure:
     "Candles, the probability of each class of a task, and the confidence; for `rl`, of the policy's actions."
