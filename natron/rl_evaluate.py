@@ -354,6 +354,7 @@ def plot_policy_scores(e: PolicyEvaluation, title: str = "", height: int = 320 #
     marker = dict(size=11, symbol="diamond", color=PALETTE[0])
     fig.add_scatter(x=t.score, y=t.index, mode="markers", marker=marker, error_x=whisker)
     fig.add_vline(x=0, line_dash="dot", line_color=GREY)
+    fig.update_yaxes(categoryorder="array", categoryarray=t.index.tolist())
     return fig.update_layout(template="natron", title=title, height=height, showlegend=False, margin_l=120,
                              xaxis_title="log return of the test part, after costs", hovermode="closest")
 
