@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['signal_of', 'Simulation', 'simulate_trades', 'bar_sums', 'performance', 'drawdowns', 'probabilistic_sharpe',
-           'expected_max_sharpe', 'Trial', 'TrialLog', 'Backtest', 'backtest', 'BacktestVerdict', 'plot_equity',
-           'plot_trades']
+           'expected_max_sharpe', 'Trial', 'TrialLog', 'Backtest', 'make_trial', 'deflated_sharpe', 'backtest',
+           'BacktestVerdict', 'plot_equity', 'plot_trades']
 
 # %% ../nbs/06e_backtest.ipynb #5e7a1d06
 from .core import need
@@ -472,27 +472,40 @@ _IDLE = ("total_return", "annual_return", "max_drawdown", "exposure", "turnover"
 _FLAT = {f"{k}{e}": 0. for k in _IDLE for e in ("", "_low", "_high")} | dict(trades=0)
 
 # %% ../nbs/06e_backtest.ipynb #377bbc36
+def make_trial(candles: dict[str, pd.DataFrame], # the traded bars, by instrument
+               asked: bytes,                     # the settings and all that was asked for
+               sharpe: float                     # per bar; counts as 0 where it is not finite
+              ) -> Trial:
+    "A line of the trial log, made now."
+    def short(b): return hashlib.sha256(b).hexdigest()[:16]
+    bars, times = "".join(map(data_hash, candles.values())), reduce(pd.Index.union, [c.index for c in candles.values()])
+    return Trial(time=pd.Timestamp.now(tz="UTC"), data=short(bars.encode()), settings=short(asked),
+                 instruments=list(candles), first=times[0], last=times[-1], bars=len(times),
+                 sharpe=float(np.nan_to_num(sharpe, posinf=0., neginf=0.)))
+
 def _trial(market, candles, asked, sharpe, cfg):
     "This backtest as a line of the trial log."
-    bars = "".join(data_hash(c[r]) for c, r in zip(candles.values(), market.rows))
-    what = cfg.model_dump_json().encode() + b"".join(np.sign(x).astype(np.int8).tobytes() for x in asked)
-    def short(b): return hashlib.sha256(b).hexdigest()[:16]
-    first, last, bars_there = market.times[0], market.times[-1], len(market.times)
-    return Trial(time=pd.Timestamp.now(tz="UTC"), data=short(bars.encode()), settings=short(what),
-                 instruments=list(candles), first=first, last=last, bars=bars_there, sharpe=sharpe)
+    sides = b"".join(np.sign(x).astype(np.int8).tobytes() for x in asked)
+    traded = {n: c[r] for (n, c), r in zip(candles.items(), market.rows)}
+    return make_trial(traded, cfg.model_dump_json().encode() + sides, sharpe)
 
 # %% ../nbs/06e_backtest.ipynb #e6ab40d7
-def _deflated(trial, sim, log):
-    "Number of trials, probabilistic and deflated Sharpe ratio; the trial joins the log."
-    known = [trial]
-    if log is not None:
-        log.add(trial)
-        known = [t for t in log.trials() if t.met(trial)]
+def deflated_sharpe(trial: Trial,
+                    returns: np.ndarray,    # (n,) of its bars
+                    known: Sequence[Trial]  # every trial on the same bars, this one included
+                   ) -> dict: # trials, psr, dsr
+    "Number of trials, probabilistic and deflated Sharpe ratio."
     spread = np.std([t.sharpe*(t.per_year/trial.per_year)**.5 for t in known], ddof=1) if len(known) > 1 else 0.
-    r = bar_sums(sim)[:, 1]
-    z = (r-r.mean())/(r.std() or 1.)
-    def above(benchmark): return probabilistic_sharpe(trial.sharpe, len(r), (z**3).mean(), (z**4).mean(), benchmark)
+    z = (returns-returns.mean())/(returns.std() or 1.)
+    about = trial.sharpe, len(returns), (z**3).mean(), (z**4).mean()
+    def above(benchmark): return probabilistic_sharpe(*about, benchmark)
     return dict(trials=len(known), psr=above(0.), dsr=above(expected_max_sharpe(len(known), spread)))
+
+def _deflated(trial, sim, log):
+    "The same of a simulation; the trial joins the log."
+    if log is not None: log.add(trial)
+    known = [t for t in log.trials() if t.met(trial)] if log is not None else [trial]
+    return deflated_sharpe(trial, bar_sums(sim)[:, 1], known)
 
 # %% ../nbs/06e_backtest.ipynb #89a92b6c
 def _table(sim, hold, shuffled, starts, per_year, cfg):
@@ -528,12 +541,11 @@ def backtest(candles: dict[str, pd.DataFrame],                # by instrument, 1
     starts = block_resamples(times, e.block, e.resamples, make_rng(cfg.seed, "bootstrap backtest"))[1]
     table, earned = _table(sim, hold, figures, starts, per_year, e), np.array([f["total_return"] for f in figures])
     own = _figures(sim, per_year)
-    sharpe = float(np.nan_to_num(own["sharpe"]/per_year**.5, posinf=0., neginf=0.))
     middle = shuffles[int(np.argsort(earned)[_SHUFFLES//2])]
     curves = pd.DataFrame({"strategy": sim.equity, "buy and hold": hold.equity, "shuffled": middle.equity})
     return Backtest(**vars(sim), curves=curves, table=table, level=e.interval, blocks=starts.shape[1],
                     p_value=float((1 + (earned >= own["total_return"]).sum())/(1 + _SHUFFLES)),
-                    **_deflated(_trial(market, candles, asked, sharpe, b), sim, log),
+                    **_deflated(_trial(market, candles, asked, own["sharpe"]/per_year**.5, b), sim, log),
                     threshold=b.threshold, pips={n: pip_of(n, c, b) for n, c in candles.items()})
 
 # %% ../nbs/06e_backtest.ipynb #b01ee0e6

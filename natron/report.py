@@ -15,6 +15,7 @@ need("train", "plotly")
 import html, math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
@@ -183,6 +184,7 @@ class Report:
     backtest: Backtest | None = None
     drift: Drift | None = None
     model: dict | None = None        # which it is, as `about` says
+    policy: Any = None               # what a trained policy earned: `verdict`, `text`, `to_dict`, `plots`
 
     @property
     def instruments(self): return sorted({str(n) for f in self.evaluation.forecasts for n in f.series})
@@ -202,8 +204,9 @@ class Report:
         return confidence_table(self.evaluation.forecasts, scores.cfg, scores.seed)
 
     @property
-    def verdicts(self): # by task, and of the backtest
-        return self.evaluation.scores.verdicts | ({"backtest": self.backtest.verdict} if self.backtest else {})
+    def verdicts(self): # by task, of the backtest, of the policy
+        parts = dict(backtest=self.backtest, policy=self.policy)
+        return self.evaluation.scores.verdicts | {n: p.verdict for n, p in parts.items() if p}
 
 # %% ../nbs/06i_report.ipynb #9026d9c5
 @patch
@@ -215,22 +218,22 @@ def to_dict(self: Report) -> dict: # plain values; what is not a number is None
     out = dict(warning=e.warning, model=self.model, instruments=self.instruments, **e.scores.to_dict(), classes=classes)
     out["confidence_calibration"] = {n: _plain(r) for n, r in self.confidence_calibration.iterrows()}
     out["folds"] = [f.to_dict() for f in e.folds]
-    for name, part in dict(backtest=self.backtest, drift=self.drift).items():
+    for name, part in dict(backtest=self.backtest, policy=self.policy, drift=self.drift).items():
         out[name] = part.to_dict() if part else None
-    if self.backtest: out["verdicts"]["backtest"] = out["backtest"]["verdict"]
-    return out
+    return out | dict(verdicts={n: v.to_dict() for n, v in self.verdicts.items()})
 
 # %% ../nbs/06i_report.ipynb #ae2b5420
 def make_report(evaluation: Evaluation, candles: dict[str, pd.DataFrame], cfg: Config,
                 reference: Reference | None = None, # of the training features, for drift
                 trials: TrialLog | None = None,     # counts the backtest
-                model: dict | None = None           # which it is, as `about` says
+                model: dict | None = None,          # which it is, as `about` says
+               policy=None                         # what a trained policy earned
                ) -> Report:
     "The evaluation with its backtest, and with the drift of its rows; fewer than 96 rows have none."
     if evaluation.warning: return Report(evaluation, model=model)  # in-sample rows are not traded, nor counted
     live = known_cells(evaluation.prep, "test") if reference and evaluation.prep else []
     moved = drift(reference, live) if len(live) >= 96 else None
-    return Report(evaluation, traded(evaluation.forecasts, candles, cfg, trials), moved, model)
+    return Report(evaluation, traded(evaluation.forecasts, candles, cfg, trials), moved, model, policy)
 
 # %% ../nbs/06i_report.ipynb #18ae0474
 _FOLDS = "Walk-forward folds: the model's log-loss (or RMSE), and its best baseline's"
@@ -286,7 +289,8 @@ def text(self: Report, full: bool = False # all of it, not a line a task
         lines += ["", f"Confidence calibration ({CONFIDENCE})", *(_confidence_text(r) for _, r in table.iterrows())]
         lines += ["", "Recall and coverage by class", *_class_text(class_table(e.forecasts))]
     if full and e.folds: lines += ["", _FOLDS, _fold_table(e.folds).to_string()]
-    if self.backtest: lines += ["", self.backtest.text()] if full else [f"{'backtest':14} {self.backtest.verdict}"]
+    for name, part in dict(backtest=self.backtest, policy=self.policy).items():
+        if part: lines += ["", part.text()] if full else [f"{name:14} {part.verdict}"]
     return "\n".join(lines + ([""]*full + [self.drift.sentence] if self.drift else []))
 
 # %% ../nbs/06i_report.ipynb #8dccf171
@@ -383,6 +387,9 @@ def _task_section(scores, f, figure):
 # %% ../nbs/06i_report.ipynb #cff99197
 def _backtest_section(tested, figure):
     return f"<h2>Backtest</h2><div class=wide>{tested._repr_html_()}</div>{figure(plot_equity(tested))}"
+def _policy_section(policy, figure):
+    plots = "".join(map(figure, policy.plots()))
+    return f"<h2>Policy</h2><div class=wide>{policy._repr_html_()}</div>{plots}"
 def _folds_section(folds): return f"<h2>Walk-forward folds</h2><p>{_FOLDS}.</p>{_wide(_fold_table(folds))}"
 
 def _confidence_section(report, figure):
@@ -415,6 +422,7 @@ def body(self: Report, title: str) -> str:
     if e.folds: parts.append(_folds_section(e.folds))
     parts += [_task_section(e.scores, f, figure) for f in e.forecasts]
     if self.backtest: parts.append(_backtest_section(self.backtest, figure))
+    if self.policy: parts.append(_policy_section(self.policy, figure))
     if self.drift: parts.append(drift_section(self.drift, figure.first))
     return "".join(parts)
 

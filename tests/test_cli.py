@@ -137,6 +137,38 @@ def test_killed_run_resumes_to_the_same_model(run, tmp_path):
     assert json.loads((tmp_path/"runs/killed/manifest.json").read_text())["model"] == json.loads((run[0]/"runs/demo/manifest.json").read_text())["model"]
 
 
+few = [x for o in ("train.epochs=1", "evaluate.lightgbm=false", "evaluate.resamples=200", "rl.seeds=2", "rl.steps=16384", "rl.validate_every=4096", "rl.copies=64") for x in ("--set", o)]
+
+
+@pytest.mark.slow
+def test_policies_resume_to_the_same_model(tmp_path):
+    "`natron train --config rl` needs nothing else; killed while it trains policies, it ends with the model of the run that nobody disturbed."
+    command, homes = ["train", "--config", "rl", *few], [tmp_path/"whole", tmp_path/"killed"]
+    for d in homes: d.mkdir()
+    told = natron(*command, cwd=homes[0], process=True)
+    assert "candles: EURUSD, hourly, of 2017, which come with Natron" in told.stderr
+    p = subprocess.Popen([str(Path(sys.executable).parent/"natron"), *command], cwd=homes[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = homes[1]/"runs/rl/rl/seed0/checkpoint.pt"
+    while not checkpoint.exists() and p.poll() is None: time.sleep(.05)
+    p.kill(); p.wait()
+    assert checkpoint.exists() and not (homes[1]/"runs/rl/natron_v2.pt").exists() and not (homes[1]/"runs/trials.jsonl").exists()
+    while not (held := hold(homes[1]/"runs/.rl.lock")): time.sleep(.05)
+    let_go(held)
+    refused(natron(*command, "--resume", "--set", "backtest.spread=2", cwd=homes[1], ok=False), "other settings")   # costs make the policy
+    natron(*command, "--resume", cwd=homes[1], process=True)
+    manifests, metrics = ([json.loads((d/f"runs/rl/{n}.json").read_text()) for d in homes] for n in ("manifest", "metrics"))
+    assert manifests[0]["model"] == manifests[1]["model"]
+    scores = metrics[0]["scores"]
+    verdict = scores["verdicts"]["policy"]
+    assert verdict == scores["policy"]["verdict"] == metrics[1]["scores"]["verdicts"]["policy"]
+    assert (verdict["seeds"], verdict["trials"], list(scores["policy"]["seeds"])) == (2, 3, ["0", "1"])
+    assert len((homes[0]/"runs/trials.jsonl").read_text().splitlines()) == 4                # two seeds, the signal, the backtest
+    assert f"policy         {verdict['sentence']}" in told.stdout and "rl_action" in told.stdout
+    said = json.loads(natron("predict", "--json", "--model", "rl", "--candles", sample, cwd=homes[0]).stdout)
+    assert (said["rl_action"], said["rl_probs"]) == (metrics[0]["prediction"]["EURUSD"]["rl_action"], metrics[0]["prediction"]["EURUSD"]["rl_probs"])
+    assert json.loads(natron("info", "--json", "--model", "rl", cwd=homes[0]).stdout)["rl_policy"]["verdict"]["sentence"] == verdict["sentence"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_run_that_saved_nothing_leaves_nothing(tmp_path, sign):

@@ -240,7 +240,7 @@ def test_wheel_carries_what_the_commands_need(tmp_path):
     costs = json.loads(natron("info", "--config", "configs/demo.yaml", "--json").stdout)
     assert costs["configs/demo.yaml"]["backbone"] == "transformer"
     r = natron("train", "--name", "x", "--config", "configs/dmo.yaml", "--candles", root/"data/eurusd_h1_2017.csv.gz")
-    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; Natron brings cpu, demo, full, hybrid, natron, temporal\n")
+    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; Natron brings cpu, demo, full, hybrid, natron, rl, temporal\n")
 
 
 def installed(wheel, folder):
