@@ -599,22 +599,19 @@ bool IsSummer(const datetime utc)
    return(false);
   }
 
-int MeasuredOffset(void)
-  {
-   int seconds=(int)(TimeTradeServer()-TimeGMT());
-   int rounded=(int)MathRound(seconds/900.0)*900;
-   bool ok=MathAbs(seconds-rounded)<=CLOCK_ERROR;
-   if(g_clock_ok && !ok)
-      Note("this computer's clock and the broker's differ by "+IntegerToString(seconds)+" s, which is no time zone; no orders");
-   g_clock_ok=ok;
-   return(rounded);
-  }
-
+//--- Seconds of the broker's clock ahead of UTC now. The two clocks must agree with it, or nothing is ordered
 int CurrentOffset(void)
   {
-   if(WinterOffset==-1)
-      return(MeasuredOffset());
-   return(WinterOffset+(IsSummer(TimeGMT()) ? 3600 : 0));
+   int seconds=(int)(TimeTradeServer()-TimeGMT());
+   int offset=(int)MathRound(seconds/900.0)*900;
+   if(WinterOffset!=-1)
+      offset=WinterOffset+(IsSummer(TimeGMT()) ? 3600 : 0);
+   bool ok=MathAbs(seconds-offset)<=CLOCK_ERROR;
+   if(g_clock_ok && !ok)
+      Print("Natron: the broker's clock is ",seconds," s ahead of this computer's UTC, ",offset,
+            " s are taken; check WinterOffset and this computer's clock. No orders until then");
+   g_clock_ok=ok;
+   return(offset);
   }
 
 //--- The broker's time of a bar as UTC, with the clock of the bar's own season
@@ -1331,8 +1328,9 @@ string Sentence(void)
 
 string Tally(void)
   {
-   return(IntegerToString(g_answered)+" bars answered, "+IntegerToString(g_missed)+" missed, "+IntegerToString(g_strays)
-          +" stray answers, "+IntegerToString(g_drops)+" connections lost");
+   int waiting=g_done==0 ? 0 : iBarShift(_Symbol,_Period,g_done)-1;
+   return(IntegerToString(g_answered)+" bars answered, "+IntegerToString(g_missed)+" missed, "+IntegerToString(waiting)
+          +" waiting, "+IntegerToString(g_strays)+" stray answers, "+IntegerToString(g_drops)+" connections lost");
   }
 
 string StateName(void)

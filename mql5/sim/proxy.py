@@ -80,6 +80,7 @@ class Network:
         self.received = self.delivered = 0
         self.rest, self.waiting = b"", []
         if not self.fault.connecting(self): return self.cut()
+        if not self.bridge_port: return                  # the fault plays the bridge
         try: self.bridge = socket.create_connection(("127.0.0.1", self.bridge_port), timeout=PATIENCE)
         except OSError: return self.cut()
         self.lines = self.bridge.makefile("rb")
@@ -106,9 +107,9 @@ class Network:
         self.waiting += [(self.now + later, data) for later, data in self.fault.answer(self, answer)]
 
     def _deliver(self):
-        "What is due, in its order; of one that comes in pieces, twenty pieces at a time."
-        sent = 0
-        while self.waiting and self.waiting[0][0] <= self.now and sent < 20 and self.client:
+        "What is due, in its order: at most twenty pieces, and no more than the terminal's buffer takes, at a time."
+        sent, before = 0, self.delivered
+        while self.waiting and self.waiting[0][0] <= self.now and sent < 20 and self.delivered - before < 8_192 and self.client:
             data = self.waiting.pop(0)[1]
             if data is None: self.cut(reset=True); return
             try: self.client.sendall(data)

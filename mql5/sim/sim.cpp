@@ -253,9 +253,9 @@ void settle() {
   long delivered = 0, closed = 0;
   sscanf(said.c_str(), "%ld %ld %ld", &delivered, &closed, &pending_pieces);
   if (!s) return;
+  if (closed) { pollfd p{s->fd, POLLRDHUP, 0}; poll(&p, 1, PATIENCE_MS); return; }   // a reset loses what was not read
   timespec pause{0, 200000};
   for (long k = 0; s->received + readable(*s) < delivered; k++) { if (k > PATIENCE_MS*5L) die("what the proxy sent did not come"); nanosleep(&pause, nullptr); }
-  if (closed) { pollfd p{s->fd, POLLRDHUP, 0}; poll(&p, 1, PATIENCE_MS); }
 }
 
 //--- The chart

@@ -31,9 +31,9 @@ class Run:
 
     @property
     def tally(self):
-        "Bars answered and missed, stray answers, connections lost: the EA's own count."
+        "Bars answered, missed and waiting, stray answers, connections lost: the EA's own count."
         words = self.prints[-1].partition("; ")[2].split(", ")
-        return dict(zip(("answered", "missed", "strays", "drops"), (int(w.split()[0]) for w in words)))
+        return dict(zip(("answered", "missed", "waiting", "strays", "drops"), (int(w.split()[0]) for w in words)))
 
 
 def _collect(run, line):
@@ -77,7 +77,7 @@ def broken_promises(run, bars):
     if s["open_sockets"]: found.append(f"{s['open_sockets']} sockets are still open")
     if s["objects"] or s["timer"]: found.append("the chart's objects or the timer are left behind")
     tally = run.tally
-    if tally["answered"] + tally["missed"] != bars: found.append(f"{bars} bars, and {tally}")
+    if tally["answered"] + tally["missed"] + tally["waiting"] != bars: found.append(f"{bars} bars, and {tally}")
     told = [p.split()[1] for p in run.prints if " buy " in p]
     if len(told) != len(set(told)): found.append("a bar was answered twice")
     entries = [o["bar"] for o in run.orders if o["what"] != "close" and o["code"] in (10008, 10009, 10010, 10012)]
