@@ -71,34 +71,43 @@ def functions(code):
             re.finditer(r"^((?:const\s+)?[A-Za-z_]\w*\s+(?!operator)[A-Za-z_]\w*\s*\([^;{}]*\))\s*\n?\s*\{", code, re.M)]
 
 
+def by_reference(code, types):
+    "A pattern of parameters that MQL5 takes by reference only, but that are given by value."
+    structs = "|".join({*types, "MqlRates", "MqlTick", "MqlDateTime", "CTrade"} - set(re.findall(r"\benum\s+(\w+)", code)))
+    return re.compile(rf"[(,]\s*(?:const\s+)?(?:{structs})\s+\w+\s*[,)]")
+
+
+def foreign(line, raw, rules):
+    "Why a line is refused as a whole; None: it is not."
+    for pattern, reason in rules:
+        if re.search(pattern, line): return reason
+    include = re.match(r"\s*#include\s+(.*)", raw)
+    if include and include[1].strip() != r"<Trade\Trade.mqh>": return "only Trade\\Trade.mqh may be included"
+    escapes = set(re.findall(r"\\(.)", " ".join(re.findall(r'"(?:\\.|[^"\\])*"', raw))))
+    if escapes - set("nrt\\'\"") and not line.lstrip().startswith("#"): return "this escape is outside of the supported part"
+
+
+def unknown(line, known, names):
+    "The first name that neither MQL5's supported part nor the file has, with the nearest that there is; None: all are known."
+    for name, called in re.findall(r"\b([A-Za-z_]\w*)(\s*\()?", line):
+        if name in known or name in CALLS or not called and name in names: continue
+        near = difflib.get_close_matches(name, sorted(known | CALLS), 1, .6)
+        return f"{name} is no name of the supported part" + (f"; did you mean {near[0]}?" if near else "")
+
+
 def check(path, text):
     "Raises `Refused` for the first line that is outside of the supported part."
     code = blank(text)
     types, own = declared(code)
-    inputs = re.findall(r"^\s*input\s+(?!group)\w+\s+(\w+)", code, re.M)
-    for n, line in enumerate(code.splitlines(), 1):
-        def no(reason): raise Refused(path, n, f"{reason}: {text.splitlines()[n-1].strip()}")
-        for pattern, reason in REFUSED:
-            if re.search(pattern, line): no(reason)
-        if (m := re.match(r"\s*#include\s+(.*)", text.splitlines()[n-1])) and m[1].strip() != r"<Trade\Trade.mqh>": no("only Trade\\Trade.mqh may be included")
-        escapes = re.findall(r"\\(.)", " ".join(re.findall(r'"(?:\\.|[^"\\])*"', text.splitlines()[n-1])))
-        if set(escapes) - set("nrt\\'\"") and not line.lstrip().startswith("#"): no("this escape is outside of the supported part")
-        if re.match(r"\s*#", line): continue
-        by_value = re.findall(rf"[(,]\s*(?:const\s+)?({'|'.join({*types, 'MqlRates', 'MqlTick', 'MqlDateTime', 'CTrade'} - enums(code))})\s+\w+\s*[,)]", line)
-        if by_value: no("structures and classes are passed by reference only")
-        if re.search(r"[(,]\s*(?:const\s+)?\w+\s+\w+\[\]\s*[,)]", line): no("arrays are passed by reference only")
-        for name in inputs:
-            if re.search(rf"(?<![\w.]){name}\s*(?:[-+*/%]?=(?!=)|\+\+|--)", line) and not re.match(r"\s*input\b", line): no(f"the input {name} is a constant")
-        for m in re.finditer(r"(?<![\w])([A-Za-z_]\w*)(\s*\()?", line):
-            name, called = m[1], m[2]
-            if name in KEYWORDS or name in TYPES or name in types or name in own or name == "NULL": continue
-            known = CALLS if called else NAMES
-            if name in known or name in NAMES and not called: continue
-            near = difflib.get_close_matches(name, sorted(known | own), 1, .6)
-            no(f"{name} is no name of the supported part" + (f"; did you mean {near[0]}?" if near else ""))
-
-
-def enums(code): return set(re.findall(r"\benum\s+(\w+)", code))
+    known = {*KEYWORDS, *TYPES, *types, *own, "NULL"}
+    inputs = "|".join(re.findall(r"^\s*input\s+(?!group)\w+\s+(\w+)", code, re.M)) or "(?!)"
+    rules = [*REFUSED, (by_reference(code, types), "structures and classes are passed by reference only"),
+             (r"[(,]\s*(?:const\s+)?\w+\s+\w+\[\]\s*[,)]", "arrays are passed by reference only"),
+             (rf"^(?!\s*input\b).*(?<![\w.])(?:{inputs})\s*(?:[-+*/%]?=(?!=)|\+\+|--)", "an input is a constant")]
+    for n, (line, raw) in enumerate(zip(code.splitlines(), text.splitlines()), 1):
+        reason = foreign(line, raw, rules)
+        if not reason and not line.lstrip().startswith("#"): reason = unknown(line, known, NAMES)
+        if reason: raise Refused(path, n, f"{reason}: {raw.strip()}")
 
 
 def literals(line):
