@@ -116,7 +116,7 @@ private:
    bool              Items(const string path,const int depth);
    bool              Quoted(string &text);
    bool              Escape(string &text);
-   bool              Digits(void);
+   bool              DigitRun(void);
    bool              Number(string &text);
    int               Find(const string path);
    int               Add(const string path,const JSON_KIND kind,const string value);
@@ -301,7 +301,7 @@ bool CJson::Escape(string &text)
    return(true);
   }
 
-bool CJson::Digits(void)
+bool CJson::DigitRun(void)
   {
    int from=m_at;
    while(Peek()>='0' && Peek()<='9')
@@ -313,13 +313,13 @@ bool CJson::Number(string &text)
   {
    int from=m_at;
    Take('-');
-   if(!Digits() || (Take('.') && !Digits()))
+   if(!DigitRun() || (Take('.') && !DigitRun()))
       return(false);
    if(Take('e') || Take('E'))
      {
       if(!Take('+'))
          Take('-');
-      if(!Digits())
+      if(!DigitRun())
          return(false);
      }
    text=StringSubstr(m_text,from,m_at-from);
@@ -736,7 +736,7 @@ string MarketName(void)
 
 string TimeframeName(void)
   {
-   string name=StringSubstr(EnumToString(_Period),7);   // without PERIOD_
+   string name=StringSubstr(EnumToString((ENUM_TIMEFRAMES)_Period),7);   // without PERIOD_
    return(name=="MN1" ? "" : name);
   }
 

@@ -115,7 +115,7 @@ class Warned(Fault):
 
 
 class Misdated(Fault):
-    "Every prediction is of the bar before."
+    "Every prediction is of another bar."
     def answer(self, network, line):
         said = json.loads(line)
         if said["type"] == "prediction": said["data"]["timestamp"] = "2016-01-01T00:00:00+00:00"
