@@ -2,7 +2,7 @@
 
 Nothing here looks at the machine's clock: time is the simulator's, and what an event would wait in a socket call is added to it.
 """
-import json, re, shutil, sys
+import json, re, runpy, shutil, sys, types
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from natron.candles import sample_candles
@@ -39,15 +39,20 @@ def program(folder): return build(source, folder)
 def file(folder): return write_candles(candles, folder/"candles")
 
 
-def port_of(server): return int(server.urls[0].rpartition(":")[2])
+def port_of(server): return int(server.urls[-1].rpartition(":")[2])
 
 
 def bridge_of(model, *args, **env): return Served("bridge", "--model", model, "--port", 0, "--rate", "1000000/second", *args, **env)
 
 
 @pytest.fixture(scope="module")
-def bridge(toy_model):
-    with bridge_of(toy_model) as s: yield port_of(s)
+def server(toy_model):
+    "REST and bridge."
+    with Served("serve", "--no-app", "--model", toy_model, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second", servers=2) as s: yield s
+
+
+@pytest.fixture(scope="module")
+def bridge(server): return port_of(server)
 
 
 def utc_of(request): return pd.to_datetime([c["time"] for c in request.get("candles", [request.get("candle")])], utc=True)
@@ -401,6 +406,54 @@ def test_the_bridge_takes_the_golden_lines(bridge):
             if m["type"] == "plan" and said.get("code") == "bad_type" or wanted["type"] == "error": continue
             assert said["type"] == wanted["type"] and set(said) == set(wanted)
             assert set(wanted["data"]) - later <= set(said["data"])
+
+
+# freqtrade
+
+@pytest.fixture
+def strategy(monkeypatch, server):
+    "The strategy of the documentation, with freqtrade's own base class where it is installed."
+    try: import freqtrade.strategy
+    except ImportError:
+        stub = types.ModuleType("freqtrade.strategy")
+        stub.IStrategy = type("IStrategy", (), dict(dp=None, __init__=lambda self, config: None))
+        # as freqtrade's: how far the stop is below the price, as a share of it
+        stub.stoploss_from_absolute = lambda stop, rate, is_short=False, leverage=1.: max(1 - stop/rate, 0)*leverage
+        monkeypatch.setitem(sys.modules, "freqtrade", types.ModuleType("freqtrade"))
+        monkeypatch.setitem(sys.modules, "freqtrade.strategy", stub)
+    s = runpy.run_path(root/"docs/NatronStrategy.py")["NatronStrategy"]({})
+    s.natron, s.threshold = server.urls[0], .01
+    return s
+
+
+class Trade:
+    is_short, leverage, entry_side = False, 1., "buy"
+    def __init__(self): self.kept = {}
+    def set_custom_data(self, k, v): self.kept[k] = v
+    def get_custom_data(self, k): return self.kept.get(k)
+
+
+def test_the_freqtrade_strategy(strategy, toy_model):
+    from natron.predictor import load_predictor
+    recent = candles[-512:]
+    frame = recent.reset_index(names="date")
+    frame = strategy.populate_exit_trend(strategy.populate_entry_trend(strategy.populate_indicators(frame, dict(pair="EUR/USD")), {}), {})
+    probs = load_predictor(toy_model).predict(recent)["direction_probs"]
+    assert frame.natron.notna().sum() == 1 and frame.natron.iloc[-1] == pytest.approx(probs["UP"] - probs["DOWN"], abs=1e-6)
+    assert frame.enter_long.iloc[-1] == 1 and frame.enter_long.sum() == 1 and "exit_long" not in frame or frame.exit_long.isna().all()
+    reach = (recent.high - recent.low)[-14:].mean()
+    assert frame.natron_stop.iloc[-1] == pytest.approx(recent.close.iloc[-1] - 2*reach)
+    strategy.dp = types.SimpleNamespace(get_analyzed_dataframe=lambda pair, timeframe: (frame, None))
+    trade = Trade()
+    assert strategy.custom_stoploss("EUR/USD", trade, None, 1.2, 0., False) is None
+    strategy.order_filled("EUR/USD", trade, types.SimpleNamespace(ft_order_side="buy"), None)
+    assert strategy.custom_stoploss("EUR/USD", trade, None, 1.25, 0., False) == pytest.approx(1 - frame.natron_stop.iloc[-1]/1.25)
+
+
+def test_the_freqtrade_strategy_takes_a_plan(strategy, monkeypatch):
+    monkeypatch.setattr(type(strategy), "ask", lambda self, route, **body: dict(stop=1.19) if route == "/plan" else dict(direction_probs=dict(UP=.5, DOWN=.2), warnings=[]))
+    frame = strategy.populate_indicators(candles[-200:].reset_index(names="date"), {})
+    assert (frame.natron_stop.iloc[-1], frame.natron.iloc[-1]) == (1.19, .3)
 
 
 # The documentation
