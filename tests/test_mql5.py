@@ -212,7 +212,7 @@ def test_24_hours_of_random_faults(program, file, bridge): day_of_faults(0, prog
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 21))
+@pytest.mark.parametrize("seed", range(1, 9))
 def test_24_hours_of_random_faults_once_more(seed, program, file, bridge): day_of_faults(seed, program, file, bridge)
 
 
