@@ -553,7 +553,7 @@ string WrongInput(void)
       return("Port: expected 1 to 65535, got "+IntegerToString(Port));
    if(WinterOffset!=-1 && (WinterOffset%900!=0 || WinterOffset<-50400 || WinterOffset>50400))
       return("WinterOffset: expected seconds, in quarters of an hour (7200 for GMT+2), got "+IntegerToString(WinterOffset));
-   if(RiskPercent>0 && StopMode==STOP_BY_ATR && StopAtr<=0)
+   if(RiskPercent>0 && StopAtr<=0)
       return("RiskPercent is what is lost at the stop, and StopAtr: 0 has none");
    if(RiskPercent<0 || RiskPercent>=100 || FixedLots<=0)
       return("RiskPercent must be from 0 to 100, FixedLots above 0");
@@ -1187,8 +1187,8 @@ double Lots(const int side,const double from,const double sl,const double units)
   {
    ENUM_ORDER_TYPE type=side>0 ? ORDER_TYPE_BUY : ORDER_TYPE_SELL;
    double lots=FixedLots,loss=0,margin=0;
-   if(RiskPercent>0 && sl>0 && OrderCalcProfit(type,_Symbol,1,from,sl,loss) && loss<0)
-      lots=AccountInfoDouble(ACCOUNT_EQUITY)*RiskPercent/100/-loss;
+   if(RiskPercent>0)
+      lots=OrderCalcProfit(type,_Symbol,1,from,sl,loss) && loss<0 ? AccountInfoDouble(ACCOUNT_EQUITY)*RiskPercent/100/-loss : 0;
    double contract=SymbolInfoDouble(_Symbol,SYMBOL_TRADE_CONTRACT_SIZE);
    if(units>0 && contract>0)
       lots=MathMin(lots,units/contract);
@@ -1254,7 +1254,7 @@ void Planned(CJson &m)
    MqlTick tick;
    string why=WhyIdle();
    if(why=="")
-      why=WhyNoEntry();
+      why=Holding() ? "a position is open" : WhyNoEntry();
    double stop=m.Double("data.stop",0),target=m.Double("data.target",0);
    if(why=="" && SymbolInfoTick(_Symbol,tick))
      {
@@ -1277,7 +1277,7 @@ void PlanFailed(const string code,const string message)
      }
    g_plan_known=false;
    Note("this bridge knows no plan; stop and target are multiples of ATR");
-   if(WhyIdle()=="" && WhyNoEntry()=="")
+   if(WhyIdle()=="" && WhyNoEntry()=="" && !Holding())
       Enter(g_plan_side);
   }
 

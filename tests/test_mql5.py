@@ -344,6 +344,18 @@ def test_a_position_that_cannot_be_closed_is_not_turned_over(program, file, brid
     assert broken_promises(run, 6) == []
 
 
+def test_a_frozen_position_is_told(program, file, bridge):
+    run = scripted(program, file, bridge, "", freeze_level=5000)
+    assert ("close", 10029) in codes(run) and run.said("10029 frozen") and broken_promises(run, 6) == []
+
+
+def test_positions_of_others_are_left_alone(program, file, bridge):
+    "On a netting account they are in the way; on a hedging account the EA has its own beside them."
+    netting, hedging = (scripted(program, file, bridge, "", account=kind, foreign=.1) for kind in ("netting", "hedging"))
+    assert netting.orders == [] and [t["reason"] for t in netting.trades] == ["end"]
+    assert len(hedging.orders) > 2 and next(t for t in hedging.trades if t["ticket"] == 1)["reason"] == "end"
+
+
 def test_stops_keep_the_brokers_distance(program, file, bridge):
     run = scripted(program, file, bridge, "", stops_level=900, account="hedging")
     assert {c for _, c in codes(run)} == {10009}

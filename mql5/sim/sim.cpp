@@ -741,6 +741,7 @@ int main(int argc, char **argv) {
   long first = (long)number("start", 600), last = std::min((long)bars.size(), first + (long)number("bars", 1e9));
   now_ms = bars[first].utc*1000;
   open_bar(first);
+  if (number("foreign", 0) > 0) fill(1, number("foreign", 0), 0, 0, 1);      // a position that the EA has not opened
   int init = OnInit();
   if (init == INIT_SUCCEEDED) {
     for (long k = first; k < last; k++) run_bar(k);
