@@ -420,7 +420,7 @@ bool CLink::Receive(void)
   }
 
 //--- The terminal says that one byte is readable when it does not know; the read then ends by time-out, with the same
-//--- error 5273 as a broken connection. Only SocketIsConnected tells these apart, and a heartbeat what it does not notice.
+//--- error 5273 as a broken connection. SocketIsConnected tells these apart, and the heartbeat what it does not notice.
 int CLink::ReadSome(uchar &piece[])
   {
    int got=0;
@@ -552,7 +552,8 @@ string WrongInput(void)
    if(Port<1 || Port>65535)
       return("Port: expected 1 to 65535, got "+IntegerToString(Port));
    if(WinterOffset!=-1 && (WinterOffset%900!=0 || WinterOffset<-50400 || WinterOffset>50400))
-      return("WinterOffset: expected seconds, in quarters of an hour (7200 for GMT+2), got "+IntegerToString(WinterOffset));
+      return("WinterOffset: expected seconds, in quarters of an hour (7200 for GMT+2), got "
+             +IntegerToString(WinterOffset));
    if(RiskPercent>0 && StopAtr<=0)
       return("RiskPercent is what is lost at the stop, and StopAtr: 0 has none");
    if(RiskPercent<0 || RiskPercent>=100 || FixedLots<=0)
@@ -646,7 +647,8 @@ void Connect(void)
      {
       int e=GetLastError();
       if(e==4014)
-         Drop("MetaTrader does not allow the address "+Host+"; add it in Tools > Options > Expert Advisors",REFUSED_WAIT_MS);
+         Drop("MetaTrader does not allow the address "+Host+"; add it in Tools > Options > Expert Advisors",
+              REFUSED_WAIT_MS);
       else
          Drop("no connection to "+Host+":"+IntegerToString(Port)+" (error "+IntegerToString(e)+")",0);
       return;
@@ -755,7 +757,8 @@ void Hello(void)
 
 string Candle(const MqlRates &r)
   {
-   string s="{\"time\":\""+Iso(Utc(r.time))+"\",\"open\":"+DoubleToString(r.open,8)+",\"high\":"+DoubleToString(r.high,8);
+   string s="{\"time\":\""+Iso(Utc(r.time))+"\"";
+   s+=",\"open\":"+DoubleToString(r.open,8)+",\"high\":"+DoubleToString(r.high,8);
    s+=",\"low\":"+DoubleToString(r.low,8)+",\"close\":"+DoubleToString(r.close,8);
    if(VolumeKind==SEND_TICK_VOLUME)
       s+=",\"volume\":"+IntegerToString(r.tick_volume);
@@ -771,7 +774,7 @@ void SendHistory(void)
    int n=CopyRates(_Symbol,_Period,1,g_context+1,rates);
    if(n<=g_window)
      {
-      Note("MetaTrader has "+IntegerToString(n)+" candles of "+_Symbol+" and the model needs more; scroll the chart back");
+      Note("MetaTrader has "+IntegerToString(n)+" candles of "+_Symbol+", the model needs more; scroll the chart back");
       return;
      }
    int last=rates[n-1].time>g_done ? n-2 : n-1;
@@ -1188,7 +1191,10 @@ double Lots(const int side,const double from,const double sl,const double units)
    ENUM_ORDER_TYPE type=side>0 ? ORDER_TYPE_BUY : ORDER_TYPE_SELL;
    double lots=FixedLots,loss=0,margin=0;
    if(RiskPercent>0)
-      lots=OrderCalcProfit(type,_Symbol,1,from,sl,loss) && loss<0 ? AccountInfoDouble(ACCOUNT_EQUITY)*RiskPercent/100/-loss : 0;
+     {
+      bool known=OrderCalcProfit(type,_Symbol,1,from,sl,loss) && loss<0;
+      lots=known ? AccountInfoDouble(ACCOUNT_EQUITY)*RiskPercent/100/-loss : 0;
+     }
    double contract=SymbolInfoDouble(_Symbol,SYMBOL_TRADE_CONTRACT_SIZE);
    if(units>0 && contract>0)
       lots=MathMin(lots,units/contract);

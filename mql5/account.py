@@ -10,13 +10,16 @@ EXACT = dict(digits=8, volume_step=1e-8, volume_max=1e6)     # a broker whose lo
 def broker_of(cfg, candles, name="EURUSD"):
     "The simulator's settings for the costs of a `BacktestConfig`. A chart shows bids: the spread is paid at the ask."
     fee, swap_long, swap_short, commission = map(float, costs_of(name, candles, cfg))
-    return dict(balance=cfg.equity, leverage=cfg.leverage, spread=2*fee, commission=commission, swap_long=swap_long, swap_short=swap_short)
+    return dict(balance=cfg.equity, leverage=cfg.leverage, spread=2*fee, commission=commission,
+                swap_long=swap_long, swap_short=swap_short)
 
 
 def inputs_of(cfg):
     "The EA's inputs for the rules of a `BacktestConfig`."
-    return dict(SignalsOnly=False, TradeOnWarnings=True, MinBuyProb=0, MinSellProb=0, MinDirection=cfg.threshold, MinConfidence=cfg.confidence, StopAtr=cfg.stop,
-                TargetAtr=cfg.target, MaxBars=cfg.bars, RiskPercent=100*cfg.risk, MaxSpreadPoints=0, MaxDailyLoss=0)
+    rules = dict(MinDirection=cfg.threshold, MinConfidence=cfg.confidence, StopAtr=cfg.stop, TargetAtr=cfg.target,
+                 MaxBars=cfg.bars, RiskPercent=100*cfg.risk)
+    no_others = dict(SignalsOnly=False, TradeOnWarnings=True, MinBuyProb=0, MinSellProb=0, MaxSpreadPoints=0, MaxDailyLoss=0)
+    return rules | no_others
 
 
 def signals_on(wire):

@@ -2,7 +2,7 @@
 
 Nothing here looks at the machine's clock: time is the simulator's, and what an event would wait in a socket call is added to it.
 """
-import json, re, runpy, shutil, sys, types
+import contextlib, json, re, runpy, shutil, sys, types
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from natron.candles import sample_candles
@@ -42,7 +42,8 @@ def file(folder): return write_candles(candles, folder/"candles")
 def port_of(server): return int(server.urls[-1].rpartition(":")[2])
 
 
-def bridge_of(model, *args, **env): return Served("bridge", "--model", model, "--port", 0, "--rate", "1000000/second", *args, **env)
+def bridge_of(model, *args, port=0, **env):
+    return Served("bridge", "--model", model, "--port", port, "--rate", "1000000/second", *args, **env)
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +180,14 @@ def test_the_first_answer_of_another_model_is_not_traded(program, file, bridge):
 
 
 def test_a_restarted_bridge_gets_its_history_anew(program, file, toy_model):
-    with bridge_of(toy_model) as first:
-        with bridge_of(toy_model) as second:
-            def restart(): first.p.kill(); return port_of(second)
-            with Network(port_of(first), Restarted(restart)) as network:
-                run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=8)
+    "The first process is killed while it serves; the second takes its port."
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(bridge_of(toy_model))
+        def restart():
+            first.p.kill(); first.p.wait()
+            return port_of(stack.enter_context(bridge_of(toy_model, port=port_of(first))))
+        network = stack.enter_context(Network(port_of(first), Restarted(restart)))
+        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=8)
     assert broken_promises(run, 8) == [] and run.tally == dict(answered=8, missed=0, waiting=0, strays=0, drops=1)
     assert sum(m.get("type") == "history" for m in map(json_of, network.requests)) == 2
 

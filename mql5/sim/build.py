@@ -7,7 +7,8 @@ sys.path.insert(0, str(HERE))
 from preprocess import translate
 
 TERMINAL = [HERE/"mql5.hpp", HERE/"sim.cpp"]
-SANITIZE = ["-std=c++17", "-O0", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+SANITIZE = ["-std=c++17", "-O0", "-g", "-fno-omit-frame-pointer",
+            "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 TLS = ["-lssl", "-lcrypto"] if Path("/usr/include/openssl/ssl.h").exists() else []
 
 
@@ -30,7 +31,8 @@ def build(mq5, folder):
     "Path of the program; raises `Refused` for what is no supported MQL5, `RuntimeError` with what the compiler says."
     shim, flags = [p.read_bytes() for p in TERMINAL], " ".join([*SANITIZE, *TLS]).encode()
     code = translate(mq5)
-    terminal = _kept(folder, "terminal.o", [*shim, flags], lambda new: _compile(["-c", "-x", "c++", HERE/"sim.cpp", "-o", new], ["-Wall", "-Wextra"]))
+    def compile_terminal(new): _compile(["-c", "-x", "c++", HERE/"sim.cpp", "-o", new], ["-Wall", "-Wextra"])
+    terminal = _kept(folder, "terminal.o", [*shim, flags], compile_terminal)
     def link(new):
         source = new.with_suffix(".cpp"); source.write_text(code)
         o = new.with_suffix(".o")

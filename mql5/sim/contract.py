@@ -8,7 +8,8 @@ from proxy import Fault, Network
 from terminal import run_terminal
 
 SESSION = HERE.parent.parent/"data/contract/session.jsonl"
-INPUTS = dict(SignalsOnly=False, StopMode=1, RiskPercent=1, UseRlAction=True, OnlyModel="0415fb0aa823", MaxSpreadPoints=0, HeartbeatSeconds=100_000)
+INPUTS = dict(SignalsOnly=False, StopMode=1, RiskPercent=1, UseRlAction=True, OnlyModel="0415fb0aa823",
+              MaxSpreadPoints=0, HeartbeatSeconds=100_000)
 TERMINAL = dict(start=600, bars=3, phases="1", spread=0.0001)
 
 
@@ -43,7 +44,8 @@ def main():
     from build import build
     from terminal import write_candles
     with TemporaryDirectory() as folder:
-        heard, _ = play(build(HERE.parent/"Natron.mq5", folder), write_candles(sample_candles(), Path(folder)/"candles"), session := read_session())
+        candles, session = write_candles(sample_candles(), Path(folder)/"candles"), read_session()
+        heard, _ = play(build(HERE.parent/"Natron.mq5", folder), candles, session)
     said = iter(heard)
     session = [s | dict(line=next(said)) if s["from"] == "terminal" else s for s in session]
     SESSION.write_text("".join(json.dumps(s) + "\n" for s in session))

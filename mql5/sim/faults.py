@@ -1,11 +1,8 @@
 """What networks and bridges do to a terminal. Each is a `Fault` for the network in front of a real bridge."""
 import json, random
-from proxy import Fault, json_of
+from proxy import Fault, json_of, kind_of
 
 SECOND = 1000
-
-
-def kind_of(line): return json_of(line).get("type")
 
 
 class Split(Fault):
@@ -17,8 +14,8 @@ class Together(Fault):
     "The bridge's ping, the answer and a pushed prediction come in one packet."
     def answer(self, network, line):
         pushed = json_of(line)
-        pushed = b"" if pushed["type"] != "prediction" else json.dumps({k: v for k, v in pushed.items() if k != "id"}).encode() + b"\n"
-        return [(0, b'{"type":"ping"}\n' + line + pushed)]
+        pushed = {k: v for k, v in pushed.items() if k != "id"} if pushed["type"] == "prediction" else {"type": "ping"}
+        return [(0, b'{"type":"ping"}\n' + line + json.dumps(pushed).encode() + b"\n")]
 
 
 class Held(Fault):
@@ -122,14 +119,19 @@ class Misdated(Fault):
         return [(0, json.dumps(said).encode() + b"\n")]
 
 
+def busy(line, retry):
+    "What a bridge says that has too much to do, in place of an answer."
+    said = dict(type="error", code="busy", message="64 requests wait", retry=retry, id=json_of(line).get("id"))
+    return json.dumps(said).encode() + b"\n"
+
+
 class Busy(Fault):
     "Every fifth answer is that the bridge is busy for 30 seconds, though it has done what was asked."
-    def answer(self, network, line):
-        if self.answers % 5: return [(0, line)]
-        return [(0, json.dumps(dict(type="error", code="busy", message="64 requests wait", retry=30, id=json_of(line).get("id"))).encode() + b"\n")]
+    def answer(self, network, line): return [(0, line if self.answers % 5 else busy(line, 30))]
 
 
-NETWORK_FAULTS = {c.__name__.lower(): c for c in (Fault, Split, Together, Held, Cut, Mute, Junk, Endless, Stale, Duplicate, Slow, Swapped, Down, Warned, Misdated, Busy)}
+NETWORK_FAULTS = {c.__name__.lower(): c for c in (Fault, Split, Together, Held, Cut, Mute, Junk, Endless, Stale, Duplicate,
+                                                  Slow, Swapped, Down, Warned, Misdated, Busy)}
 
 
 class Any(Fault):
@@ -145,5 +147,5 @@ class Any(Fault):
         if kind is Junk: return [(0, b"\0junk\n" + line)]
         if kind is Stale: return [(0, last + line)]
         if kind is Slow: return [(self.random.choice([2, 30, 3700])*SECOND, line)]
-        if kind is Busy: return [(0, json.dumps(dict(type="error", code="busy", message="wait", retry=5, id=json_of(line).get("id"))).encode() + b"\n")]
+        if kind is Busy: return [(0, busy(line, 5))]
         return kind().answer(network, line)

@@ -1,18 +1,20 @@
-"""MQL5 to C++, line by line: what is outside of the supported part of MQL5, or is C++ that is no MQL5, is refused with file, line and reason."""
+"""MQL5 to C++, line by line. What is outside of the supported part of MQL5, or is C++ that is no MQL5, is refused."""
 import difflib, re, sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TYPES = "bool uchar char ushort short uint int ulong long float double string color datetime void".split()
-KEYWORDS = "if else for while do switch case default break continue return const static input group struct class enum public private protected virtual override this true false operator sizeof".split()
+KEYWORDS = ("if else for while do switch case default break continue return const static input group struct class enum "
+            "public private protected virtual override this true false operator sizeof").split()
+NO_WORDS = ("nullptr constexpr decltype noexcept typename static_cast reinterpret_cast const_cast unsigned signed size_t "
+            "wchar_t goto try catch throw using friend mutable explicit asm register volatile").split()
 # C++ that is no MQL5, or MQL5 that the simulator does not know
 REFUSED = [
     (r"\bauto\b", "`auto` is no MQL5: name the type"),
     (r"\bstd\s*::", "`std::` is no MQL5"),
     (r"\[[&=]?\]\s*\(", "a lambda is no MQL5"),
     (r"->", "`->` is no MQL5: members are reached by `.`"),
-    (r"\b(?:nullptr|constexpr|decltype|noexcept|typename|static_cast|reinterpret_cast|const_cast|unsigned|signed|size_t|u?int\d+_t|wchar_t|goto|try|catch|throw|using|friend|mutable|explicit|asm|register|volatile|co_await)\b",
-     "this word is no MQL5"),
+    (rf"\b(?:{'|'.join(NO_WORDS)}|u?int\d+_t)\b", "this word is no MQL5"),
     (r"\blong\s+long\b", "`long long` is no MQL5: `long` has 64 bits"),
     (r"\bfor\s*\([^;()]*[^:]:[^:][^;]*\)", "a loop over a range is no MQL5"),
     (r"&&\s*\w+\s*[,)=]\s*(?=[,){])(?<=\w)", "a reference to an rvalue is no MQL5"),

@@ -1,4 +1,4 @@
-"""A faulty network in front of a bridge. It moves by the terminal's clock, so a test does not depend on the machine's pace."""
+"""A faulty network in front of a bridge. It moves by the terminal's clock, so no test depends on the machine's pace."""
 import json, socket, struct, threading
 
 PATIENCE = 600      # seconds of real time, until something is stuck
@@ -99,8 +99,8 @@ class Network:
         if passed is None or self.client is None: return
         try:
             self.bridge.sendall(passed + b"\n")
-            if json_of(passed).get("type") == "pong": return
-            while json_of(answer := self.lines.readline()).get("type") == "ping": self.waiting.append((self.now, answer))
+            if kind_of(passed) == "pong": return
+            while kind_of(answer := self.lines.readline()) == "ping": self.waiting.append((self.now, answer))
         except OSError: answer = b""
         if not answer: return self.cut()
         self.fault.answers += 1
@@ -109,12 +109,16 @@ class Network:
     def _deliver(self):
         "What is due, in its order: at most twenty pieces, and no more than the terminal's buffer takes, at a time."
         sent, before = 0, self.delivered
-        while self.waiting and self.waiting[0][0] <= self.now and sent < 20 and self.delivered - before < 8_192 and self.client:
+        def due(): return self.client and self.waiting and self.waiting[0][0] <= self.now
+        while due() and sent < 20 and self.delivered - before < 8_192:
             data = self.waiting.pop(0)[1]
             if data is None: self.cut(reset=True); return
             try: self.client.sendall(data)
             except OSError: return self.cut()
             self.delivered += len(data); sent += 1
+
+
+def kind_of(line): return json_of(line).get("type")
 
 
 def json_of(line):
