@@ -157,7 +157,7 @@ def test_a_fault_breaks_no_promise(name, program, file, bridge):
     assert broken_promises(run, 12) == [] and network.error is None
     tally = run.tally
     assert tally["answered"] == 12 and tally["missed"] == 0
-    assert (tally["drops"] > 0) == (name in ("cut", "mute", "junk", "endless", "slow", "down", "busy"))
+    assert (tally["drops"] > 0) == (name in ("cut", "mute", "junk", "endless", "slow", "lost", "down", "busy"))
     assert (tally["strays"] > 0) == (name in ("together", "stale", "duplicate"))
     assert (len(run.orders) > 0) == (name not in ("warned", "misdated"))
 
@@ -313,7 +313,8 @@ def test_both_sides_are_the_backtests_too(program, file, bridge, tmp_path):
 # Orders
 
 def scripted(program, file, bridge, script, inputs=None, **settings):
-    return run_terminal(program, file, EAGER | (inputs or {}) | dict(Port=bridge), start=START, bars=6, phases="1", script=script, **settings)
+    settings = dict(bars=6, phases="1") | settings
+    return run_terminal(program, file, EAGER | (inputs or {}) | dict(Port=bridge), start=START, script=script, **settings)
 
 
 def codes(run): return [(o["what"], o["code"]) for o in run.orders]
@@ -324,6 +325,12 @@ def test_a_refused_order_is_told_and_not_repeated(code, says, program, file, bri
     run = scripted(program, file, bridge, f"1:{code}")
     assert codes(run)[0][1] == code and run.said(says) and broken_promises(run, 6) == []
     assert run.orders[1]["bar"] > run.orders[0]["bar"]
+
+
+def test_an_ea_that_is_started_anew_sends_no_second_order(program, file, bridge, tmp_path):
+    first = scripted(program, file, bridge, "1:10018", bars=1, variables=tmp_path/"variables")
+    again = scripted(program, file, bridge, "", bars=1, variables=tmp_path/"variables")
+    assert len(first.orders) == 1 and again.orders == [] and again.said("this bar had its order")
 
 
 @pytest.mark.parametrize("code", [10004, 10020, 10021])

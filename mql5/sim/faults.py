@@ -75,6 +75,14 @@ class Slow(Fault):
         return [(0 if kind_of(line) != "prediction" or self.predictions % 3 else 3700*SECOND, line)]
 
 
+class Lost(Fault):
+    "Every third prediction is lost; everything else is answered, pings too."
+    def __init__(self): super().__init__(); self.predictions = 0
+    def answer(self, network, line):
+        self.predictions += kind_of(line) == "prediction"
+        return [] if kind_of(line) == "prediction" and self.predictions % 3 == 0 else [(0, line)]
+
+
 class Swapped(Fault):
     "Another model answers from the fifth answer on."
     def answer(self, network, line):
@@ -131,7 +139,7 @@ class Busy(Fault):
 
 
 NETWORK_FAULTS = {c.__name__.lower(): c for c in (Fault, Split, Together, Held, Cut, Mute, Junk, Endless, Stale, Duplicate,
-                                                  Slow, Swapped, Down, Warned, Misdated, Busy)}
+                                                  Slow, Lost, Swapped, Down, Warned, Misdated, Busy)}
 
 
 class Any(Fault):

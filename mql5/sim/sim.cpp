@@ -692,6 +692,16 @@ void run_bar(long k) {
   o << "{\"bar\":" << bars[k].utc << ",\"equity\":" << equity() << ",\"positions\":" << positions.size() << "}";
   tell('E', o.str());
 }
+void load_variables(const std::string &path) {    // what outlives the EA
+  std::ifstream in(path);
+  std::string name;
+  for (double v; in >> name >> v;) variables[name] = v;
+}
+void save_variables(const std::string &path) {
+  std::ofstream out(path);
+  out.precision(17);
+  for (auto &[name, v] : variables) out << name << " " << v << "\n";
+}
 void configure() {
   _Symbol = string::utf8(text("symbol", "EURUSD"));
   _Digits = (int)number("digits", 5);
@@ -705,6 +715,7 @@ void configure() {
   bar_seconds = (long)number("bar", 3600);
   std::istringstream in(text("script", ""));
   for (std::string p; std::getline(in, p, ',');) script[std::stol(p)] = (uint)std::stoul(p.substr(p.find(':') + 1));
+  if (settings.count("variables")) load_variables(settings["variables"]);
   if (settings.count("wire")) wire.open(settings["wire"]);
   if (settings.count("control")) {
     control = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -751,6 +762,7 @@ int main(int argc, char **argv) {
   }
   for (auto &p : positions) end(p, closing(p), "end");
   drop_ended();
+  if (settings.count("variables")) save_variables(settings["variables"]);
   summary(init);
   return 0;
 }
