@@ -1,0 +1,487 @@
+"""The Expert Advisor in the simulated terminal, against a real bridge, through a network that breaks in every way we know.
+
+Nothing here looks at the machine's clock: time is the simulator's, and what an event would wait in a socket call is added to it.
+"""
+import contextlib, json, re, runpy, shutil, sys, types
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from natron.candles import sample_candles
+from natron.config import BacktestConfig
+from served import Served
+
+root = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(root/"mql5"), str(root/"mql5/sim")]
+from account import EXACT, backtest_of, beside, broker_of, inputs_of, signals_on, trades_of
+from build import TLS, build
+from contract import play, read_session
+from faults import NETWORK_FAULTS, Any, Fault, Restarted, Slow, json_of
+from preprocess import Refused, check, translate
+from proxy import Network
+from terminal import broken_promises, run_terminal, write_candles
+
+pytestmark = [pytest.mark.skipif(not shutil.which("g++"), reason="needs g++"), pytest.mark.xdist_group("mql5")]
+source = root/"mql5/Natron.mq5"
+candles = sample_candles()
+# An answer for nearly every bar is an order
+EAGER = dict(SignalsOnly=False, MinBuyProb=0, MinSellProb=0, MinDirection=.0001, MaxSpreadPoints=0)
+START, SHORT = 5600, "1,5,30,70,1800"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory): return tmp_path_factory.mktemp("mql5")
+
+
+@pytest.fixture(scope="module")
+def program(folder): return build(source, folder)
+
+
+@pytest.fixture(scope="module")
+def file(folder): return write_candles(candles, folder/"candles")
+
+
+def port_of(server): return int(server.urls[-1].rpartition(":")[2])
+
+
+def bridge_of(model, *args, port=0, **env):
+    return Served("bridge", "--model", model, "--port", port, "--rate", "1000000/second", *args, **env)
+
+
+@pytest.fixture(scope="module")
+def server(toy_model):
+    "REST and bridge."
+    with Served("serve", "--no-app", "--model", toy_model, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second", servers=2) as s: yield s
+
+
+@pytest.fixture(scope="module")
+def bridge(server): return port_of(server)
+
+
+def utc_of(request): return pd.to_datetime([c["time"] for c in request.get("candles", [request.get("candle")])], utc=True)
+
+
+def appended(network): return [m for m in map(json_of, network.requests) if m.get("type") == "append"]
+
+
+# The preprocessor
+
+@pytest.mark.parametrize("line,reason", [
+    ("auto x=1;", "`auto` is no MQL5"), ("std::string s;", "`std::` is no MQL5"), ("int y=[](int a) { return(a); }(1);", "a lambda"),
+    ("int n=ArraySise(bytes);", "did you mean ArraySize"), ("long long n=1;", "64 bits"), ("for(uchar b : bytes) n++;", "a loop over a range"),
+    ("g_link->Close();", "reached by `.`"), ("int &r=n;", "a local reference"), ("Port=1;", "an input is a constant"), ("int *p=new int;", "pointers"),
+    ("strlen(0);", "strlen is no name of the supported part"), ('string s="\\b";', "this escape"), ("size_t n=0;", "this word is no MQL5")])
+def test_what_is_no_mql5_is_refused_with_its_line(line, reason):
+    text = source.read_text().replace("void OnTick(void)\n  {", "void OnTick(void)\n  {\n   uchar bytes[];\n   int n=0;\n   " + line)
+    where = text.splitlines().index("   " + line) + 1
+    with pytest.raises(Refused, match=rf"^Natron.mq5:{where}: .*{re.escape(reason)}"): check("Natron.mq5", text)
+
+
+@pytest.mark.parametrize("text,reason", [
+    ("#include <Math\\Stat\\Math.mqh>\n", "only Trade"), ("#import \"ws2_32.dll\"\n", "this directive"),
+    ("void F(MqlRates r)\n  {\n  }\n", "structures and classes are passed by reference"), ("void F(uchar x[])\n  {\n  }\n", "arrays are passed by reference")])
+def test_what_mql5_does_not_compile_is_refused(text, reason):
+    with pytest.raises(Refused, match=rf"^a.mq5:1: {reason}"): check("a.mq5", text)
+
+
+def test_every_line_stays_where_it_is():
+    lines = translate(source).split("\n")
+    first = lines.index('#line 1 "Natron.mq5"') + 1
+    prototypes = next(k for k, l in enumerate(lines) if l.startswith('#line') and k > first)
+    number = int(lines[prototypes].split()[1])
+    assert source.read_text().splitlines()[number-1] == lines[prototypes+1]
+
+
+# Planted bugs
+
+def planted(folder, old, new):
+    text = source.read_text()
+    assert text.count(old) == 1
+    path = folder/"Planted.mq5"; path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize("old,new,found", [
+    ("WHOLE_ARRAY,CP_UTF8)-1;", "WHOLE_ARRAY,CP_UTF8);", "NUL bytes on the wire"),
+    ("SocketRead(m_socket,piece,ready,1)", "SocketRead(m_socket,piece,4096,30000)", "an event waited 300"),
+    ("while(m_scanned<n && m_in", "while(m_scanned<=n && m_in", "array out of range")], ids=["nul", "blocking", "overrun"])
+def test_a_planted_bug_is_found(old, new, found, folder, file, bridge):
+    bad = build(planted(folder, old, new), folder)
+    with Network(bridge) as network: run = run_terminal(bad, file, dict(Port=network.port), control=network.control, start=START, bars=2)
+    promises = broken_promises(run, 2)
+    assert any(found in p for p in promises), promises
+    if "range" in found: assert re.search(r"CLink::NextLine.*Planted\.mq5:\d+", run.errors), run.errors
+
+
+def test_a_misspelt_name_is_found(folder):
+    bad = planted(folder, "uint ready=SocketIsReadable(", "uint ready=SocketIsReadible(")
+    with pytest.raises(Refused, match=r"Planted.mq5:\d+: SocketIsReadible is no name of the supported part; did you mean SocketIsReadable\?"): build(bad, folder)
+
+
+# Without faults
+
+def test_closed_candles_are_sent_in_utc(program, file, bridge):
+    with Network(bridge) as network: run = run_terminal(program, file, dict(Port=network.port), control=network.control, start=START, bars=6)
+    assert broken_promises(run, 6) == [] and run.tally == dict(answered=6, missed=0, waiting=0, strays=0, drops=0)
+    hello, history, *rest = map(json_of, network.requests)
+    assert hello == dict(type="hello", id=1, symbol="EURUSD", timeframe="H1", gmt_offset=7200)
+    assert list(utc_of(history)) == list(candles.index[START-513:START-1])
+    sent = appended(network)
+    assert [utc_of(m)[0] for m in sent] == list(candles.index[START-1:START+5])
+    for m, (_, c) in zip(sent, candles[START-1:].iterrows()): assert [m["candle"][k] for k in ("open", "high", "low", "close")] == [c.open, c.high, c.low, c.close]
+    assert run.orders == [] and "signals only" in run.panel
+    assert [m["id"] for m in map(json_of, network.requests) if "id" in m] == list(range(1, 9))
+
+
+def test_partial_sends_are_continued(program, file, bridge):
+    run = run_terminal(program, file, dict(Port=bridge), start=START, bars=2, send_max=1000, phases="30")
+    assert broken_promises(run, 2) == [] and run.tally["answered"] == 2
+
+
+def test_in_the_strategy_tester_it_stays_idle(program, file):
+    run = run_terminal(program, file, start=START, bars=3, tester=1)
+    assert run.said("sockets do not run in the strategy tester") and run.summary["connections"] == 0 and not run.errors
+
+
+@pytest.mark.parametrize("inputs,says", [(dict(Port=0), "Port"), (dict(WinterOffset=2), "WinterOffset: expected seconds"), (dict(StopAtr=0), "RiskPercent"), (dict(AnswerSeconds=0), "AnswerSeconds")])
+def test_wrong_inputs_are_refused(inputs, says, program, file):
+    run = run_terminal(program, file, inputs, start=START, bars=1)
+    assert run.summary["init"] == 32767 and run.said(says)
+
+
+# Faults of the network and of the bridge
+
+@pytest.mark.parametrize("name", NETWORK_FAULTS)
+def test_a_fault_breaks_no_promise(name, program, file, bridge):
+    inputs = EAGER | (dict(AnswerSeconds=100) if name == "held" else {})
+    with Network(bridge, NETWORK_FAULTS[name]()) as network:
+        run = run_terminal(program, file, inputs | dict(Port=network.port), control=network.control, start=START, bars=12, phases=SHORT)
+    assert broken_promises(run, 12) == [] and network.error is None
+    tally = run.tally
+    assert tally["answered"] == 12 and tally["missed"] == 0
+    assert (tally["drops"] > 0) == (name in ("cut", "mute", "junk", "endless", "slow", "lost", "down", "busy"))
+    assert (tally["strays"] > 0) == (name in ("together", "stale", "duplicate"))
+    assert (len(run.orders) > 0) == (name not in ("warned", "misdated"))
+
+
+def test_what_comes_after_the_next_bar_is_not_traded(program, file, bridge):
+    with Network(bridge, Slow()) as network:
+        run = run_terminal(program, file, EAGER | dict(Port=network.port, AnswerSeconds=8000), control=network.control, start=START, bars=12)
+    assert broken_promises(run, 12) == [] and run.said("the answer came too late")
+    assert run.tally["answered"] + run.tally["waiting"] == 12 and run.tally["drops"] == 0
+
+
+def test_the_first_answer_of_another_model_is_not_traded(program, file, bridge):
+    with Network(bridge, NETWORK_FAULTS["swapped"]()) as network:
+        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=4)
+    assert run.said("the model was replaced") and run.said("connected to") and run.prints[-2].count("beef") == 0
+    hellos = [m for m in map(json_of, network.requests) if m.get("type") == "hello"]
+    assert len(hellos) == 2
+    run = run_terminal(program, file, EAGER | dict(Port=bridge, OnlyModel="beef"), start=START, bars=4)
+    assert run.orders == [] and run.said("this is not the model of OnlyModel")
+
+
+def test_a_restarted_bridge_gets_its_history_anew(program, file, toy_model):
+    "The first process is killed while it serves; the second takes its port."
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(bridge_of(toy_model))
+        def restart():
+            first.p.kill(); first.p.wait()
+            return port_of(stack.enter_context(bridge_of(toy_model, port=port_of(first))))
+        network = stack.enter_context(Network(port_of(first), Restarted(restart)))
+        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=8)
+    assert broken_promises(run, 8) == [] and run.tally == dict(answered=8, missed=0, waiting=0, strays=0, drops=1)
+    assert sum(m.get("type") == "history" for m in map(json_of, network.requests)) == 2
+
+
+def test_damaged_answers_break_no_promise(program, file, bridge):
+    class Damaged(Fault):
+        "One byte of every second prediction is another."
+        random = np.random.default_rng(1)
+        def answer(self, network, line):
+            if self.answers % 2 or b'"prediction"' not in line: return [(0, line)]
+            line = bytearray(line); line[self.random.integers(len(line)-1)] = self.random.integers(1, 256)
+            return [(0, bytes(line))]
+    with Network(bridge, Damaged()) as network:
+        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=24, phases=SHORT)
+    assert broken_promises(run, 24) == []
+
+
+def day_of_faults(seed, program, file, bridge):
+    with Network(bridge, Any(seed)) as network:
+        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=24, phases=SHORT)
+    assert broken_promises(run, 24) == [] and network.error is None
+    assert run.tally["drops"] > 0 and run.tally["answered"] > 12
+
+
+def test_24_hours_of_random_faults(program, file, bridge): day_of_faults(0, program, file, bridge)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_24_hours_of_random_faults_once_more(seed, program, file, bridge): day_of_faults(seed, program, file, bridge)
+
+
+# Connecting
+
+def test_no_bridge_at_all(program, file):
+    run = run_terminal(program, file, EAGER | dict(Port=1), start=START, bars=3, phases=SHORT)
+    assert run.said("no connection to 127.0.0.1:1 (error 5272)") and run.orders == [] and not run.errors
+    assert run.tally["answered"] == 0 and 6 <= run.tally["drops"] <= 30, "it waits longer after each failure"
+
+
+def test_an_address_that_is_not_allowed(program, file, bridge):
+    run = run_terminal(program, file, dict(Port=bridge), start=START, bars=1, allow="192.0.2.1")
+    assert run.said("MetaTrader does not allow the address 127.0.0.1") and run.summary["connections"] == 0
+
+
+def test_token_and_tls(program, file, toy_model, folder):
+    trustme = pytest.importorskip("trustme")
+    if not TLS: pytest.skip("needs OpenSSL's headers (apt install libssl-dev)")
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    own.cert_chain_pems[0].write_to_path(folder/"cert.pem"); own.private_key_pem.write_to_path(folder/"key.pem"); authority.cert_pem.write_to_path(folder/"ca.pem")
+    with bridge_of(toy_model, "--tls-cert", folder/"cert.pem", "--tls-key", folder/"key.pem", NATRON_TOKEN="sésame \"öffne\" dich") as s:
+        def run(token, tls=True, **more): return run_terminal(program, file, EAGER | dict(Port=port_of(s), UseTls=tls, Token=token), start=START, bars=4, phases="1", **more)
+        right = run("sésame \"öffne\" dich", tls_ca=folder/"ca.pem")
+        assert broken_promises(right, 4) == [] and right.tally["answered"] == 4
+        wrong = run("secret", tls_ca=folder/"ca.pem")
+        assert wrong.said("unauthorized") and wrong.summary["connections"] <= 4 and wrong.orders == [] and not wrong.errors
+        stranger = run("sésame \"öffne\" dich")
+        assert stranger.said("(error 5274)") and stranger.tally["answered"] == 0
+
+
+# Clocks
+
+@pytest.mark.parametrize("clock,rule,day", [("us", 1, "2017-03-12"), ("us", 1, "2017-11-05"), ("eu", 2, "2017-03-26"), ("eu", 2, "2017-10-29"), ("fixed", 0, "2017-03-12")])
+def test_the_clock_changes(clock, rule, day, program, file, bridge):
+    start = candles.index.searchsorted(pd.Timestamp(day, tz="UTC")) - 2
+    with Network(bridge) as network:
+        run = run_terminal(program, file, dict(Port=network.port, BrokerClock=rule), control=network.control, start=start, bars=5, clock=clock, phases="1")
+    assert broken_promises(run, 5) == [] and run.tally["answered"] == 5
+    requests = [json_of(r) for r in network.requests]
+    for m in requests:
+        if m["type"] in ("history", "append"): assert utc_of(m).isin(candles.index).all() and utc_of(m).is_monotonic_increasing
+    offsets = [m["gmt_offset"] for m in requests if m["type"] == "hello"]
+    assert sorted(offsets) == ([7200] if clock == "fixed" else [7200, 10800])
+    assert [utc_of(m)[0] for m in appended(network)] == list(candles.index[start-1:start+4])
+
+
+def test_an_offset_that_the_clocks_deny_stops_the_orders(program, file, bridge):
+    run = run_terminal(program, file, EAGER | dict(Port=bridge, WinterOffset=10800), start=START, bars=4)
+    assert run.said("check WinterOffset") and run.orders == []
+    run = run_terminal(program, file, EAGER | dict(Port=bridge), start=START, bars=4, pc_error=400)
+    assert run.said("the broker's clock is 6800 s ahead") and run.orders == []
+
+
+def test_the_bridge_refuses_bars_of_the_future(program, folder, bridge):
+    moved = candles.iloc[-700:].set_index(pd.date_range(end=pd.Timestamp.now("UTC").floor("h"), periods=700, freq="h"))
+    file = write_candles(moved, folder/"now")
+    run = run_terminal(program, file, EAGER | dict(Port=bridge, WinterOffset=0, BrokerClock=0), start=698, bars=2, clock="fixed", offset=7200)
+    assert run.said("send closed candles only, or mend gmt_offset") and run.tally["answered"] == 0 and run.orders == []
+
+
+# The account
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("kind", ["hedging", "netting"])
+def test_the_account_is_the_backtests(side, kind, program, file, bridge, tmp_path):
+    "Trade by trade, with spread, commission and swap. One side: where positions are turned over, MetaTrader's equity has paid for closing."
+    cfg, bars = BacktestConfig(threshold=.02, commission=2e-5, bars=30), 300
+    one_side = dict(LongRegimes="none") if side < 0 else dict(ShortRegimes="none")
+    run = run_terminal(program, file, inputs_of(cfg) | one_side | dict(Port=bridge), start=START, bars=bars, phases="1", account=kind, wire=tmp_path/"wire", **broker_of(cfg, candles), **EXACT)
+    assert broken_promises(run, bars) == []
+    signals = signals_on(tmp_path/"wire")
+    assert len(signals) == bars
+    sim = backtest_of(signals.where(signals*side > 0, 0.), candles, cfg, candles.index[START+bars-1])
+    both = beside(run, sim)
+    assert len(both) == len(sim.trades) == len(run.trades) > 1
+    assert (both.exit == both.exit_backtest).all() and (both.pnl - both.pnl_backtest).abs().max() < 2e-3
+    assert abs(run.summary["balance"] - sim.equity.iloc[-1]) < 1e-6*cfg.equity
+    flat = pd.DataFrame(run.equity).set_index("bar").query("positions == 0").equity
+    flat.index = pd.to_datetime(flat.index, unit="s", utc=True)
+    assert len(flat) > 10 and (flat - sim.equity.reindex(flat.index)).abs().max() < 1e-6*cfg.equity
+
+
+def test_both_sides_are_the_backtests_too(program, file, bridge, tmp_path):
+    cfg, bars = BacktestConfig(threshold=.02), 300
+    run = run_terminal(program, file, inputs_of(cfg) | dict(Port=bridge), start=START, bars=bars, phases="1", wire=tmp_path/"wire", **broker_of(cfg, candles), **EXACT)
+    sim = backtest_of(signals_on(tmp_path/"wire"), candles, cfg, candles.index[START+bars-1])
+    both = beside(run, sim)
+    assert (both.reason == "signal").any() and (both.reason == both.reason_backtest).all() and (both.exit == both.exit_backtest).all()
+    assert (both.pnl/both.pnl_backtest - 1).abs().max() < 2e-3
+
+
+# Orders
+
+def scripted(program, file, bridge, script, inputs=None, **settings):
+    settings = dict(bars=6, phases="1") | settings
+    return run_terminal(program, file, EAGER | (inputs or {}) | dict(Port=bridge), start=START, script=script, **settings)
+
+
+def codes(run): return [(o["what"], o["code"]) for o in run.orders]
+
+
+@pytest.mark.parametrize("code,says", [(10018, "the market is closed"), (10019, "the free margin is too small"), (10016, "the broker takes no stops so near"), (10006, "rejected")])
+def test_a_refused_order_is_told_and_not_repeated(code, says, program, file, bridge):
+    run = scripted(program, file, bridge, f"1:{code}")
+    assert codes(run)[0][1] == code and run.said(says) and broken_promises(run, 6) == []
+    assert run.orders[1]["bar"] > run.orders[0]["bar"]
+
+
+def test_an_ea_that_is_started_anew_sends_no_second_order(program, file, bridge, tmp_path):
+    first = scripted(program, file, bridge, "1:10018", bars=1, variables=tmp_path/"variables")
+    again = scripted(program, file, bridge, "", bars=1, variables=tmp_path/"variables")
+    assert len(first.orders) == 1 and again.orders == [] and again.said("this bar had its order")
+
+
+@pytest.mark.parametrize("code", [10004, 10020, 10021])
+def test_a_requote_is_tried_once_more(code, program, file, bridge):
+    run = scripted(program, file, bridge, f"1:{code}", requote=3)
+    assert [c for _, c in codes(run)[:2]] == [code, 10009] and run.orders[0]["bar"] == run.orders[1]["bar"]
+    twice = scripted(program, file, bridge, f"1:{code},2:{code}")
+    assert [c for _, c in codes(twice)[:2]] == [code, code] and twice.orders[2]["bar"] > twice.orders[1]["bar"]
+
+
+@pytest.mark.parametrize("code", [10008, 10010, 10012])
+@pytest.mark.parametrize("kind", ["hedging", "netting"])
+def test_an_order_that_was_done_is_not_sent_again(code, kind, program, file, bridge):
+    "Placed, done in part, or timed out though it was done."
+    run = scripted(program, file, bridge, f"1:{code}", account=kind)
+    assert codes(run)[0][1] == code and broken_promises(run, 6) == []
+
+
+def test_a_position_that_cannot_be_closed_is_not_turned_over(program, file, bridge):
+    run = scripted(program, file, bridge, "2:10018")
+    assert codes(run)[1] == ("close", 10018) and run.orders[2]["bar"] > run.orders[1]["bar"] and run.said("is not closed: 10018")
+    assert broken_promises(run, 6) == []
+
+
+def test_a_frozen_position_is_told(program, file, bridge):
+    run = scripted(program, file, bridge, "", freeze_level=5000)
+    assert ("close", 10029) in codes(run) and run.said("10029 frozen") and broken_promises(run, 6) == []
+
+
+def test_positions_of_others_are_left_alone(program, file, bridge):
+    "On a netting account they are in the way; on a hedging account the EA has its own beside them."
+    netting, hedging = (scripted(program, file, bridge, "", account=kind, foreign=.1) for kind in ("netting", "hedging"))
+    assert netting.orders == [] and [t["reason"] for t in netting.trades] == ["end"]
+    assert len(hedging.orders) > 2 and next(t for t in hedging.trades if t["ticket"] == 1)["reason"] == "end"
+
+
+def test_stops_keep_the_brokers_distance(program, file, bridge):
+    run = scripted(program, file, bridge, "", stops_level=900, account="hedging")
+    assert {c for _, c in codes(run)} == {10009}
+    assert all(abs(t["entry_price"] - t["stop"]) >= 0.009 - 1e-9 for t in run.trades)
+
+
+@pytest.mark.parametrize("inputs,settings,says", [
+    (dict(MaxSpreadPoints=10), dict(spread=.0002), "the spread is too wide"), (dict(SessionStart=3, SessionEnd=4), {}, "outside of the session"),
+    (dict(MaxDailyLoss=.0001), dict(spread=.0005), "the day's loss limit is reached"), ({}, dict(algo=0), "algorithmic trading is not allowed"),
+    (dict(RiskPercent=1e-4), {}, "the risk is too small for the smallest lot"), (dict(SignalsOnly=True), {}, "signals only")])
+def test_a_limit_stops_the_entry(inputs, settings, says, program, file, bridge):
+    run = scripted(program, file, bridge, "", inputs, **settings)
+    assert run.said(says) and broken_promises(run, 6) == []
+    assert len({o["bar"] for o in run.orders if o["what"] != "close"}) <= 1
+
+
+@pytest.mark.parametrize("inputs", [dict(MinConfidence=.99), dict(LongRegimes="none", ShortRegimes="none"), dict(Volatilities="none"), dict(UseRlAction=True), dict(MinBuyProb=.99, MinSellProb=.99), dict(MinDirection=.99)])
+def test_every_condition_must_hold(inputs, program, file, bridge): assert scripted(program, file, bridge, "", inputs).orders == []
+
+
+def test_lots_lose_the_asked_risk_within_the_symbols_limits(program, file, bridge):
+    run = scripted(program, file, bridge, "", dict(RiskPercent=1), volume_step=1e-4)
+    first = run.trades[0]
+    assert .999 <= first["lots"]*100_000*abs(first["entry_price"] - first["stop"])/100 <= 1.0000001
+    assert {t["lots"] for t in scripted(program, file, bridge, "", dict(RiskPercent=50), volume_max=.5).trades} == {.5}
+    assert {t["lots"] for t in scripted(program, file, bridge, "", dict(RiskPercent=0, FixedLots=.03)).trades} == {.03}
+
+
+def test_without_a_plan_atr_is_used_and_said_once(program, file, bridge):
+    run = scripted(program, file, bridge, "", dict(StopMode=1))
+    assert sum("knows no plan" in p for p in run.prints) == 1 and len(run.orders) > 2 and broken_promises(run, 6) == []
+    assert [o["bar"] for o in run.orders] == [o["bar"] for o in scripted(program, file, bridge, "").orders]
+
+
+# The golden conversation
+
+def test_the_terminal_says_the_golden_lines(program, file):
+    session = read_session()
+    heard, run = play(program, file, session)
+    assert heard == [s["line"] for s in session if s["from"] == "terminal"], "`python mql5/sim/contract.py` writes them anew"
+    assert broken_promises(run, 3) == [] and run.tally["missed"] == 1
+    assert run.said("policy LONG") and [d.split()[0] for d in run.drawn] == ["Natron.range.50", "Natron.range.80", "Natron.range.95"]
+    plan = next(m for s in session if (m := json.loads(s["line"]))["type"] == "plan" and s["from"] == "bridge")["data"]
+    assert len(run.trades) == 1
+    assert (run.trades[0]["lots"], run.trades[0]["stop"], run.trades[0]["target"]) == (plan["size"]/1e5, plan["stop"], plan["target"])
+
+
+def test_the_bridge_takes_the_golden_lines(bridge):
+    "The real bridge answers each with the type and the fields of the golden answer; `plan`, `range` and a policy's action where it knows them."
+    import socket
+    later = {"range", "rl_action", "rl_probs", "rl_position"}
+    session = [(s["from"], json.loads(s["line"])) for s in read_session()]
+    golden = {m["id"]: m for who, m in session if who == "bridge" and "id" in m}
+    with socket.create_connection(("127.0.0.1", bridge)) as s, s.makefile("rb") as lines:
+        for who, m in session:
+            if who == "bridge" or m["type"] == "pong": continue
+            s.sendall(json.dumps(m).encode() + b"\n")
+            said, wanted = json.loads(lines.readline()), golden[m["id"]]
+            assert said["id"] == m["id"]
+            if m["type"] == "plan" and said.get("code") == "bad_type" or wanted["type"] == "error": continue
+            assert said["type"] == wanted["type"] and set(said) == set(wanted)
+            assert set(wanted["data"]) - later <= set(said["data"])
+
+
+# freqtrade
+
+@pytest.fixture
+def strategy(monkeypatch, server):
+    "The strategy of the documentation, with freqtrade's own base class where it is installed."
+    try: import freqtrade.strategy
+    except ImportError:
+        stub = types.ModuleType("freqtrade.strategy")
+        stub.IStrategy = type("IStrategy", (), dict(dp=None, __init__=lambda self, config: None))
+        # as freqtrade's: how far the stop is below the price, as a share of it
+        stub.stoploss_from_absolute = lambda stop, rate, is_short=False, leverage=1.: max(1 - stop/rate, 0)*leverage
+        monkeypatch.setitem(sys.modules, "freqtrade", types.ModuleType("freqtrade"))
+        monkeypatch.setitem(sys.modules, "freqtrade.strategy", stub)
+    s = runpy.run_path(root/"docs/NatronStrategy.py")["NatronStrategy"]({})
+    s.natron, s.threshold = server.urls[0], .01
+    return s
+
+
+class Trade:
+    is_short, leverage, entry_side = False, 1., "buy"
+    def __init__(self): self.kept = {}
+    def set_custom_data(self, k, v): self.kept[k] = v
+    def get_custom_data(self, k): return self.kept.get(k)
+
+
+def test_the_freqtrade_strategy(strategy, toy_model):
+    from natron.predictor import load_predictor
+    recent = candles[-512:]
+    frame = recent.reset_index(names="date")
+    frame = strategy.populate_exit_trend(strategy.populate_entry_trend(strategy.populate_indicators(frame, dict(pair="EUR/USD")), {}), {})
+    probs = load_predictor(toy_model).predict(recent)["direction_probs"]
+    assert frame.natron.notna().sum() == 1 and frame.natron.iloc[-1] == pytest.approx(probs["UP"] - probs["DOWN"], abs=1e-6)
+    assert frame.enter_long.iloc[-1] == 1 and frame.enter_long.sum() == 1 and "exit_long" not in frame or frame.exit_long.isna().all()
+    reach = (recent.high - recent.low)[-14:].mean()
+    assert frame.natron_stop.iloc[-1] == pytest.approx(recent.close.iloc[-1] - 2*reach)
+    strategy.dp = types.SimpleNamespace(get_analyzed_dataframe=lambda pair, timeframe: (frame, None))
+    trade = Trade()
+    assert strategy.custom_stoploss("EUR/USD", trade, None, 1.2, 0., False) is None
+    strategy.order_filled("EUR/USD", trade, types.SimpleNamespace(ft_order_side="buy"), None)
+    assert strategy.custom_stoploss("EUR/USD", trade, None, 1.25, 0., False) == pytest.approx(1 - frame.natron_stop.iloc[-1]/1.25)
+
+
+def test_the_freqtrade_strategy_takes_a_plan(strategy, monkeypatch):
+    monkeypatch.setattr(type(strategy), "ask", lambda self, route, **body: dict(stop=1.19) if route == "/plan" else dict(direction_probs=dict(UP=.5, DOWN=.2), warnings=[]))
+    frame = strategy.populate_indicators(candles[-200:].reset_index(names="date"), {})
+    assert (frame.natron_stop.iloc[-1], frame.natron.iloc[-1]) == (1.19, .3)
+
+
+# The documentation
+
+def test_the_inputs_are_documented_as_they_are():
+    declared = re.findall(r"^input\s+\w+\s+(\w+)\s*=\s*(\S+);\s*// (.*)$", source.read_text(), re.M)
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", (root/"docs/metatrader.md").read_text(), re.M))
+    assert rows == {name: value for name, value, _ in declared} and len(declared) > 30
