@@ -36,7 +36,7 @@ MARKETS = {  # kind, settings, what must come out
     "weak signal, no costs": ("signal", FREE, "every seed above 0"),
     "weak signal, usual costs": ("signal", {}, ""),
     "noise, no costs": ("noise", FREE, "an interval that holds 0"),
-    "noise, ten times the costs": ("noise", {"backtest.spread": 10., "backtest.slippage": 2.}, "flat"),
+    "noise, ten times the costs": ("noise", {"backtest.spread": 10., "backtest.slippage": 2., "backtest.swap_long": -5., "backtest.swap_short": -5.}, "flat"),
 }
 
 
