@@ -17,8 +17,8 @@ import orjson, pandas as pd
 from fastcore.basics import patch
 from pydantic import Field, TypeAdapter
 from .core import NatronError
-from .predictor import MAX_MARKETS
-from .schema import NoVolume, RequestError, RequestSchema, Symbol, check_offset, validate
+from .predictor import MAX_MARKETS, AccountError
+from .schema import Account, NoVolume, RequestError, RequestSchema, Symbol, check_offset, validate
 from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, Service, TokenError
 from .service import check_bind, history_gaps, listen, tls_context
 
@@ -261,6 +261,7 @@ def _dispatch(self: Connection, kind, m, id, frame):
 def fault(self: Connection, kind, e, id):
     "Tell what went wrong with a message."
     if isinstance(e, RequestError): code, more = "invalid", dict(field=e.field, row=e.row)
+    elif isinstance(e, AccountError): code, more = "invalid", dict(field=e.field, row=None)
     elif isinstance(e, BusyError): code, more = "busy", dict(retry=e.retry)
     elif isinstance(e, ModelError): code, more = "internal", {}
     elif kind == "append": code, more = "invalid", dict(field="candle", row=None)
@@ -361,10 +362,12 @@ def _check_closed(self: Connection,
     raise RequestError(f"{closes}; send closed candles only, or mend gmt_offset", f"{field}.time")
 
 # %% ../nbs/08d_bridge.ipynb #6a9c3ad7
-@message("predict", lambda schema: _MARKET | dict(candles=schema.Candles), lambda candles: dict(candles=candles))
+_ASKED = _MARKET | dict(account=NotRequired[Account])
+
+@message("predict", lambda schema: _ASKED | dict(candles=schema.Candles), lambda candles: dict(candles=candles))
 def _predict(client: Connection, m, id, frame):
     "The prediction for these candles."
-    client.ask("predict", id, ("predict", m.get("symbol", client.symbol), frame))
+    client.ask("predict", id, ("predict", m.get("symbol", client.symbol), frame, m.get("account")))
 
 # %% ../nbs/08d_bridge.ipynb #629e310f
 @message("history", lambda schema: _MARKET | dict(candles=schema.History),
@@ -379,13 +382,14 @@ def _history(client: Connection, m, id, frame):
     client.ask("history", id, ("history", symbol, frame), symbol, data)
 
 # %% ../nbs/08d_bridge.ipynb #ab722e16
-@message("append", lambda schema: _MARKET | dict(candle=schema.Candle),
+@message("append", lambda schema: _ASKED | dict(candle=schema.Candle),
          lambda candles: dict(symbol="EURUSD", candle=candles[-1]))
 def _append(client: Connection, m, id, frame):
     "Add a candle to a symbol."
     symbol = client.named(m)
     client._check_closed(frame, "candle")
-    client.ask("append", id, ("append", symbol, dict(frame.iloc[0], time=frame.index[0])), symbol)
+    job = "append", symbol, dict(frame.iloc[0], time=frame.index[0]), m.get("account")
+    client.ask("append", id, job, symbol)
 
 # %% ../nbs/08d_bridge.ipynb #95950e37
 @patch
@@ -646,9 +650,11 @@ def ping(self: BridgeClient) -> float: # seconds until the answer
 
 # %% ../nbs/08d_bridge.ipynb #74626600
 @patch
-def predict(self: BridgeClient, candles, symbol: str | None = None) -> dict: # as `Predictor.predict`
+def predict(self: BridgeClient, candles, symbol: str | None = None,
+            account: dict | None = None # as `Predictor.predict` takes it, for a policy
+           ) -> dict: # as `Predictor.predict`
     "The prediction for the last of these candles: a frame, or dictionaries."
-    return self.request("predict", candles=_jsonable(candles), **_given(symbol=symbol))["data"]
+    return self.request("predict", candles=_jsonable(candles), **_given(symbol=symbol, account=account))["data"]
 
 # %% ../nbs/08d_bridge.ipynb #8f2b4c44
 @patch
@@ -662,10 +668,12 @@ def history(self: BridgeClient, candles, symbol: str | None = None) -> dict: # h
 
 # %% ../nbs/08d_bridge.ipynb #fe9de5a2
 @patch
-def append(self: BridgeClient, candle, symbol: str | None = None) -> dict | None: # None until there is a window
+def append(self: BridgeClient, candle, symbol: str | None = None,
+           account: dict | None = None # as `Predictor.predict` takes it, for a policy
+          ) -> dict | None: # None until there is a window
     "Add one closed candle and return the prediction."
     symbol, row = symbol or self.greeting.get("symbol"), _jsonable(candle)
-    data = self.request("append", candle=row, **_given(symbol=symbol))["data"]
+    data = self.request("append", candle=row, **_given(symbol=symbol, account=account))["data"]
     if symbol in self.histories: self.histories[symbol].append(row)
     return data
 

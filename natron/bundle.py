@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'BundleError', 'Bundle', 'plain', 'contents', 'content_digest', 'stress_candles', 'feature_digest',
-           'digest_differences', 'check_contents', 'save_bundle', 'load_bundle']
+           'digest_differences', 'check_contents', 'save_bundle', 'load_bundle', 'verdict_text']
 
 # %% ../nbs/04e_bundle.ipynb #3ca82a4a
 import hashlib, io, json, pickle, zipfile
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
@@ -23,10 +24,10 @@ from .candles import OHLCV, bar_length, sample_candles
 from .features import CONTEXT, WARMUP, feature_array, feature_frame, lookbacks
 from .labels import LabelGenerator
 from .tasks import Task
-from .model import Calibration, Ensemble, Natron, build_model
+from .model import Calibration, Ensemble, Natron, Policy, PolicySettings, build_model, policy_width
 
 # %% ../nbs/04e_bundle.ipynb #c842a16e
-FORMAT = 6                  # changes when a reader of the old layout could not read the new one
+FORMAT = 7                  # changes when a reader of the old layout could not read the new one
 _MAX_BYTES = 512 * 1024**2  # a larger file is refused before it is read
 
 class BundleError(NatronError):
@@ -53,10 +54,13 @@ class Bundle:
     data_hash: str                  # sha256 of the candles
     settings: dict                  # the whole configuration
     label_state: dict               # what the label rules fitted
-    rl_policy_state: None = None    # of a reinforcement-learning policy; no version trains one yet
+    rl_policy_state: dict[str, torch.Tensor] = field(default_factory=dict)   # weights of a `Policy`; empty without one
+    rl_policy: dict = field(default_factory=dict)   # its `PolicySettings`, the "span" of its training rows, "seed",
+                                    # "steps", and the "verdict" of its evaluation; empty without one
     markets: dict = field(default_factory=dict)   # by series, its `market_reference` up to the end of validation
     reference_outputs: dict[str, torch.Tensor] = field(default_factory=dict)   # some windows, `x` (R,T,F), `mask`,
-                                    # `instrument` and `timeframe` (R,), and torch's `logits.TASK` for them
+                                    # `instrument` and `timeframe` (R,), and torch's `logits.TASK` for them; of a
+                                    # policy `account` (R,3) and `logits.rl`
     reference: dict[str, torch.Tensor] = field(default_factory=dict)   # the arrays of a `Reference`: what the
                                     # training features looked like
     feature_digest: dict = field(default_factory=dict)   # what the code of features and labels computes; filled by
@@ -66,7 +70,7 @@ class Bundle:
 
 # %% ../nbs/04e_bundle.ipynb #2f5928c0
 _TENSORS = "scaler_mean", "scaler_scale", "scaler_low", "scaler_high"       # fields that hold a tensor
-_STATES = "model_state", "reference_outputs", "reference"                   # fields that hold tensors by name
+_STATES = "model_state", "rl_policy_state", "reference_outputs", "reference"   # fields that hold tensors by name
 
 def plain(v,        # any value
           name: str # of the field, for the message
@@ -110,8 +114,8 @@ def content_digest(content: dict # the fields as they go into the file
 
 # %% ../nbs/04e_bundle.ipynb #be8ebd2f
 _KINDS = dict(model_config=dict, feature_columns=list, window_length=int, phases=list, tasks=list, calibration=dict,
-             fit_span=dict,
-             data_hash=str, settings=dict, label_state=dict, markets=dict, feature_digest=dict, format=int, sha256=str)
+             fit_span=dict, data_hash=str, settings=dict, label_state=dict, rl_policy=dict, markets=dict,
+             feature_digest=dict, format=int, sha256=str)
 
 def _check_fields(c):
     if not isinstance(c, dict) or c.get("format") is None: raise BundleError("not a Natron model: it has no `format`")
@@ -125,8 +129,6 @@ def _check_fields(c):
         if type(c[k]) is not kind: raise BundleError(f"{k} must be {kind.__name__}, got {type(c[k]).__name__}")
         plain(c[k], k)
     for k in _STATES: _tensors(c[k], k)
-    if c["rl_policy_state"] is not None:
-        raise BundleError("rl_policy_state must be None: this version has no policy to check it against")
 
 # %% ../nbs/04e_bundle.ipynb #1e52cc6a
 def _parsed(what, f):
@@ -254,6 +256,62 @@ def _check_tensor(name, t, shape, dtypes):
         raise BundleError(f"{name} is not stored as one block of numbers")
     if not t.isfinite().all(): raise BundleError(f"{name} holds NaN or infinity")
 
+# %% ../nbs/04e_bundle.ipynb #bcc1156b
+_FACTS = "span", "seed", "steps", "verdict"                    # of `rl_policy`, beside the settings
+_KINDS_OF = dict(bandit=("discrete",), ppo=("discrete", "gaussian"), sac=("squashed",))  # actions by agent
+
+def _policy_settings(p):
+    "The settings in `rl_policy`; raises `BundleError` with the name of what is wrong."
+    names = [f.name for f in fields(PolicySettings)]
+    odd = sorted({*names, *_FACTS} ^ set(p))
+    if odd: raise BundleError(f"rl_policy.{odd[0]} is {'no setting of a policy' if odd[0] in p else 'missing'}")
+    given = plain({k: p[k] for k in names}, "rl_policy")
+    made = _parsed("rl_policy", lambda: TypeAdapter(PolicySettings).validate_python(given))
+    same = {k: type(v) is type(given[k]) and v == given[k] for k, v in plain(asdict(made), "rl_policy").items()}
+    odd = next((k for k in names if not same[k]), None)
+    if odd: raise BundleError(f"rl_policy.{odd} is {given[odd]!r:.40}, which is of another type")
+    return made
+
+# %% ../nbs/04e_bundle.ipynb #9be20c2b
+def _check_policy_values(p, s, inputs):
+    "The settings `s` in `rl_policy`, for a network that gives so many inputs."
+    if s.actions not in _KINDS_OF[s.agent]:
+        raise BundleError(f"rl_policy.actions must be {' or '.join(_KINDS_OF[s.agent])} for {s.agent}, got {s.actions}")
+    if s.inputs != inputs: raise BundleError(f"rl_policy.inputs is {s.inputs}, and the network gives {inputs}")
+    if len(s.hidden) > 8 or not all(1 <= n <= 4096 for n in s.hidden):
+        raise BundleError("rl_policy.hidden must be at most 8 widths from 1 to 4,096")
+    if not 1e-7 <= s.scale <= 1:
+        raise BundleError(f"rl_policy.scale must lie between 1e-7 and 1, a bar's log return, got {s.scale}")
+    for k in ("seed", "steps"):
+        if type(p[k]) is not int or p[k] < 0:
+            raise BundleError(f"rl_policy.{k} must be a whole number, got {p[k]!r:.40}")
+    if type(p["span"]) is not list: raise BundleError(f"rl_policy.span must be two times, got {p['span']!r:.40}")
+    _check_span("rl_policy.span", p["span"])
+    v = p["verdict"]
+    if type(v) is not dict or v and not all(type(v.get(k)) is str for k in ("kind", "sentence")):
+        raise BundleError("rl_policy.verdict must have the texts kind and sentence, or be empty before an evaluation")
+
+# %% ../nbs/04e_bundle.ipynb #b4a7c883
+def _policy(settings, net):
+    "An untrained policy that reads this network."
+    backbone = getattr(net, "members", [net])[0].backbone
+    return Policy(settings, deepcopy(backbone) if settings.encoder else None)
+
+def _check_policy(c, net):
+    "The policy's settings and weights beside the network."
+    p, got = c["rl_policy"], c["rl_policy_state"]
+    if not p and not got: return
+    for k in ("rl_policy", "rl_policy_state"):
+        if not c[k]: raise BundleError(f"{k} is missing, and the file holds the rest of a policy")
+    s = _policy_settings(p)
+    _check_policy_values(p, s, policy_width(net))
+    with torch.device("meta"): want = _policy(s, net).state_dict()
+    odd = sorted(set(want) ^ set(got))
+    if odd:
+        raise BundleError(f"rl_policy_state.{odd[0]} is {'missing' if odd[0] in want else 'no tensor of this policy'}")
+    for k, t in want.items(): _check_tensor(f"rl_policy_state.{k}", got[k], t.shape, (t.dtype,))
+    if not (got["std"] > 0).all(): raise BundleError("rl_policy_state.std must be positive")
+
 # %% ../nbs/04e_bundle.ipynb #b7c25133
 def _check_tensors(c):
     F = len(c["feature_columns"])
@@ -265,6 +323,7 @@ def _check_tensors(c):
     odd = sorted(set(want) ^ set(got))
     if odd: raise BundleError(f"model_state.{odd[0]} is {'missing' if odd[0] in want else 'no weight of this network'}")
     for k, t in want.items(): _check_tensor(f"model_state.{k}", got[k], t.shape, (t.dtype,))
+    _check_policy(c, net)
 
 # %% ../nbs/04e_bundle.ipynb #4fcca4bc
 def _check_outputs(c):
@@ -276,6 +335,9 @@ def _check_outputs(c):
                 instrument=((R,), torch.int64), timeframe=((R,), torch.int64))
     for t in _tasks(c["tasks"]):
         want[f"logits.{t.name}"] = (R, t.n_out) if t.output == "multiclass" else (R,), torch.float32
+    if c["rl_policy"]:
+        logits = 3 if c["rl_policy"]["actions"] == "discrete" else 2
+        want |= {"account": ((R, 3), torch.float32), "logits.rl": ((R, logits), torch.float32)}
     if odd := sorted(set(want) ^ set(out)):
         raise BundleError(f"reference_outputs.{odd[0]} is {'missing' if odd[0] in want else 'none of its tensors'}")
     for k, (shape, dtype) in want.items(): _check_tensor(f"reference_outputs.{k}", out[k], shape, (dtype,))
@@ -494,6 +556,21 @@ def model(self: Bundle) -> Natron | Ensemble:
     net.load_state_dict(self.model_state, strict=True)
     return net.eval()
 
+# %% ../nbs/04e_bundle.ipynb #a65998cd
+@patch
+def policy_settings(self: Bundle) -> PolicySettings | None: # None where the file holds no policy
+    "What the policy of reinforcement learning is."
+    return _policy_settings(self.rl_policy) if self.rl_policy else None
+
+@patch
+def policy(self: Bundle) -> Policy | None: # None where the file holds none
+    "The policy of reinforcement learning, in evaluation mode, on the CPU."
+    if not self.rl_policy: return None
+    with torch.random.fork_rng(devices=[]):
+        net = _policy(self.policy_settings(), _network(self.model_config, _tasks(self.tasks)))
+    net.load_state_dict(self.rl_policy_state, strict=True)
+    return net.eval()
+
 # %% ../nbs/04e_bundle.ipynb #eed0b3b3
 @patch
 def series_of(self: Bundle, symbol: str | None) -> list[str]:
@@ -583,9 +660,21 @@ def config(self: Bundle) -> Config:
     return self._config
 
 # %% ../nbs/04e_bundle.ipynb #21b717b2
+def verdict_text(verdict: Mapping # of a policy's evaluation; empty: there was none
+                ) -> str:
+    "What was found when a policy was evaluated, in one sentence."
+    return verdict["sentence"] if verdict else "This policy was not evaluated; nothing says that it earns its costs."
+
 _CHECKED = ("weights and settings fit the content hash, and this version computes features and labels as the one that "
             "trained it")
 _NOT_CHECKED = "what it learned from, when, and how it is calibrated is what whoever made the file says"
+
+def _policy_rows(p):
+    "What is shown of `rl_policy`: who trained it on what, and what its evaluation found."
+    if not p: return {}
+    first, last = (t[:16].replace("T", " ") for t in p["span"])
+    trained = f"{p['agent']}, {p['actions']} actions, seed {p['seed']}, {p['steps']:,} steps on {first} to {last}"
+    return dict(policy=trained, verdict=verdict_text(p["verdict"]))
 
 @patch
 def __repr__(self: Bundle):
@@ -599,7 +688,7 @@ def __repr__(self: Bundle):
                 fitted=f"{first} to {last}, validation to {end}",
                 network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, "
                         f"{size:,} parameters",
-                phases=", ".join(self.phases), checked=_CHECKED, word=_NOT_CHECKED)
+                phases=", ".join(self.phases), **_policy_rows(self.rl_policy), checked=_CHECKED, word=_NOT_CHECKED)
     return "\n".join([f"Natron model {self.sha256[:12] or '(not saved)'}", *(f"  {k:9} {v}" for k, v in rows.items())])
 
 # %% ../nbs/04e_bundle.ipynb #6e62c38c
@@ -607,8 +696,11 @@ def __repr__(self: Bundle):
 def about(self: Bundle, name: str # what the model is called
          ) -> dict: # JSON-able
     "The model as an answer names it; `data_end` is the last bar that was fitted or validated on."
-    return dict(name=name, sha256=self.sha256[:12], instruments=list(self.model_config["instruments"]),
-                data_end=self.fit_span["validation"][1])
+    about = dict(name=name, sha256=self.sha256[:12], instruments=list(self.model_config["instruments"]),
+                 data_end=self.fit_span["validation"][1])
+    if not (p := self.rl_policy): return about
+    return about | dict(policy=dict(agent=p["agent"], verdict=p["verdict"].get("kind", "not evaluated"),
+                                    sentence=verdict_text(p["verdict"])))
 _LATE = 183                # days after its data from which on a model is called old
 
 # %% ../nbs/04e_bundle.ipynb #05afa957

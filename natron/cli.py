@@ -167,6 +167,7 @@ def _model_facts(b, path):
     made, off = _mod("engine").pick_engine(b)
     keys = "sha256 phases window_length feature_columns fit_span calibration model_config data_hash".split()
     engine, name = dict(name=made.name, difference=off), _mod("predictor").model_name(path)
+    keys += ["rl_policy"]*bool(b.rl_policy)
     return b.about(name) | dict(tasks=[t["name"] for t in b.tasks], engine=engine) | {k: getattr(b, k) for k in keys}
 
 def _print_costs(configs, sets, as_json):
@@ -221,10 +222,11 @@ def answer_text(name: str, answer: dict) -> str:
     lines = [f"{name} at {answer['timestamp']}{short}", "  " + p.model_text(answer["model"])]
     lines += [f"  warning: {o['message']}" for o in answer["warnings"]]
     for k, v in answer.items():
-        probs = answer.get(f"{k}_probs")
-        if probs: lines.append(f"  {k:12} {v:13} " + "  ".join(f"{c} {p:.2f}" for c, p in probs.items()))
+        probs = p.probs_of(answer, k)
+        if probs: lines.append(f"  {k:12} {v:13} " + "  ".join(f"{c} {q:.2f}" for c, q in probs.items()))
         elif k.endswith("_prob"): lines.append(f"  {k[:-5]:12} {v:.2f}")
     if confidence := p.confidence_text(answer): lines.append("  " + confidence)          # regressions alone have none
+    if policy := p.policy_text(answer["model"]): lines.append(f"  position {answer['rl_position']:+.2f}, {policy}")
     return "\n".join(lines)
 
 # %% ../nbs/09b_cli.ipynb #f0a65e13

@@ -4,20 +4,23 @@
 
 # %% auto #0
 __all__ = ['GraphBuilder', 'backbone_graph', 'has_graph', 'export_graph', 'quantize_graph', 'reference_outputs', 'TorchEngine',
-           'OnnxEngine', 'largest_difference', 'open_engine', 'pick_engine', 'EngineModel', 'engine_model',
-           'export_model']
+           'OnnxEngine', 'largest_difference', 'open_engine', 'pick_engine', 'with_policy', 'EngineModel',
+           'engine_model', 'export_model']
 
 # %% ../nbs/04f_engine.ipynb #1acdaaf5
 import json, logging, tempfile
+from dataclasses import asdict, replace
 from functools import singledispatch
 from pathlib import Path
+from typing import Mapping
 
 import numpy as np, onnx, onnxruntime as ort, safetensors.torch, torch, torch.nn as nn
 from onnx import TensorProto, helper, numpy_helper
 from .attention import ALL, distance
 from .backbones import BACKBONES, Backbone, Hybrid, Transformer
 from .core import atomic_write, pick_device
-from .model import Ensemble, Natron, pooled_rows, to_probs
+from .model import (POLICY_BARS, POLICY_LIMIT, Ensemble, Natron, Policy, policy_answer, pooled_rows,
+                          to_probs)
 from .bundle import Bundle, BundleError
 
 _log = logging.getLogger("natron")
@@ -164,12 +167,16 @@ def _heads(g, heads, e):
     return out
 
 # %% ../nbs/04f_engine.ipynb #0fb18e15
-def _network(g, model, x, mask, ids):
-    pooling = model.config["pooling"]
-    h = backbone_graph(model.backbone, g, x, mask, ids, pooled_rows(pooling), model.config["window_length"])
-    if pooling != "mean_max": return _heads(g, model.heads, g.op("Squeeze", h, _ints(1)))
+def _embedding(g, backbone, config, ids):
+    pooling = config["pooling"]
+    h = backbone_graph(backbone, g, "x", "mask", ids, pooled_rows(pooling), config["window_length"])
+    if pooling != "mean_max": return g.op("Squeeze", h, _ints(1))                        # (B,D)
     both = [g.op(kind, h, _ints(1), keepdims=0) for kind in ("ReduceMean", "ReduceMax")]
-    return _heads(g, model.heads, g.op("Concat", *both, axis=-1))
+    return g.op("Concat", *both, axis=-1)                                                # (B,2D)
+
+def _network(g, model, ids):
+    e = _embedding(g, model.backbone, model.config, ids)
+    return _heads(g, model.heads, e) | {"embedding": e}
 
 # %% ../nbs/04f_engine.ipynb #890479ef
 def _mean_logits(g, task, logits):
@@ -180,29 +187,57 @@ def _mean_logits(g, task, logits):
     yes, no = ([g.op("Sigmoid", z) for z in zs] for zs in (logits, [g.op("Neg", z) for z in logits]))
     return g.op("Sub", *(g.op("Log", g.op("Sum", *p)) for p in (yes, no)))
 
+# %% ../nbs/04f_engine.ipynb #c3f2920b
+def _policy_inputs(g, tasks, e, logits):
+    "What `policy_inputs` gives, as a node."
+    kinds = dict(multiclass=lambda z: g.op("Softmax", z, axis=-1), binary=lambda z: g.op("Sigmoid", z),
+                 regression=lambda z: z)
+    return g.op("Concat", e, *(kinds[t.output](logits[t.name]) for t in tasks), axis=-1) # (B,M)
+
+# %% ../nbs/04f_engine.ipynb #53a51746
+def _policy(g, policy, model, embeddings, logits, ids):
+    "The policy's output as a node called rl."
+    e = embeddings[0] if len(embeddings) == 1 else g.op("Mean", *embeddings)
+    if policy.encoder is not None: e = _embedding(g, policy.encoder, model.config, ids)
+    market = g.op("Div", g.op("Sub", _policy_inputs(g, model.tasks, e, logits), policy.mean), policy.std)
+    size, limit = POLICY_BARS*policy.settings.scale, np.float32(POLICY_LIMIT)
+    account = g.op("Div", "account", np.array([1, size, size], np.float32))              # (B,3)
+    h = g.op("Concat", *(g.op("Clip", v, -limit, limit) for v in (market, account)), axis=-1)
+    for layer in policy.net:
+        if isinstance(layer, nn.Linear): h = _linear(g, layer, h)
+        else: h = g.op({nn.Tanh: "Tanh", nn.ReLU: "Relu"}[type(layer)], h)
+    g.nodes[-1].output[0] = "rl"
+
 # %% ../nbs/04f_engine.ipynb #fe3c510a
 def export_graph(model: Natron | Ensemble, # on the CPU, in evaluation mode
-                 batch: int | str = 1      # windows in a call; a name stands for any number
-                ) -> onnx.ModelProto: # x, mask (batch,T,F); instrument, timeframe (batch,) if read; logits by task
+                 batch: int | str = 1,     # windows in a call; a name stands for any number
+                 policy: Policy | None = None # that reads the network's answers
+                ) -> onnx.ModelProto: # x, mask (batch,T,F); instrument, timeframe (batch,) if read; logits by task;
+                                      # with a policy also account (batch,3), and its output rl
     "The network as an ONNX graph."
     g, ids = GraphBuilder(), ["instrument", "timeframe"] if model.backbone.can.id_embeddings else []
-    with torch.no_grad(): out = [_network(g, m, "x", "mask", ids) for m in getattr(model, "members", [model])]
+    with torch.no_grad():
+        out = [_network(g, m, ids) for m in getattr(model, "members", [model])]
+        logits = {t.name: _mean_logits(g, t, [o[t.name] for o in out]) for t in model.tasks}
+        if policy: _policy(g, policy, model, [o["embedding"] for o in out], logits, ids)
     for t in model.tasks:
-        z = _mean_logits(g, t, [o[t.name] for o in out])
-        if t.output == "multiclass": g.op("Identity", z)
-        else: g.op("Squeeze", z, _ints(1))
+        if t.output == "multiclass": g.op("Identity", logits[t.name])
+        else: g.op("Squeeze", logits[t.name], _ints(1))
         g.nodes[-1].output[0] = t.name
-    graph = helper.make_graph(g.nodes, "natron", *_signature(model, batch, ids), g.constants)
+    graph = helper.make_graph(g.nodes, "natron", *_signature(model, batch, ids, policy), g.constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 # %% ../nbs/04f_engine.ipynb #069ef88d
-def _signature(model, batch, ids):
+def _signature(model, batch, ids, policy):
     "Inputs and outputs of the graph."
     value, shape = helper.make_tensor_value_info, [batch, model.config["window_length"], model.config["n_features"]]
     inputs = [value("x", TensorProto.FLOAT, shape), value("mask", TensorProto.BOOL, shape)]
     inputs += [value(k, TensorProto.INT64, [batch]) for k in ids]
     def logits(t): return [batch, t.n_out] if t.output == "multiclass" else [batch]
-    return inputs, [value(t.name, TensorProto.FLOAT, logits(t)) for t in model.tasks]
+    outputs = [value(t.name, TensorProto.FLOAT, logits(t)) for t in model.tasks]
+    if not policy: return inputs, outputs
+    return (inputs + [value("account", TensorProto.FLOAT, [batch, 3])],
+            outputs + [value("rl", TensorProto.FLOAT, [batch, policy.net[-1].out_features])])
 
 # %% ../nbs/04f_engine.ipynb #a5d78dd0
 def quantize_graph(graph: onnx.ModelProto # from `export_graph`
@@ -217,58 +252,88 @@ def quantize_graph(graph: onnx.ModelProto # from `export_graph`
         quantize_dynamic(paths[1], paths[2])
         return onnx.load(paths[2])
 
+# %% ../nbs/04f_engine.ipynb #690e2b22
+def _outputs(model, policy, account, *given):
+    "Logits by task, and a policy's output as rl, on the CPU."
+    out = model(*given)
+    if policy: out["rl"] = policy(policy.market(model, out, *given), account)
+    names = [t.name for t in model.tasks] + ["rl"]*bool(policy)
+    return {k: out[k].float().cpu() for k in names}
+
+def _accounts(n, scale):
+    "So many accounts, flat and in trouble."
+    k = torch.arange(n)
+    return torch.stack([k % 3 - 1, scale*(5*(k % 7) - 15), scale*5*(k % 5)], -1).float() # (n,3)
+
 # %% ../nbs/04f_engine.ipynb #a8c45fd1
 def reference_outputs(model: Natron,      # trained, on the CPU
                       x: torch.Tensor,    # (R,T,F) some scaled windows
                       mask: torch.Tensor, # (R,T,F) bool
-                      instrument: torch.Tensor, timeframe: torch.Tensor # (R,)
+                      instrument: torch.Tensor, timeframe: torch.Tensor, # (R,)
+                      policy: Policy | None = None # that reads the model's answers
                      ) -> dict[str, torch.Tensor]: # the bundle's `reference_outputs`
     "The windows, and torch's logits for them."
     inputs = dict(x=x.half(), mask=mask.clone(), instrument=instrument.clone(), timeframe=timeframe.clone())
-    with torch.inference_mode(): out = model(inputs["x"].float(), mask, instrument, timeframe)
-    return inputs | {f"logits.{t.name}": out[t.name].float().clone() for t in model.tasks}
+    if policy: inputs["account"] = _accounts(len(x), policy.settings.scale)
+    with torch.inference_mode():
+        out = _outputs(model, policy, inputs.get("account"), inputs["x"].float(), mask, instrument, timeframe)
+    return inputs | {f"logits.{k}": v.clone() for k, v in out.items()}
 
 # %% ../nbs/04f_engine.ipynb #a8ed90bf
+def _flat(x): return np.zeros((len(x), 3), np.float32)         # nothing held, nothing won or lost
+
 class TorchEngine:
     "The network itself, on any device."
     name = "torch"
-    def __init__(self, model: Natron, device: torch.device): self.model, self.device = model.to(device).eval(), device
+    def __init__(self, model: Natron, device: torch.device, policy: Policy | None = None):
+        self.model, self.device = model.to(device).eval(), device
+        self.policy = policy and policy.to(device).eval()
 
     @torch.inference_mode()
     def __call__(self, x: np.ndarray,   # (B,T,F) float32
                  mask: np.ndarray,      # (B,T,F) bool
-                 *ids: np.ndarray       # (B,) int64: instrument and timeframe; without them, any
-                ) -> dict[str, torch.Tensor]: # logits by task, on the CPU
+                 instrument: np.ndarray | None = None, timeframe: np.ndarray | None = None, # (B,) int64; None: any
+                 account: np.ndarray | None = None # (B,3) float32, which a policy reads; None: flat
+                ) -> dict[str, torch.Tensor]: # logits by task, and a policy's output as "rl", on the CPU
         "Logits of all windows at once."
-        out = self.model(*(torch.from_numpy(a).to(self.device) for a in (x, mask, *ids)))
-        return {t.name: out[t.name].float().cpu() for t in self.model.tasks}
+        given = [None if a is None else torch.from_numpy(a).to(self.device) for a in (x, mask, instrument, timeframe)]
+        account = torch.from_numpy(_flat(x) if account is None else account).to(self.device)
+        return _outputs(self.model, self.policy, account, *given)
 
 # %% ../nbs/04f_engine.ipynb #edd80578
 class OnnxEngine:
     "The network in ONNX Runtime, on one core of the CPU; windows are answered one by one."
     device = torch.device("cpu")
-    def __init__(self, name: str, graph: onnx.ModelProto, tasks: list):
-        self.name, self.tasks, options = name, [t.name for t in tasks], ort.SessionOptions()
+    def __init__(self, name: str, graph: onnx.ModelProto):
+        self.name, options = name, ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try: self.session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as e:
             raise BundleError(f"ONNX Runtime {ort.__version__} does not take the graph of this network: {e}; use "
                               "engine torch") from e
-        self.inputs = [i.name for i in self.session.get_inputs()]            # without id embeddings there are two
+        self.inputs = [i.name for i in self.session.get_inputs()]            # ids and account only where they are read
+        self.outputs = [o.name for o in self.session.get_outputs()]
 
-    def __call__(self, x: np.ndarray, mask: np.ndarray, *ids: np.ndarray) -> dict[str, torch.Tensor]:
-        "Logits by task, (B,) or (B,C)."
-        given = x, mask, *(ids or np.zeros((2, len(x)), np.int64))
-        rows = [self.session.run(self.tasks, {k: a[i:i+1] for k, a in zip(self.inputs, given)}) for i in range(len(x))]
-        return {t: torch.from_numpy(np.concatenate(part)) for t, part in zip(self.tasks, zip(*rows))}
+    def __call__(self, x: np.ndarray, mask: np.ndarray, instrument: np.ndarray | None = None,
+                 timeframe: np.ndarray | None = None, account: np.ndarray | None = None) -> dict[str, torch.Tensor]:
+        "Logits by task, (B,) or (B,C), and a policy's output as `rl`."
+        anyone = np.zeros(len(x), np.int64)
+        given = dict(x=x, mask=mask, instrument=anyone if instrument is None else instrument,
+                     timeframe=anyone if timeframe is None else timeframe,
+                     account=_flat(x) if account is None else account)
+        rows = [self.session.run(self.outputs, {k: given[k][i:i+1] for k in self.inputs}) for i in range(len(x))]
+        return {k: torch.from_numpy(np.concatenate(part)) for k, part in zip(self.outputs, zip(*rows))}
 
 # %% ../nbs/04f_engine.ipynb #c59e47fc
 def _comparable(bundle, outputs):
-    "Calibrated probabilities, and regressions as they are."
-    tasks = bundle.task_list()
+    "Calibrated probabilities, and regressions as they are; a policy's probabilities, and its position if continuous."
+    tasks, settings = bundle.task_list(), bundle.policy_settings()
     probs = to_probs(outputs, [t for t in tasks if t.classes], bundle.calibrations())
-    return probs | {t.name: outputs[t.name] for t in tasks if not t.classes}
+    found = probs | {t.name: outputs[t.name] for t in tasks if not t.classes}
+    if settings is None: return found
+    acts, position = policy_answer(settings, outputs["rl"])
+    return found | {"rl": acts} | ({} if settings.actions == "discrete" else {"rl_position": position})
 
 # %% ../nbs/04f_engine.ipynb #2c6a7fe1
 def largest_difference(engine,          # `TorchEngine` or `OnnxEngine`
@@ -276,9 +341,9 @@ def largest_difference(engine,          # `TorchEngine` or `OnnxEngine`
                       ) -> float: # of a probability; for a regression, of its standard deviation
     "Largest absolute difference between an engine's answers and the reference; infinite if either is no number."
     r = bundle.reference_outputs
-    got = _comparable(bundle, engine(r["x"].float().numpy(), *(r[k].numpy()
-                                                               for k in ("mask", "instrument", "timeframe"))))
-    want = _comparable(bundle, {t.name: r[f"logits.{t.name}"] for t in bundle.task_list()})
+    given = {k: v.float() if k == "x" else v for k, v in r.items() if not k.startswith("logits.")}
+    got = _comparable(bundle, engine(**{k: v.numpy() for k, v in given.items()}))
+    want = _comparable(bundle, {k.removeprefix("logits."): v for k, v in r.items() if k not in given})
     worst = max((got[k]-want[k]).abs().max().item() for k in got)
     return worst if np.isfinite(worst) else np.inf                                       # NaN is as far as it gets
 
@@ -291,12 +356,12 @@ def open_engine(bundle: Bundle,
                 device: torch.device = torch.device("cpu")
                ) -> TorchEngine | OnnxEngine:
     "The network in an engine; its graph is made from the weights, here and now."
-    if name == "torch": return TorchEngine(bundle.model(), device)
+    if name == "torch": return TorchEngine(bundle.model(), device, bundle.policy())
     if device.type != "cpu":
         raise BundleError(f"engine {name} runs on the CPU, and the device is {device.type}; choose device cpu, or "
                           "engine torch")
-    graph = export_graph(bundle.model())
-    return OnnxEngine(name, quantize_graph(graph) if name == "int8" else graph, bundle.task_list())
+    graph = export_graph(bundle.model(), policy=bundle.policy())
+    return OnnxEngine(name, quantize_graph(graph) if name == "int8" else graph)
 
 # %% ../nbs/04f_engine.ipynb #3281738e
 def _candidates(bundle, where, engine):
@@ -333,6 +398,19 @@ def pick_engine(bundle: Bundle,
     _log.info("engine %s on %s, %s", made.name, where.type, parity)
     return made, off
 
+# %% ../nbs/04f_engine.ipynb #04ff8e25
+def with_policy(bundle: Bundle,
+                policy: Policy,               # trained on this very network
+                facts: Mapping | None = None  # of `Bundle.rl_policy`: its seed, steps and verdict
+               ) -> Bundle:
+    "The bundle with a policy of reinforcement learning."
+    facts = dict(span=bundle.fit_span["train"], seed=0, steps=0, verdict={}) | dict(facts or {})
+    state, r = {k: v.detach().cpu().clone() for k, v in policy.state_dict().items()}, bundle.reference_outputs
+    made = replace(bundle, rl_policy_state=state, rl_policy=asdict(policy.settings) | facts, sha256="")
+    if not r: return made
+    given = (r["x"].float(), *(r[k] for k in ("mask", "instrument", "timeframe")))
+    return replace(made, reference_outputs=reference_outputs(made.model(), *given, made.policy()))
+
 # %% ../nbs/04f_engine.ipynb #ced72e40
 class EngineModel(nn.Module):
     "An engine in a model's place: what evaluates a network evaluates the engine."
@@ -364,12 +442,21 @@ logit (the probability of the last class), then what calibration says of the tas
 curve (x, y), over their sum, where there are curves; else softmax(slope*log(p) + offset). A task without classes
 is loc + scale*z, by its entry in tasks.""".strip().replace("\n", " ")
 
+_POLICY_RECIPE = """
+account is (batch,3) float32: the position held (-1 short to 1 long), its unrealised profit or loss as a share of the
+equity, and the share of its peak that the equity has lost; zeros are a flat account. rl is the policy's output, of the
+kind in rl_policy.actions: discrete: logits of SHORT, FLAT, LONG; gaussian: mean and log standard deviation of a
+position, clipped to [-1, 1]; squashed: the same of a number whose tanh is the position. As safetensors, the policy's
+tensors are those whose names begin with rl_policy.""".strip().replace("\n", " ")
+
 def _metadata(bundle):
     "What a reader of the network alone has to know, as text."
     about = {k: getattr(bundle, k) for k in ("sha256", "window_length", "feature_columns", "tasks", "calibration",
                                              "model_config")}
     scaler = {k: getattr(bundle, k).tolist() for k in ("scaler_mean", "scaler_scale", "scaler_low", "scaler_high")}
-    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in (about | dict(recipe=_RECIPE) | scaler).items()}
+    about |= scaler | dict(recipe=_RECIPE)
+    if bundle.rl_policy: about |= dict(rl_policy=bundle.rl_policy, recipe=f"{_RECIPE} {_POLICY_RECIPE}")
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()}
 
 # %% ../nbs/04f_engine.ipynb #311b1b9f
 def export_model(bundle: Bundle,
@@ -377,10 +464,12 @@ def export_model(bundle: Bundle,
                 ) -> None:
     "Write the network for other programs, whole or not at all; raises `BundleError` for another ending."
     path, kind = Path(path), Path(path).suffix
-    if kind == ".safetensors": data = safetensors.torch.save(bundle.model_state, _metadata(bundle))
+    if kind == ".safetensors":
+        policy = {f"rl_policy.{k}": v for k, v in bundle.rl_policy_state.items()}
+        data = safetensors.torch.save(bundle.model_state | policy, _metadata(bundle))
     elif kind != ".onnx": raise BundleError(f"{path.name}: expected a name that ends in .onnx or .safetensors")
     else:
-        graph = export_graph(bundle.model(), "batch")
+        graph = export_graph(bundle.model(), "batch", bundle.policy())
         for k, v in _metadata(bundle).items(): graph.metadata_props.add(key=k, value=v)
         data = graph.SerializeToString()
     with atomic_write(path) as tmp: tmp.write_bytes(data)

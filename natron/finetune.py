@@ -10,7 +10,7 @@ __all__ = ['task_loss', 'class_weights', 'confidence_loss', 'multitask_loss', 'f
 import copy, hashlib, re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable, Mapping, Sequence
 
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from .core import NatronError, pick_device
@@ -20,10 +20,10 @@ from .tasks import Task
 from .reference import Reference, market_reference
 from .dataset import Prepared, WindowDataset, resume_key, jittered, make_series, window_data
 from .splits import Splits, fingerprints, fitted_rows, purge_gap, time_of_row
-from .model import Calibration, Ensemble, new_model, to_probs
+from .model import Calibration, Ensemble, Policy, new_model, to_probs
 from .train import fit
 from .bundle import Bundle
-from .engine import reference_outputs
+from .engine import reference_outputs, with_policy
 
 # %% ../nbs/06_finetune.ipynb #a009a259
 def task_loss(task: Task,
@@ -202,12 +202,14 @@ def _scaler(scaler):
 def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.DataFrame],
                 calibration: dict[str, Calibration] | None = None, # by task
                 phases: Sequence[str] = ("finetune",),       # what it went through
-                reference: Reference | None = None           # what the training features looked like, for drift
+                reference: Reference | None = None,          # what the training features looked like, for drift
+                policy: Policy | None = None,                # of reinforcement learning, on this very model
+                policy_facts: Mapping | None = None          # its seed, steps and verdict, for `Bundle.rl_policy`
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
     span = fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
     hashes = "".join(d["hash"] for d in span["series"].values())
-    return Bundle(
+    bundle = Bundle(
         model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
         feature_columns=prep.columns, window_length=prep.config.data.window_length, phases=list(phases),
         tasks=[asdict(t) for t in model.tasks], calibration={k: asdict(c) for k, c in (calibration or {}).items()},
@@ -215,6 +217,7 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
         settings=prep.config.model_dump(), label_state=prep.labels.state, reference_outputs=_outputs(model, prep),
         markets=_markets(prep, candles), **_scaler(prep.scaler),
         reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {})
+    return with_policy(bundle, policy, policy_facts) if policy else bundle
 
 # %% ../nbs/06_finetune.ipynb #da2d757b
 def ensemble_disagreement(tasks: Sequence[Task],

@@ -31,8 +31,9 @@ from typing_extensions import TypedDict
 import natron
 from .core import NatronError
 from .candles import check_bar_length, simulate_candles
-from .predictor import MAX_MARKETS, Market, Predictor, load_predictor
+from .predictor import MAX_MARKETS, Market, Predictor, load_predictor, probs_of
 from .schema import RequestSchema, RequestError
+from .bundle import verdict_text
 
 try: import resource, uvloop
 except ImportError: resource = uvloop = None       # Windows has neither
@@ -63,7 +64,7 @@ class Metrics:
     def predicted(self, answer: dict) -> None:
         "Count one prediction."
         for k, v in answer.items():
-            if isinstance(v, str) and f"{k}_probs" in answer: self.answers.labels(k, v).inc()
+            if isinstance(v, str) and probs_of(answer, k): self.answers.labels(k, v).inc()
             elif k.endswith("_prob"): self.answers.labels(k[:-5], "YES" if v >= 0.5 else "NO").inc()
         if answer["confidence"] is not None: self.confidence.observe(answer["confidence"])
 
@@ -106,7 +107,8 @@ class ModelError(NatronError):
 class Job:
     "What a caller wants of the thread, and the future that it holds."
     def __init__(self, kind: str, args: tuple, seconds: float, client: Hashable = None):
-        self.kind, self.args, self.client, self.future = kind, args, client, Future()
+        self.kind, self.client, self.future = kind, client, Future()
+        self.args = (*args, None)[:3]                      # symbol, candles or candle, account
         self.due, self.window, self.warnings = time.monotonic() + seconds, None, []
 
 # %% ../nbs/08b_service.ipynb #479d4d51
@@ -136,7 +138,8 @@ class Service:
 # %% ../nbs/08b_service.ipynb #0bdaa683
 @patch
 def submit(self: Service,
-           *asked: tuple,           # each a kind, a symbol (None to predict for nobody's), and candles or a candle
+           *asked: tuple,           # each a kind, a symbol (None to predict for nobody's), candles or a candle, and
+                                    # for a policy the account, if stated
            client: Hashable = None  # who asks; its live symbols count together
           ) -> list[Future]: # one each: of a prediction's dictionary, of None where there is none
     "Queue jobs for the model's thread; raises `BusyError` if there is no room for all of them."
@@ -347,25 +350,25 @@ def _prepare(self: Service, job):
 
 @patch
 def _prepare_predict(self: Service, job):
-    symbol, candles = job.args
+    symbol, candles, account = job.args
     self.predictor.bundle.check_timeframe(check_bar_length(candles))
-    return self.predictor.window(candles, symbol)
+    return self.predictor.window(candles, symbol, account)
 
 # %% ../nbs/08b_service.ipynb #8460d1b4
 @patch
 def _prepare_history(self: Service, job):
-    self._begin(job, lambda: self.predictor.start(*job.args))
+    self._begin(job, lambda: self.predictor.start(*job.args[:2]))
     self._note_use(job)
 
 # %% ../nbs/08b_service.ipynb #9a433c02
 @patch
 def _prepare_append(self: Service, job):
-    symbol, candle = job.args
+    symbol, candle, account = job.args
     if symbol in self.evicted:
         kept = f"{_SYMBOLS_PER_CLIENT} of a client and {MAX_MARKETS} in all are kept"
         raise RequestError(f"{symbol} gave way to other symbols, as {kept}; send its history anew", "symbol")
     job.warnings = append_warnings(self.predictor, symbol, candle)
-    window = self._begin(job, lambda: self.predictor.advance(symbol, candle))
+    window = self._begin(job, lambda: self.predictor.advance(symbol, candle, account))
     self._note_use(job)
     return window
 
@@ -401,7 +404,7 @@ def _bar_seconds(predictor): return sorted({s["bar_seconds"] for s in predictor.
 
 def _asks(p):
     "What a predictor's requests look like."
-    tasks = [(t.name, *t.classes) for t in p.tasks]
+    tasks = [(t.name, *t.classes) for t in p.tasks] + ["a policy"]*bool(p.policy)
     return {"window": p.window_length, "own columns": p.own, "tasks": tasks, "seconds of a bar": _bar_seconds(p)}
 
 # %% ../nbs/08b_service.ipynb #82978f0f
@@ -555,10 +558,10 @@ class Recorder:
 
     def write(self, kind: str, args: tuple, answer: dict | None) -> None:
         "Note one job and its answer."
-        symbol, given = args
+        symbol, given, account = (*args, None)[:3]
         columns = list(given) if isinstance(given, pd.DataFrame) else None
-        self._line(dict(kind=kind, symbol=symbol, columns=columns, candles=_rows(given) if columns else dict(given),
-                        answer=answer))
+        line = dict(kind=kind, symbol=symbol, columns=columns, candles=_rows(given) if columns else dict(given))
+        self._line(line | (dict(account=account) if account else {}) | dict(answer=answer))
 
     def _line(self, value):
         if self.failed: return
@@ -584,6 +587,7 @@ class _RequestLine(TypedDict):
     symbol: str | None
     columns: list[str] | None
     candles: list[list[str | float | None]] | dict[str, str | float | None]
+    account: NotRequired[dict[str, float]]
     answer: dict[str, Any] | None
 _LINE_SCHEMA, _MAX_LINE_BYTES = TypeAdapter(_ModelLine | _RequestLine), 4_000_000                       # the form of a line, and its bytes
 
@@ -618,10 +622,11 @@ def _differences(said, now, tolerance, at=""):
 # %% ../nbs/08b_service.ipynb #c71065bd
 def _tied(said, now, tolerance):
     "The computed answer with the recorded word where the two likeliest classes are equally likely."
-    probs = {k: now[f"{k}_probs"] for k, p in now.items() if isinstance(p, str) and f"{k}_probs" in now}
+    probs = {k: probs_of(now, k) for k, p in now.items() if isinstance(p, str) and probs_of(now, k)}
     words = {k: said[k] for k, p in probs.items() if isinstance(said.get(k), str) and said[k] in p}
     tied = [k for k, word in words.items() if probs[k][now[k]] - probs[k][word] <= 2*tolerance]
-    return now | {k: said[k] for k in tied}
+    if "rl_action" in tied: tied.append("rl_position")         # which is that of the action
+    return now | {k: said[k] for k in tied if k in said}
 
 # %% ../nbs/08b_service.ipynb #27a07595
 def _candles(r):
@@ -637,10 +642,10 @@ def _again(predictor, r):
     "What the predictor says to a recorded request."
     if r["kind"] == "forget": predictor.live.pop(r["symbol"], None); return None
     given = _candles(r)
-    if r["kind"] == "predict": return predictor.predict(given, r["symbol"])
+    if r["kind"] == "predict": return predictor.predict(given, r["symbol"], r.get("account"))
     if r["kind"] == "history": return predictor.start(r["symbol"], given)
     warnings = append_warnings(predictor, r["symbol"], given)
-    answer = predictor.append(r["symbol"], given)
+    answer = predictor.append(r["symbol"], given, r.get("account"))
     return answer and answer | dict(warnings=answer["warnings"] + warnings)
 
 # %% ../nbs/08b_service.ipynb #6ad9afc4
@@ -679,10 +684,16 @@ def info(self: Service) -> dict:
     "What this server's model is, answers and needs; `difference` is its engine's from torch, `window` counts candles."
     b, p = self.predictor.bundle, self.predictor; m = p.about
     tasks = [dict(name=t.name, classes=list(t.classes), kind=t.kind, horizon=t.horizon) for t in p.tasks]
-    return dict(version=natron.__version__, name=m["name"], model=b.sha256, instruments=m["instruments"],
+    said = dict(version=natron.__version__, name=m["name"], model=b.sha256, instruments=m["instruments"],
                 data_end=m["data_end"], engine=p.engine.name, difference=p.difference, tasks=tasks,
-                window=p.window_length, context=p.context, own_columns=p.own, bar_seconds=self.bars(), fitted=b.fit_span["train"],
-                validated=b.fit_span["validation"], symbols=sorted(list(p.live)))
+                window=p.window_length, context=p.context, own_columns=p.own, bar_seconds=self.bars(),
+                fitted=b.fit_span["train"], validated=b.fit_span["validation"], symbols=sorted(list(p.live)))
+    return said | (dict(policy=_policy_info(b.rl_policy)) if b.rl_policy else {})
+
+def _policy_info(p):
+    "What there is to know of a policy before one follows it."
+    return {k: p[k] for k in ("agent", "actions", "seed", "steps", "span", "verdict")} | dict(
+        sentence=verdict_text(p["verdict"]))
 
 # %% ../nbs/08b_service.ipynb #2888eace
 @patch

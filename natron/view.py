@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['UPLOAD', 'SHOWN', 'EVALUATED', 'likelihood_word', 'class_probabilities', 'kind_text', 'verdict_rows',
-           'verdict_sentence', 'model_html', 'warnings_of', 'warning_html', 'confidence_html', 'verdict_html',
-           'meaning', 'remedy_here', 'read_upload', 'CandleView', 'SessionTrials', 'figure', 'marked', 'onsets',
-           'plot_market', 'shown_span', 'kinds_text', 'select_head', 'plot_weights', 'features_html', 'paths_of',
-           'plot_paths', 'probabilities_of', 'plot_history', 'evaluation_html', 'measured_html', 'pip_sentence',
-           'stale', 'own_warnings', 'limitations']
+           'verdict_sentence', 'model_html', 'warnings_of', 'warning_html', 'confidence_html', 'action_html',
+           'verdict_html', 'meaning', 'remedy_here', 'read_upload', 'CandleView', 'SessionTrials', 'figure', 'marked',
+           'onsets', 'plot_market', 'shown_span', 'kinds_text', 'select_head', 'plot_weights', 'features_html',
+           'paths_of', 'plot_paths', 'probabilities_of', 'plot_history', 'evaluation_html', 'measured_html',
+           'pip_sentence', 'stale', 'own_warnings', 'limitations']
 
 # %% ../nbs/08e_view.ipynb #3e1a0060
 from .core import need
@@ -72,12 +72,12 @@ def verdict_rows(answer: dict,            # as `Predictor.predict` gives it
     return pd.DataFrame(rows).T.rename_axis("task")
 
 # %% ../nbs/08e_view.ipynb #29e7f2cc
-def _class_line(name, p, prior):
-    "A class with its probability, and the mark of its prior."
-    return (f"<li><span>{html.escape(name.replace('_', ' '))}</span>"
-            f"<span class=num>{p:.0%} <small>({prior:.0%})</small></span>"
-            f"<span class=track aria-hidden=true><i style='width:{100*p:.0f}%'></i>"
-            f"<b style='left:{100*prior:.0f}%'></b></span></li>")
+def _class_line(name, p, prior=None):
+    "A class with its probability, and the mark of its prior if it has one."
+    beside, mark = ("", "") if prior is None else (f" <small>({prior:.0%})</small>",
+                                                   f"<b style='left:{100*prior:.0f}%'></b>")
+    return (f"<li><span>{html.escape(name.replace('_', ' '))}</span><span class=num>{p:.0%}{beside}</span>"
+            f"<span class=track aria-hidden=true><i style='width:{100*p:.0f}%'></i>{mark}</span></li>")
 
 # %% ../nbs/08e_view.ipynb #e3ca0955
 def _card(t, row, answer, priors, means):
@@ -141,6 +141,19 @@ def confidence_html(answer: dict # as `Predictor.predict` gives it
     return (f"<p class=confidence>Confidence <strong>{answer['confidence']:.0%}</strong>: the expected share of such "
             f"forecasts that are right ({each}), not the chance that this one is.</p>")
 
+# %% ../nbs/08e_view.ipynb #60ce0af4
+def action_html(answer: dict # as `Predictor.predict` gives it
+               ) -> str:     # empty for a model without a policy
+    "The policy's action with its probabilities, and what its evaluation found."
+    if "rl_action" not in answer: return ""
+    action, policy = answer["rl_action"], answer["model"]["policy"]
+    lines = "".join(_class_line(*o) for o in answer["rl_probs"].items())
+    agent = html.escape(policy["agent"])
+    return (f"<section class='card policy'><h3>action <span class=tag>policy, {agent}</span></h3>"
+            f"<p class=answer><strong>{action}</strong> {answer['rl_probs'][action]:.0%}, "
+            f"<em>position {answer['rl_position']:+.2f}</em>, from a flat account</p><ul>{lines}</ul>"
+            f"<p class=small>{html.escape(policy['sentence'])}</p></section>")
+
 # %% ../nbs/08e_view.ipynb #bff5b73c
 def _value_line(t, x, volatility):
     "The answer of a regression; a log volatility in percent, too."
@@ -167,7 +180,8 @@ def verdict_html(name: str,                     # of the candles
     values = "".join(_value_line(t, answer[t.name], of_role(tasks, "volatility")) for t in regressions)
     return (f"<h1>Natron on {html.escape(name)}, bar of {pd.Timestamp(answer['timestamp']):%Y-%m-%d %H:%M} UTC</h1>"
             f"{model_html(answer['model'])}<p class=sentence>{html.escape(verdict_sentence(rows))}</p>"
-            f"{confidence_html(answer)}{told}<div class=cards>{cards}</div><ul class=values>{values}"
+            f"{confidence_html(answer)}{told}<div class=cards>{cards}{action_html(answer)}</div>"
+            f"<ul class=values>{values}"
             "<li><small>In brackets, and as a mark on each bar: the class prior, its share of the training bars."
             "</small></li></ul>")
 

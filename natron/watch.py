@@ -20,15 +20,26 @@ from fastcore.basics import patch
 from .core import NatronError
 from .charts import plot_candles, plot_lines
 from .train import read_history
+from .model import ACTIONS
 from .predictor import Predictions
 
 # %% ../nbs/08g_watch.ipynb #04114068
+def _names(said): return [t.name for t in said.tasks] + ["rl"]*said.acts
+
+def _plot_actions(said):
+    "Candles, the probability of each of the policy's actions, and the position that it takes."
+    frame, policy = said.frame, said.answers[-1]["model"]["policy"]
+    panels = dict(action={a: frame[f"rl_{a}"] for a in ACTIONS}, position=dict(position=frame.rl_position))
+    title = f"Policy trained by {policy['agent']}: {policy['sentence']}"
+    return plot_candles(said.candles, {}, panels, title, height=560)
+
 def plot_predictions(said: Predictions, task: str) -> go.Figure:
-    "Candles, the probability of each class of a task, and the confidence."
+    "Candles, the probability of each class of a task, and the confidence; for `rl`, of the policy's actions."
+    if task == "rl" and said.acts: return _plot_actions(said)
     t = next((o for o in said.tasks if o.name == task), None)
     frame = said.frame
     if t is None:
-        raise NatronError(f"there is no task {task!r}; this model answers {', '.join(o.name for o in said.tasks)}")
+        raise NatronError(f"there is no task {task!r}; this model answers {', '.join(_names(said))}")
     own = {f"{task}_{c}": c for c in t.classes} if t.output == "multiclass" else {task: "YES" if t.classes else task}
     panels = {task: {c: frame[k] for k, c in own.items()}}
     if frame.confidence.notna().any(): panels["confidence"] = {"confidence": frame.confidence.astype(float)}
@@ -40,7 +51,7 @@ class PredictionExplorer:
     "Widgets that pick a task and a span; `figure` is what they show."
     def __init__(self, said: Predictions):
         self.said, n = said, len(said)
-        self.task = widgets.Dropdown(options=[t.name for t in said.tasks], description="Task")
+        self.task = widgets.Dropdown(options=_names(said), description="Task")
         self.bars = widgets.IntSlider(min(120, n), min=min(20, n), max=min(500, n), description="Bars",
                                       continuous_update=False)
         ends = [(f"{t:%Y-%m-%d %H:%M}", i+1) for i, t in enumerate(said.candles.index)]

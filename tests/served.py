@@ -23,6 +23,21 @@ def save_toy(path):
     save_bundle(make_bundle(finetune(prep)[0], prep, series, reference=fit_reference(known_cells(prep, "train"))), path)
 
 
+VERDICT = dict(kind="nothing", sentence="This policy adds nothing.")
+
+
+def save_acting(toy, path):
+    "Save the toy with a policy that has learnt nothing."
+    from natron.bundle import load_bundle, save_bundle
+    from natron.core import seed_everything
+    from natron.engine import with_policy
+    from natron.model import Policy, PolicySettings, policy_width
+    bundle = load_bundle(toy)
+    seed_everything(0)
+    policy = Policy(PolicySettings("bandit", "discrete", (16,), "tanh", policy_width(bundle.model()), .001))
+    save_bundle(with_policy(bundle, policy, dict(verdict=VERDICT)), path)
+
+
 class Served:
     "A `natron` server process, the addresses that it printed, and its log."
     def __init__(self, *args, servers=1, **env):

@@ -77,7 +77,7 @@ def test_imports_point_downwards():
 
 def test_serving_loads_what_it_needs():
     "A server has neither plots nor what trains, explains or scans: it starts sooner and takes less memory."
-    heavy = "plotly sklearn lightgbm accelerate captum papermill gradio ipywidgets natron.charts natron.indicators".split()
+    heavy = "plotly sklearn lightgbm accelerate captum papermill gradio ipywidgets gymnasium stable_baselines3 natron.charts natron.indicators".split()
     code = f"import sys, natron.rest, natron.bridge; print(*(m for m in {heavy} if m in sys.modules))"
     r = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert (r.returncode, r.stdout) == (0, "\n"), r.stdout + r.stderr

@@ -2,12 +2,12 @@
 import json, socket, subprocess, sys, time
 from functools import partial
 from pathlib import Path
-import httpx, pytest
+import httpx, numpy as np, onnxruntime as ort, pytest
 from natron.bridge import BridgeClient, BridgeError
 from natron.candles import sample_candles
 from natron.predictor import load_predictor
 from forked import forked, run_natron
-from served import PATIENCE, Served, natron
+from served import PATIENCE, VERDICT, Served, natron, save_acting
 
 BridgeClient = partial(BridgeClient, timeout=PATIENCE)
 pytestmark = pytest.mark.slow
@@ -45,6 +45,44 @@ def test_one_core_many_doors(toy_model, tmp_path):
     lines = record.read_text().splitlines(); record.write_text("\n".join([*lines[:-1], lines[-1].replace('"confidence":0.', '"confidence":1.')]) + "\n")
     r = subprocess.run([natron, "replay", record, "--model", toy_model], capture_output=True, text=True, timeout=PATIENCE)
     assert r.returncode == 1 and f"line {len(lines)}: confidence" in r.stdout, r.stdout + r.stderr
+
+
+def test_a_policy_acts_by_every_road(toy_model, tmp_path):
+    "Action and probabilities are one by Python, REST, batch, file, bridge and replay, for the account that is stated; what was found of the policy is told."
+    path, record = tmp_path/"acting.pt", tmp_path/"live.jsonl"
+    save_acting(toy_model, path)
+    p, held = load_predictor(path), dict(position=-1, unrealised=-.02, drawdown=.05)
+    flat, sunk = p.predict(recent), p.predict(recent, None, held)
+    assert flat["rl_probs"] != sunk["rl_probs"]
+    with Served("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--record", record, servers=2) as s:
+        rest, (host, port) = httpx.Client(base_url=s.urls[0], timeout=PATIENCE), address(s.urls[1])
+        assert rest.post("/predict", json=dict(candles=rows)).json() == flat
+        assert rest.post("/predict", json=dict(candles=rows, account=held)).json() == sunk
+        assert rest.post("/predict_batch", json=dict(series=dict(EURUSD=rows))).json()["predictions"]["EURUSD"]["rl_probs"] == flat["rl_probs"]
+        assert rest.post("/predict_csv", content=recent.to_csv().encode()).json() == flat
+        refusal = rest.post("/predict", json=dict(candles=rows, account=dict(position=2)))
+        assert (refusal.status_code, refusal.json()["field"]) == (422, "account.position")
+        with BridgeClient(host, port, symbol="EURUSD", timeframe="H1") as bridge:
+            follower = BridgeClient(host, port).subscribe("EURUSD")
+            assert bridge.predict(recent, account=held) == sunk
+            bridge.history(recent[:-1])
+            live = bridge.append(recent.iloc[-1], account=held)
+            assert next(follower)["data"] == live
+        assert rest.get("/info").json()["policy"]["verdict"] == VERDICT
+        rest.close(); s.stop()
+    for k, v in sunk["rl_probs"].items(): assert abs(live["rl_probs"][k] - v) <= 1e-5
+    assert live["model"]["policy"]["sentence"] == VERDICT["sentence"]
+    r = forked(run_natron, ["replay", record, "--model", path], folder=tmp_path)
+    assert r.returncode == 0 and "0 differences" in r.stdout, r
+    r = forked(run_natron, ["info", "--model", path], folder=tmp_path)
+    assert "verdict   This policy adds nothing." in r.stdout
+    r = forked(run_natron, ["export", "--model", path, "--to", tmp_path/"network.onnx"], folder=tmp_path)
+    assert r.returncode == 0, r
+    session = ort.InferenceSession(tmp_path/"network.onnx", providers=["CPUExecutionProvider"])
+    w = p.window(recent)
+    out = session.run(["rl"], dict(x=w.x[None], mask=w.mask[None], account=np.array([[-1, -.02, .05]], np.float32)))[0]
+    probs = np.exp(out[0] - out.max())/np.exp(out[0] - out.max()).sum()
+    assert np.abs(probs - [*sunk["rl_probs"].values()]).max() <= 1e-5
 
 
 def test_a_web_page_does_not_cut_off_the_terminal(toy_model, tmp_path):
