@@ -9,7 +9,7 @@ __all__ = ['RANGE_FORECASTERS', 'crps', 'pinball', 'interval_score', 'qlike', 'M
 
 # %% ../nbs/06j_range_scores.ipynb #d0cfff80
 from .core import need
-need("train", "lightgbm", "plotly")
+need("train", "plotly")
 
 # %% ../nbs/06j_range_scores.ipynb #8de909bd
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def qlike(realised: np.ndarray, forecast: np.ndarray # log variances, of any sha
     d = realised-forecast
     return np.exp(d) - d - 1
 
-# %% ../nbs/06j_range_scores.ipynb #24b16969
+# %% ../nbs/06j_range_scores.ipynb #9b6b6be4
 _LABELS = LabelsConfig(tasks=[f"term_{h}" for h in HORIZONS])
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def market(candles: pd.DataFrame, # checked
     realised = labels.transform(candles).to_numpy()
     return Market(candles, split, realised, np.exp(np.nan_to_num(np.append(np.nan, realised[:-1, 0]), nan=-np.inf)))
 
-# %% ../nbs/06j_range_scores.ipynb #02946468
+# %% ../nbs/06j_range_scores.ipynb #b08b39a7
 RANGE_FORECASTERS: dict[str, Callable[[Market], np.ndarray]] = {}
 
 def range_forecaster(name: str # by which it stands in tables
@@ -98,7 +98,7 @@ def _every_bucket(variance):
 def _atr(candles): return ATR(14)(candles)["atr"].numpy()/candles.close.to_numpy(float)   # (N,) share of the price
 def _returns(candles): return np.append(0., np.diff(np.log(candles.close.to_numpy(float))))   # (N,)
 
-# %% ../nbs/06j_range_scores.ipynb #d42ef12f
+# %% ../nbs/06j_range_scores.ipynb #b4b1d675
 @range_forecaster("atr_14")
 def _by_atr(market): return _every_bucket(_atr(market.candles)**2)
 
@@ -114,7 +114,7 @@ def _by_ewma(market):
     v = lfilter([1-_DECAY], [1, -_DECAY], _returns(market.candles)**2)
     return _every_bucket(np.where(np.arange(len(v)) < _WARMUP, np.nan, v))
 
-# %% ../nbs/06j_range_scores.ipynb #1303893f
+# %% ../nbs/06j_range_scores.ipynb #039628f9
 _REFIT, _SPAN = 500, 12_000   # bars
 
 def refitted(x: np.ndarray,       # (N,F) what is known at each bar
@@ -131,7 +131,7 @@ def refitted(x: np.ndarray,       # (N,F) what is known at each bar
                 out[start:start+_REFIT, k] = x[start:start+_REFIT]@np.linalg.lstsq(x[rows], realised[rows, k])[0]
     return out
 
-# %% ../nbs/06j_range_scores.ipynb #039628f9
+# %% ../nbs/06j_range_scores.ipynb #5efa104e
 _PAST = 1, 6, 24, 120   # bars
 
 def _har_columns(market):
@@ -149,7 +149,7 @@ def _by_har_hour(market):
     hours = np.eye(24)[market.candles.index.hour]
     return refitted(np.append(_har_columns(market), hours, 1), market.realised, market.split.validation.start)
 
-# %% ../nbs/06j_range_scores.ipynb #fb410d11
+# %% ../nbs/06j_range_scores.ipynb #ebf585e4
 def _by_series(prep, data, forecasts):
     "Forecasts (n,5) of the windows of some parts, in the rows of each series, (N,5)."
     out = [np.full((len(s.x), len(HORIZONS)), np.nan) for s in prep.series]
@@ -168,7 +168,7 @@ def network_forecasts(prep: Prepared,
     answers = [predict_windows(model, d) for d in data]
     return _by_series(prep, data, [np.concatenate([p[t.name] for t in tasks], 1) for p in answers])
 
-# %% ../nbs/06j_range_scores.ipynb #50b29580
+# %% ../nbs/06j_range_scores.ipynb #9893e7c1
 def _rows_of(market_rows, data):
     "Answered rows of one bucket, as the trees read them."
     y = np.concatenate(market_rows)
@@ -188,7 +188,7 @@ def tree_forecasts(prep: Prepared,
         forecasts.append([np.mean([m.predict(x) for m in fits], 0) for x in (trees.seen, trees.asked)])
     return _by_series(prep, data[1:], [np.stack(p, 1) for p in zip(*forecasts)])
 
-# %% ../nbs/06j_range_scores.ipynb #286f0a80
+# %% ../nbs/06j_range_scores.ipynb #30bdcef4
 _TOUCHES = (1, 6), (2, 24), (3, 24)   # ATR14, bars
 _STOP, _TARGET, _SIDES = 2., 3., ("long", "short")
 _ENDS = "stop", "target", "neither"
@@ -203,7 +203,7 @@ class Outcomes:
     brackets: np.ndarray # (n,2,2) prices of stop and target, long and short
     ended: np.ndarray   # (n,2) 0 stop, 1 target, 2 neither; long and short
 
-# %% ../nbs/06j_range_scores.ipynb #d55b0a7a
+# %% ../nbs/06j_range_scores.ipynb #35f8cc1c
 def _touched(candles, above, below, horizon):
     "Which of two levels (N,) is touched first: 0 neither, 1 above, 2 below, 3 both in one bar."
     high, low = (candles[k].to_numpy(float) for k in ("high", "low"))
@@ -219,7 +219,7 @@ def _brackets(candles, close, atr):
         prices.append(np.stack([stop, target], 1))
     return np.stack(prices, 1), np.stack(ended, 1)
 
-# %% ../nbs/06j_range_scores.ipynb #30bdcef4
+# %% ../nbs/06j_range_scores.ipynb #2706e5d1
 def outcomes(market: Market,
              rows: np.ndarray # (n,) with 24 bars after each
             ) -> Outcomes:
@@ -234,7 +234,7 @@ def outcomes(market: Market,
     brackets, ended = _brackets(candles, close, atr)
     return Outcomes(rows, moves, levels[rows], np.moveaxis(np.array(touched), 2, 0)[rows], brackets[rows], ended[rows])
 
-# %% ../nbs/06j_range_scores.ipynb #c8b7d2b0
+# %% ../nbs/06j_range_scores.ipynb #ad54efc3
 _LEVELS = np.array([.01, .025, .05, .1, .25, .5, .75, .9, .95, .975, .99])
 _PAIRS = {50: (4, 6), 80: (3, 7), 90: (2, 8), 95: (1, 9)}   # coverage: the two levels that enclose it
 
@@ -248,7 +248,7 @@ class Announced:
     touch: np.ndarray     # (n,T,2) chances
     ends: np.ndarray      # (n,2,3) chances of stop, target and neither; long and short
 
-# %% ../nbs/06j_range_scores.ipynb #14e44efc
+# %% ../nbs/06j_range_scores.ipynb #82c76ad5
 def _closes(fan):
     "Sorted log distances of the close at each horizon, with the mirror images, (5,2P)."
     x = np.sort(np.abs(fan.paths[:, np.array(HORIZONS)-1, 3]), 0).T
@@ -261,7 +261,7 @@ def _answers(fan, came, i):
     touch = [[fan.touch_probability(p, h) for p in pair] for (_, h), pair in zip(_TOUCHES, came.levels[i])]
     return np.quantile(x, _LEVELS, 1).T, crps(x, y), below, touch, [fan.first_touch(*b)[:3] for b in came.brackets[i]]
 
-# %% ../nbs/06j_range_scores.ipynb #ad54efc3
+# %% ../nbs/06j_range_scores.ipynb #b8138286
 def announce(scenarios: Scenarios, # the forecaster's own library
              term: np.ndarray,     # (N,5) its log variances
              market: Market, came: Outcomes
@@ -271,7 +271,7 @@ def announce(scenarios: Scenarios, # the forecaster's own library
     fans = (scenarios.fan(sd, p) for sd, p in zip(forecast_sd(term), close))
     return Announced(term, *map(np.array, zip(*(_answers(fan, came, i) for i, fan in enumerate(fans)))))
 
-# %% ../nbs/06j_range_scores.ipynb #b8d71c14
+# %% ../nbs/06j_range_scores.ipynb #6d3703d9
 _BP = 1e4
 
 def _close_scores(said, moves):
@@ -288,7 +288,7 @@ def _chance_scores(p, hit, least):
     at = np.take_along_axis(p, hit[..., None], -1)[..., 0]
     return ((p - np.eye(p.shape[-1])[hit])**2).sum(-1), -np.log(np.maximum(at, least))
 
-# %% ../nbs/06j_range_scores.ipynb #5527b5eb
+# %% ../nbs/06j_range_scores.ipynb #2f38e30d
 def row_scores(said: Announced, came: Outcomes,
                realised: np.ndarray, # (n,5) log variance that came
                least: float = 1e-4   # the smallest chance that a logarithm sees
@@ -306,7 +306,7 @@ def row_scores(said: Announced, came: Outcomes,
                 f"announced_{side}": said.ends[:, k, 0], f"stopped_{side}": came.ended[:, k] == 0}
     return pd.DataFrame(out, dtype=float)
 
-# %% ../nbs/06j_range_scores.ipynb #e600b9c0
+# %% ../nbs/06j_range_scores.ipynb #5dab3a5e
 _STARTS = 2_000   # paths of a library, at most
 
 def _rows_known(market, terms, part, stride):
@@ -325,7 +325,7 @@ def _library(terms, markets, rows):
     "One library of the paths that begin at these rows of each series."
     return pool(*(scenarios_from(m.candles, r, forecast_sd(t[r])) for m, t, r in zip(markets, terms, rows)))
 
-# %% ../nbs/06j_range_scores.ipynb #08b9c742
+# %% ../nbs/06j_range_scores.ipynb #490c9fcf
 def _about(names, markets, rows):
     "Series, time, hour of the day, month and fifth of ATR of each scored bar."
     def of(name, market, rows):
@@ -338,7 +338,15 @@ def _evenly(rows, most):
     "At most so many of the rows."
     return rows[np.unique(np.linspace(0, len(rows)-1, min(most, len(rows))).astype(int))]
 
-# %% ../nbs/06j_range_scores.ipynb #5dab3a5e
+# %% ../nbs/06j_range_scores.ipynb #413f8848
+def _check_terms(markets, terms):
+    "Refuse forecasts that are not one of every bucket at every bar."
+    for name, t in terms.items():
+        shapes, wanted = [np.shape(x) for x in t], [(len(m.candles), len(HORIZONS)) for m in markets.values()]
+        if shapes != wanted:
+            raise NatronError(f"forecaster {name}: expected log variances by bar and bucket, {wanted}, one array a "
+                              f"series, got {shapes}")
+
 @dataclass(frozen=True, eq=False)
 class RangeScores:
     "Scores of every forecaster on the same bars."
@@ -355,6 +363,7 @@ def score_ranges(markets: dict[str, Market],          # by series
                  seed: int = 0
                 ) -> RangeScores:
     "Scores on the test parts of ranges that every forecaster's own library, of the validation parts, gives."
+    _check_terms(markets, terms)
     series = list(markets.values())
     every = [np.stack(t) for t in zip(*terms.values())]                                  # (forecasters,N,5) a series
     seen = [_rows_known(m, t, m.split.validation, 1) for m, t in zip(series, every)]
@@ -366,14 +375,14 @@ def score_ranges(markets: dict[str, Market],          # by series
     scored = {n: _scored(_levelled(t, series, seen), series, starts, came) for n, t in terms.items()}
     return RangeScores(scored, _about(markets, series, rows), cfg, stride, seed)
 
-# %% ../nbs/06j_range_scores.ipynb #490c9fcf
+# %% ../nbs/06j_range_scores.ipynb #e7a5c9a7
 def _scored(terms, markets, starts, came):
     "Scores of one forecaster on the scored bars of every series."
     library = _library(terms, markets, starts)
     def of(m, t, o): return row_scores(announce(library, t, m, o), o, m.realised[o.rows], .25/len(library.paths))
     return pd.concat(map(of, markets, terms, came), ignore_index=True)
 
-# %% ../nbs/06j_range_scores.ipynb #25d0b3f8
+# %% ../nbs/06j_range_scores.ipynb #7252b13a
 _HEADLINES = ("crps_12", "pinball_12", "interval_90_12", "covered_90_12", "qlike_12", "touch_log_loss_2_24",
               "end_log_loss_long", "end_log_loss_short")
 
@@ -391,7 +400,7 @@ def coverage(self: RangeScores,
     groups = self.about[by]
     return pd.DataFrame({n: r[metric].groupby(groups.to_numpy()).mean() for n, r in self.rows.items()}).rename_axis(by)
 
-# %% ../nbs/06j_range_scores.ipynb #7bc2c250
+# %% ../nbs/06j_range_scores.ipynb #536bde39
 def plot_pit(scores: RangeScores,
              names: Sequence[str],   # forecasters
              horizon: int = 12,      # bars, one of `HORIZONS`
@@ -404,7 +413,7 @@ def plot_pit(scores: RangeScores,
     fig = plot_lines(frame, f"PIT of the close over {horizon} bars", y="per cent of the bars")
     return fig.add_hline(100/bins, line_dash="dot").update_yaxes(rangemode="tozero")
 
-# %% ../nbs/06j_range_scores.ipynb #d0e0d2f4
+# %% ../nbs/06j_range_scores.ipynb #d10d5ba1
 def kupiec(breaches: np.ndarray, # (n,) bool, in time
            chance: float         # announced
           ) -> float:            # p-value
@@ -422,21 +431,20 @@ def christoffersen(breaches: np.ndarray # (n,) bool, in time
         with np.errstate(invalid="ignore"): return np.nansum(xlogy(c, c/c.sum(-1, keepdims=True)))
     return float(chi2.sf(2*(likelihood(count) - likelihood(count.sum(0))), 1))
 
-# %% ../nbs/06j_range_scores.ipynb #60a995cc
+# %% ../nbs/06j_range_scores.ipynb #dde55c34
 @patch
 def value_at_risk(self: RangeScores,
                   chance: float = .05 # of a loss beyond the value at risk of the next bar, long
                  ) -> pd.DataFrame:   # a row a forecaster
     "Share of breaches, and in how many series Kupiec's and Christoffersen's test reject at 5 %."
-    order = self.about.sort_values("time", kind="stable").groupby("series").indices
-    order = {s: self.about.index[self.about.series == s].to_numpy() for s in order}
+    order = self.about.groupby("series").indices.values()        # of the bars of each series, in time
     def of(rows):
-        hits = [rows.pit_1.to_numpy()[k] < chance for k in order.values()]
+        hits = [rows.pit_1.to_numpy()[k] < chance for k in order]
         return dict(breaches=np.concatenate(hits).mean(), kupiec=sum(kupiec(b, chance) < .05 for b in hits),
                     christoffersen=sum(christoffersen(b) < .05 for b in hits), series=len(hits))
     return pd.DataFrame({n: of(r) for n, r in self.rows.items()}).T.rename_axis("forecaster")
 
-# %% ../nbs/06j_range_scores.ipynb #f8c2541d
+# %% ../nbs/06j_range_scores.ipynb #f116ea72
 @patch
 def stops(self: RangeScores, name: str,
           by: str = "hour"     # hour, fifth, month or series
@@ -446,7 +454,7 @@ def stops(self: RangeScores, name: str,
     mean = {k: (rows[f"{k}_long"] + rows[f"{k}_short"])/2 for k in ("announced", "stopped")}
     return pd.DataFrame(mean).groupby(self.about[by].to_numpy()).mean().rename_axis(by)
 
-# %% ../nbs/06j_range_scores.ipynb #66c3bbb7
+# %% ../nbs/06j_range_scores.ipynb #a36b348f
 @dataclass(frozen=True)
 class RangeVerdict:
     "What the paired interval of a score allows one to say; a difference below zero is in the forecaster's favour."
@@ -473,7 +481,7 @@ class RangeVerdict:
     def to_dict(self): return asdict(self) | dict(sentence=self.sentence)
     def __str__(self): return self.sentence
 
-# %% ../nbs/06j_range_scores.ipynb #f116ea72
+# %% ../nbs/06j_range_scores.ipynb #e28a0a78
 @patch
 def compare(self: RangeScores, forecaster: str, baseline: str,
             metric: str = "crps_12" # a score of `row_scores`, lower is better
