@@ -2,7 +2,7 @@
 
 Every forecaster of `natron.range_scores`, a GARCH(1,1) with Student's t that is refitted every 500 bars on all bars before, and LightGBM on Natron's columns with lags and three averaged seeds; with `--model` the network
 of that file too, on the bars after everything that it was fitted on. Each gets a library of scenarios of its own from the validation part, and all are scored on the same bars of the test part. Nothing is chosen by what
-is printed. `--join` gives each series the other markets' columns, as `natron join` does; `--bars N` takes the last N bars of each file, `--stride N` scores every so manieth bar; `--out FILE` appends the tables to a file.
+is printed. `--join` gives each series the other markets' columns, as `natron join` does; `--bars N` takes the last N bars of each file, `--stride N` scores every Nth bar; `--out FILE` appends the tables to a file.
 """
 import argparse, os, time
 from pathlib import Path
@@ -127,7 +127,7 @@ if __name__ == "__main__":
     terms = all_forecasts(prep, markets, bundle and bundle.model())
     scores = timed("scores", score_ranges, dict(zip(candles, markets)), terms, prep.config.evaluate, a.stride)
     span = " to ".join(f"{t:%Y-%m-%d}" for t in (scores.about.time.min(), scores.about.time.max()))
-    text = [f"{', '.join(candles)}; {sum(map(len, candles.values())):,} bars{', joined' if a.join else ''}; {len(scores.about):,} scored bars, every {a.stride}., {span}", *report(scores)]
+    text = [f"{', '.join(candles)}; {sum(map(len, candles.values())):,} bars{', joined' if a.join else ''}; {len(scores.about):,} scored bars{f", one in {a.stride}" if a.stride > 1 else ""}, {span}", *report(scores)]
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/ranges.py`", *text]) + "\n")
