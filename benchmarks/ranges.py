@@ -8,7 +8,7 @@ import argparse, os, time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-import numpy as np, pandas as pd, torch
+import numpy as np, torch
 from arch import arch_model
 from natron.bundle import load_bundle
 from natron.candles import read_candles
@@ -127,7 +127,8 @@ if __name__ == "__main__":
     terms = all_forecasts(prep, markets, bundle and bundle.model())
     scores = timed("scores", score_ranges, dict(zip(candles, markets)), terms, prep.config.evaluate, a.stride)
     span = " to ".join(f"{t:%Y-%m-%d}" for t in (scores.about.time.min(), scores.about.time.max()))
-    text = [f"{', '.join(candles)}; {sum(map(len, candles.values())):,} bars{', joined' if a.join else ''}; {len(scores.about):,} scored bars{f", one in {a.stride}" if a.stride > 1 else ""}, {span}", *report(scores)]
+    joined, thinned = ", joined" if a.join else "", f", one in {a.stride}" if a.stride > 1 else ""
+    text = [f"{', '.join(candles)}; {sum(map(len, candles.values())):,} bars{joined}; {len(scores.about):,} scored bars{thinned}, {span}", *report(scores)]
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/ranges.py`", *text]) + "\n")
