@@ -19,9 +19,9 @@ from numba import njit
 from .core import NatronError
 from .config import LabelsConfig
 from .candles import check_candles
-from .rolling import rolling_quantile, rolling_sum
+from .rolling import rolling_mean, rolling_quantile, rolling_sum
 from .features import RATIO_EPS, WARM_UP, Indicators, above, ratios
-from .tasks import TASKS, Task, make_tasks, task
+from .tasks import HORIZONS, TASKS, Task, make_tasks, shown, task
 
 # %% ../nbs/02a_labels.ipynb #7ba85831
 _HISTORY = 400    # bars over which "high for this market" is measured
@@ -239,6 +239,24 @@ def _log_volatility(bars, cfg, fitted):
     v = _ahead(bars.gk_volatility(h), h)
     return np.log(np.where(above(v), v, np.nan))
 
+# %% ../nbs/02a_labels.ipynb #2c34b480
+def _bar_variance(bars):
+    "Variance of each bar's log price, with the gap before it, (N,)."
+    gap = np.log(bars.open[1:]/bars.close[:-1])
+    return bars.gk_variance + np.append(0., gap*gap)     # the first bar is ahead of none, so its gap is never read
+
+def _term(first, last, bars, cfg, fitted):
+    v = _ahead(rolling_mean(_bar_variance(bars), last-first+1), last)
+    return np.log(np.where(above(np.sqrt(v)), v, np.nan))
+
+# %% ../nbs/02a_labels.ipynb #ea96a6d4
+def _term_task(first, last):
+    "Register the forecast of one bucket."
+    meaning = f"The logarithm of the mean variance of bars {first} to {last} from now, a bar."
+    task(f"term_{last}", horizon=last, weight=.2, head="term", role="term", meaning=meaning)(partial(_term, first, last))
+
+for before, last in zip((0, *HORIZONS), HORIZONS): _term_task(before+1, last)
+
 # %% ../nbs/02a_labels.ipynb #19e409c7
 def _paths(bars, h):
     "Over the coming h bars: is the market volatile (NaN where unknown), and how straight is the path?"
@@ -340,7 +358,8 @@ def _repr_html_(self: LabelGenerator):
     fitted = lambda t: ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k,
                                  v in state["fitted"].get(t.name, {}).items())
     rows = [{"task": t.name, "kind": t.kind, "known after, bars": t.horizon,
-             "classes": share(t) or ", ".join(t.classes) or "a number", "thresholds": fitted(t)} for t in self.tasks]
+             "classes": share(t) or ", ".join(t.classes) or "a number", "thresholds": fitted(t)}
+            for t in shown(self.tasks)]
     said = f"fitted on {state['n_train']:,} candles" if self._state else "not fitted"
     return f"<p>Labels, {said}</p>" + pd.DataFrame(rows).to_html(index=False, border=0)
 
@@ -357,7 +376,8 @@ def describe_labels(labels: pd.DataFrame,      # from `transform`
                     tasks: Sequence[Task]
                    ) -> pd.DataFrame: # one row an answer, one column a part
     "Class shares of the known answers of each part (mean and sd for a regression), and the share without an answer."
-    part = lambda s: pd.concat({t.name: _shares(labels[t.name].iloc[s], t) for t in tasks}, names=["task", "answer"])
+    def part(s):
+        return pd.concat({t.name: _shares(labels[t.name].iloc[s], t) for t in shown(tasks)}, names=["task", "answer"])
     return pd.DataFrame({name: part(s) for name, s in splits.items()})
 
 # %% ../nbs/02a_labels.ipynb #9e838519
@@ -368,10 +388,10 @@ def plot_labels(labels: pd.DataFrame,      # from `transform`
                ) -> "go.Figure":
     "Class shares of every task, one panel a task and one bar a part."
     from natron.charts import PALETTE, PATTERNS, make_subplots
-    shown = [t for t in tasks if t.classes]; table = describe_labels(labels, splits, shown)
-    fig = make_subplots(-(-len(shown)//2), 2, subplot_titles=[t.name for t in shown], vertical_spacing=.16,
+    tasks = [t for t in tasks if t.classes]; table = describe_labels(labels, splits, tasks)
+    fig = make_subplots(-(-len(tasks)//2), 2, subplot_titles=[t.name for t in tasks], vertical_spacing=.16,
                         horizontal_spacing=.1)
-    for i, t in enumerate(shown):
+    for i, t in enumerate(tasks):
         for k, name in enumerate(splits):
             pattern = dict(shape=PATTERNS[k % len(PATTERNS)], fgcolor="white", size=6, fillmode="overlay")
             fig.add_bar(x=[c.replace("_", "<br>") for c in t.classes], y=table.loc[t.name, name][list(t.classes)],
