@@ -892,6 +892,11 @@ def _fitted_text(n, fitted, data_end):
     return (f"Bars up to {pd.Timestamp(data_end):%Y-%m-%d %H:%M} are in-sample, as network and policy were fitted on them "
             f"or chosen by them: {which} of these {n}.")
 
+def _short_bars(n, short, wanted):
+    "The warning that bars of an episode had too few candles before them, where some had."
+    told = f"{short} of these {n} bars have fewer than the {wanted} candles up to them that the model wants."
+    return warning_html(dict(code="warmup", message=told)) if short else ""
+
 # %% ../nbs/08e_view.ipynb #8e230004
 def episode_html(rollout: "Rollout",  # of policy and buy and hold
                  asked: np.ndarray, probs: np.ndarray, # as `CandleView.episode` gives them
@@ -904,7 +909,7 @@ def episode_html(rollout: "Rollout",  # of policy and buy and hold
     card = _action_card(action_of(asked[-1]), said, asked[-1], account, policy["agent"], "")
     if np.isnan(probs[-1]).any(): card = "<p class=warn>⚠ The account of this episode is ruined and asks for nothing.</p>"
     lines = _earned(rollout), _fitted_text(len(asked), fitted, model["data_end"])
-    found = f"<p><strong>{html.escape(policy['sentence'])}</strong></p>"
+    found = f"<p>What its evaluation found: <strong>{html.escape(policy['sentence'])}</strong></p>"
     return f"{found}<div class=cards>{card}</div>" + "".join(f"<p>{html.escape(o)}</p>" for o in lines)
 
 # %% ../nbs/08e_view.ipynb #8e230005
@@ -916,13 +921,13 @@ _PLAYED = ("Move the slider below to see the other bars. A position is held duri
 def acted(self: CandleView, bar: int) -> tuple[str, str]: # HTML, a `figure`
     "The policy's episode as the page shows it."
     from natron.environment import plot_episode
-    (rollout, asked, probs), model = self.episode(bar), self.predictor.about
-    frame = rollout.episode()
+    (rollout, asked, probs), model, wanted = self.episode(bar), self.predictor.about, self.predictor.context
+    frame, n = rollout.episode(), len(asked)
     fitted = int((frame.index <= pd.Timestamp(model["data_end"])).sum())
     fig = plot_episode(frame, title="Episode of the policy up to the chosen bar")
     _mark_in_sample(fig, fitted, row=1, col=1)
-    text = episode_html(rollout, asked, probs, model, fitted) + f"<p class=small>{html.escape(pip_sentence(self))}</p>"
-    return text, figure(fig, "backtest of a policy", _PLAYED)
+    text = _short_bars(n, min(max(wanted+n-bar-2, 0), n), wanted) + episode_html(rollout, asked, probs, model, fitted)
+    return f"{text}<p class=small>{html.escape(pip_sentence(self))}</p>", figure(fig, "backtest of a policy", _PLAYED)
 
 # %% ../nbs/08e_view.ipynb #5cb80a35
 @patch
