@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/10_all.ipynb #5e7a1d14
 from .core import need
-need("all", "accelerate", "ipywidgets", "lightgbm", "plotly", "sklearn")
+need("all", "accelerate", "gymnasium", "ipywidgets", "lightgbm", "plotly", "sklearn", "stable_baselines3")
 
 # %% ../nbs/10_all.ipynb #c8553e75
 from .core import NatronError
@@ -25,6 +25,10 @@ from .finetune import finetune, make_bundle
 from .calibrate import calibrate
 from .backtest import backtest
 from .evaluate import evaluate
+from .environment import (TradingEnv, VectorTradingEnv, fit_normaliser, market_inputs, plot_episode, policy_positions,
+                                run_positions, trading_data)
+from .rl import train_policies
+from .rl_evaluate import evaluate_policies
 from .bundle import load_bundle, save_bundle
 from .predictor import Predictor, load_predictor
 from .watch import train_monitor
@@ -33,5 +37,6 @@ from .watch import train_monitor
 __all__ = ["Config", "NatronError", "load_config", "check_candles", "clean_candles", "read_candles", "sample_candles",
            "simulate_candles", "plot_candles", "FEATURES", "compute_context", "compute_features", "explore",
            "plot_features", "FeatureStream", "audit", "LabelGenerator", "prepare", "pretrain", "finetune",
-           "make_bundle", "calibrate", "evaluate", "backtest", "load_bundle", "save_bundle", "Predictor",
-           "load_predictor", "train_monitor"]
+           "make_bundle", "calibrate", "evaluate", "backtest", "market_inputs", "fit_normaliser", "trading_data",
+           "TradingEnv", "VectorTradingEnv", "policy_positions", "run_positions", "plot_episode", "train_policies",
+           "evaluate_policies", "load_bundle", "save_bundle", "Predictor", "load_predictor", "train_monitor"]

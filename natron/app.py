@@ -323,6 +323,8 @@ class Asked:
     trials: SessionTrials   # the visitor's own
 
 # %% ../nbs/08f_app.ipynb #3aee9c09
+def _always(predictor): return True
+
 @dataclass(frozen=True)
 class Tab:
     "A tab of the page."
@@ -330,17 +332,19 @@ class Tab:
     label: str
     build: Callable # (predictor) -> controls and places, two lists of Gradio components
     fill: Callable  # (asked, *values of the controls) -> contents of the places
+    when: Callable = _always # (predictor) -> whether this model has the tab
 
 TABS: dict[str, Tab] = {}
 
 # %% ../nbs/08f_app.ipynb #6c6391ce
 def tab(key: str,        # in the browser's memory
         label: str,      # on the tab
-        build: Callable  # (predictor) -> controls, places
+        build: Callable, # (predictor) -> controls, places
+        when: Callable = _always # (predictor) -> whether this model has the tab
        ) -> Callable:
     "Register the decorated function `(asked, *values) -> contents` as a tab, after those that are there."
     def register(fill):
-        TABS[key] = Tab(key, label, build, fill)
+        TABS[key] = Tab(key, label, build, fill, when)
         return fill
     return register
 
@@ -404,6 +408,12 @@ def _fill_backtest(asked, *costs):
     asked.state.evaluate(asked.view)
     return asked.view.backtested(asked.trials, *costs)
 
+# %% ../nbs/08f_app.ipynb #8f230002
+def _policy(predictor): return [], [_text("policy"), figure_box(elem_id="episode")]
+
+@tab("policy", "Policy", _policy, lambda predictor: predictor.policy is not None)
+def _fill_policy(asked): return asked.view.acted(asked.bar)
+
 # %% ../nbs/08f_app.ipynb #7a100016
 def _drift(predictor): return [], [_text("drift"), figure_box(elem_id="by_feature"), figure_box(elem_id="by_bar")]
 
@@ -456,7 +466,7 @@ _STYLE = """
 .tab-container{flex-wrap:wrap;overflow:visible!important} .tab-container button{height:34px!important}
 .tab-container.visually-hidden button{font-size:1px!important;padding:0!important} /* no tab hides in a menu */
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:8px}
-.card{border:1px solid var(--border-color-primary);border-left:6px solid #0072B2;border-radius:6px;padding:6px 9px}
+.card{border:1px solid var(--border-color-primary);border-left:6px solid #0072B2;border-radius:6px;padding:6px 9px} #policy .card{max-width:340px}
 .card.forecast{border-left-style:double;border-left-color:#D55E00} .card.policy{border-left-style:dotted} .card h3{margin:0;font-size:1rem}
 .tag{display:inline-block;font-weight:400;font-size:.75rem;border:1px solid currentColor;border-radius:9px;
   padding:0 7px;opacity:.85} .tag:empty{display:none} .answer{margin:.2em 0;line-height:1.25}
@@ -493,7 +503,8 @@ _EVERY = 2.   # seconds between looks at a live market
 class _Page:
     "The controls of the page, and what happens when they are used."
     def __init__(self, state):
-        self.state, self.tabs, self.parts = state, dict(TABS), {}        # tabs; their controls and places, by key
+        self.state, self.parts = state, {}                               # controls and places of the tabs, by key
+        self.tabs = {k: t for k, t in TABS.items() if t.when(state.predictor)}
         self.quiet = dict(api_visibility="private", show_progress="hidden")
 
     def visitor(self):

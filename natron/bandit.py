@@ -20,8 +20,7 @@ from .core import NatronError, make_rng
 from .config import Config
 from .dataset import Prepared, WindowDataset
 from .model import Natron, Policy, PolicySettings, pool, pooled_rows
-from .broker import bars_of, costs_of
-from .environment import Normaliser, TradingData, VectorTradingEnv
+from .environment import Normaliser, TradingData, VectorTradingEnv, series_data
 
 # %% ../nbs/07a_bandit.ipynb #7a000011
 _INPUTS, _BAR = 8, 1e-3                 # of a planted market: inputs, and a typical bar's log return
@@ -44,12 +43,8 @@ def _candles_of(moves):
 # %% ../nbs/07a_bandit.ipynb #7a000012
 def _one_series(candles, inputs, cfg, bar):
     "Trading data of one series whose inputs (N,M) are normalised already, all of it one part."
-    bars, n, M = bars_of(candles), *inputs.shape
-    bars["last"] = 0
-    norm = Normaliser(np.zeros(M, np.float32), np.ones(M, np.float32), bar)
-    return TradingData(bars, inputs.astype(np.float32), np.zeros(n, int), candles.index,
-                       np.array([costs_of("PLANTED", candles, cfg.backtest)]), ["PLANTED"],
-                       np.arange(max(n-1-cfg.rl.episode, 0)+1), np.full(n, n-1), norm, cfg)
+    zero, one = np.zeros(inputs.shape[1], np.float32), np.ones(inputs.shape[1], np.float32)
+    return series_data("PLANTED", candles, slice(None), inputs, Normaliser(zero, one, bar), cfg)
 
 # %% ../nbs/07a_bandit.ipynb #7a000013
 def planted_data(kind: str,        # "oracle", "signal" or "noise"

@@ -3,7 +3,7 @@ import json, re, shutil, subprocess, time
 import httpx, pytest
 from natron.bridge import BridgeClient
 from natron.candles import sample_candles
-from served import PATIENCE, Served, natron
+from served import PATIENCE, VERDICT, Served, natron, save_acting
 
 chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.skipif(not chromium, reason="no chromium, chromium-browser or google-chrome on the PATH")]
@@ -186,6 +186,25 @@ def test_tabs_heads_and_sliders(browser, served):
             v.page.get_by_role("tab", name=tab).click(); v.until(lambda: says in v.text(place))
         v.page.get_by_role("tab", name="Backtest").click(); v.page.locator("#threshold input[type=number]").fill("0.01"); v.page.keyboard.press("Enter"); v.until(lambda: "best of 2 trials" in v.text("#backtest"))
         cheap = v.text("#backtest"); v.page.locator("#spread input[type=range]").focus(); v.page.keyboard.press("End"); v.until(lambda: "trials" in v.text("#backtest") and v.text("#backtest") != cheap)
+
+
+def test_the_episode_of_a_policy(browser, served, toy_model, tmp_path):
+    "A model with a policy has one tab more: its verdict, its action at the chosen bar, and an episode along which a slider moves."
+    with Visit(browser, served.urls[0]) as v: assert v.ready().page.get_by_role("tab", name="Policy").count() == 0
+    save_acting(toy_model, tmp_path/"acting.pt")
+    with serve(tmp_path/"acting.pt") as s, Visit(browser, s.urls[0], 390, 844) as v:
+        v.ready().page.get_by_role("tab", name="Policy").click()
+        v.until(lambda: "none of these 240" in v.text("#policy"))
+        assert VERDICT["sentence"] in v.text("#policy")
+        assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
+        seen, rail = v.page.locator("#episode .slider-label").first, v.page.locator("#episode .slider-rail-touch-rect")
+        first = f"{sample.index[-240]:%d %b %H:%M}"
+        assert seen.text_content() == f"from {first}"
+        rail.click(position=dict(x=rail.bounding_box()["width"]-5, y=8))
+        v.until(lambda: seen.text_content() == f"from {sample.index[-80]:%d %b %H:%M}")
+        v.page.locator("#bar input[type=number]").fill("3000")
+        v.page.keyboard.press("Enter")
+        v.until(lambda: "all of these 240" in v.text("#policy") and "in-sample" in v.text("#episode .plot"))
 
 
 def offered(v, option):
