@@ -94,6 +94,7 @@ class Fan:
     close: float       # price from which they begin
     paths: np.ndarray  # (P,24,4) float32 log distances of open, high, low, close from it
     effective: float   # how many of them do not overlap
+    tops: dict = field(default_factory=dict, repr=False) # horizon -> sorted highest highs, kept for the next question
 
 @kernel
 def _walk(paths, sd, widen):
@@ -198,11 +199,13 @@ def plot_range(bands: dict,                          # as from `bands`, or a pre
     from natron.charts import plot_candles
     bands, past = bands.get("range", bands), candles[-bars:]
     after = candles[:0] if realised is None else realised[:_LONGEST]
-    fig = plot_candles(pd.concat([past, after]), title=title)
-    ahead = [f"+{k}" for k in range(len(after)+1, _LONGEST+1)]
-    names = [*fig.data[0].x, *ahead]
+    fig = plot_candles(pd.concat([past, after]), title=title).update_traces(zorder=1)     # candles before the cone
+    names = [*fig.data[0].x, *(f"+{k}" for k in range(len(after)+1, _LONGEST+1))]
     _cone(fig, bands, past.close.iloc[-1], dict(enumerate(names[len(past)-1:])))
-    return fig.update_xaxes(categoryorder="array", categoryarray=names)
+    labels = {k: names[len(past)-1+k] for k in (6, 12, 24) if k > len(after)}
+    x = fig.layout.xaxis
+    return fig.update_xaxes(categoryorder="array", categoryarray=names, ticktext=[*x.ticktext, *labels.values()],
+                            tickvals=[*x.tickvals, *(len(past)-1+k for k in labels)])
 
 # %% ../nbs/04c_ranges.ipynb #744b29d5
 class PlanError(NatronError):
@@ -221,9 +224,10 @@ def _check_horizon(horizon):
 # %% ../nbs/04c_ranges.ipynb #1bbd23f0
 @patch
 def _tops(self: Fan, horizon):
-    "Highest high of every path and mirror image within `horizon` bars, log distance, (2P,)."
+    "Highest high of every path and mirror image within `horizon` bars, log distance, sorted, (2P,)."
     _check_horizon(horizon)
-    return _extremes(self.paths, np.array([horizon]))[1, 0]
+    if horizon not in self.tops: self.tops[horizon] = np.sort(_extremes(self.paths, np.array([horizon]))[1, 0])
+    return self.tops[horizon]
 
 @patch
 def touch_probability(self: Fan,
@@ -231,7 +235,8 @@ def touch_probability(self: Fan,
                       horizon: int = 24 # bars
                      ) -> float:
     "The chance that price touches a level."
-    return float((self._tops(horizon) >= abs(np.log(level/self.close))).mean())
+    tops = self._tops(horizon)
+    return float(1 - np.searchsorted(tops, abs(np.log(level/self.close)))/len(tops))
 
 # %% ../nbs/04c_ranges.ipynb #7c4a6e54
 @patch
@@ -302,14 +307,17 @@ def first_touch(self: Fan,
     count = _exits(self.paths[:, :horizon], side*stop, target)
     return FirstTouch(*(count/(2*len(self.paths))).tolist())
 
-# %% ../nbs/04c_ranges.ipynb #fc4cbfce
+# %% ../nbs/04c_ranges.ipynb #42b5e608
 _SIDES = {"long": 1, "short": -1}
+
+def _check_position(side, horizon):
+    _require(side in _SIDES, "side", f"expected long or short, got {side!r}")
+    _check_horizon(horizon)
 
 @patch
 def _losses(self: Fan, side, horizon):
     "Loss of one unit at the close of the horizon's last bar, in price, (2P,)."
-    if side not in _SIDES: raise PlanError("side", f"expected long or short, got {side!r}")
-    _check_horizon(horizon)
+    _check_position(side, horizon)
     x = self.paths[:, horizon-1, 3].astype(float)
     return _SIDES[side]*self.close*(1 - np.exp(np.append(x, -x)))
 
@@ -350,7 +358,7 @@ def _from_chance(self: Fan, name, chance, up, nearest, horizon):
     least, most = 1/self.effective, self.touch_probability(nearest, horizon)
     _require(isinstance(chance, Real) and least <= chance < most, f"{name}_chance",
              f"expected a chance between {least:.3g} and {most:.3g} within {horizon} bars, got {chance!r}")
-    return self.level_of(chance, horizon, up)
+    return _rounded(self.level_of(chance, horizon, up))
 
 @patch
 def _level(self: Fan, name, price, chance, up, entry, horizon):
@@ -378,7 +386,13 @@ def _size(equity, risk, distance, lot):
              "more risk, a nearer stop or a smaller lot would do")
     return float(lot*np.floor(units/lot*(1+1e-12)))
 
-# %% ../nbs/04c_ranges.ipynb #31f30850
+# %% ../nbs/04c_ranges.ipynb #79e5041c
+def _tidy(x):
+    "The same with eight digits in every number."
+    if isinstance(x, dict): return {k: _tidy(v) for k, v in x.items()}
+    if isinstance(x, list): return [_tidy(v) for v in x]
+    return _rounded(x) if isinstance(x, float) else x
+
 def _money(out, distance, cost, equity, risk, lot, pip):
     "What a plan costs, its size, and the same in pips, where it is asked for."
     out |= dict(cost=cost, cost_r=cost/distance)
@@ -409,15 +423,14 @@ def plan(self: Fan,
          commission: float = 0.             # share of what is bought or sold
         ) -> dict:
     "Chances, holding time, size and costs of a position with a stop and perhaps a target."
-    _require(side in _SIDES, "side", f"expected long or short, got {side!r}")
-    _check_horizon(horizon)
+    _check_position(side, horizon)
     up, entry = side == "long", self._entry(entry)
     stop = self._level("stop", stop, stop_chance, not up, entry, horizon)
     _require(stop is not None, "stop", "give a price, or stop_chance: the chance that it is touched")
     target = self._level("target", target, target_chance, up, entry, horizon)
-    out = dict(side=side, entry=entry, stop=stop, target=target, horizon=int(horizon)) | self._chances(stop, target, horizon)
-    cost = 2*fee + 2*commission*entry - swap*out["bars"]
-    return _money(out, abs(entry-stop), cost, equity, risk, lot, pip)
+    out = dict(side=side, entry=entry, stop=stop, target=target, horizon=int(horizon))
+    out |= self._chances(stop, target, horizon)
+    return _tidy(_money(out, abs(entry-stop), 2*fee + 2*commission*entry - swap*out["bars"], equity, risk, lot, pip))
 
 # %% ../nbs/04c_ranges.ipynb #a1cee617
 @patch
