@@ -256,10 +256,12 @@ def fans(self: Predictor, windows: Sequence[Window],
 
 # %% ../nbs/08_predictor.ipynb #93c48e3f
 @patch
-def answers(self: Predictor, windows: Sequence[Window]) -> list[Prediction]:
+def answers(self: Predictor, windows: Sequence[Window],
+            ranges: bool = True # half a millisecond and 12 kB an answer, which thousands can do without
+           ) -> list[Prediction]:
     "The dictionary for each window."
     probs = self.probabilities(windows)
-    fans, probs = self.fans(windows, probs), {k: p.tolist() for k, p in probs.items()}
+    fans, probs = self.fans(windows, probs) if ranges else [], {k: p.tolist() for k, p in probs.items()}
     asked = [t for t in self.tasks if t.classes]
     asked = [t for t in asked if t.kind == "forecast"] or asked
     out = []
@@ -375,7 +377,8 @@ def _row_numbers(rows, n, first):
 def predict_bars(self: Predictor,
                  candles: pd.DataFrame | list[dict],        # oldest first, any number from the window's length (96) on
                  rows: slice | Sequence[int] | None = None, # which bars, by number; None: all that have a window
-                 symbol: str | None = None                  # whose they are; None: nobody says
+                 symbol: str | None = None,                 # whose they are; None: nobody says
+                 ranges: bool = True                        # as `answers` takes it
                 ) -> Predictions: # in order of time
     "What `predict` would have answered when each of these bars closed, a policy for a flat account; raises as it does."
     candles = _candles(candles)
@@ -383,7 +386,8 @@ def predict_bars(self: Predictor,
     if len(candles) < self.window_length:
         raise CandleError(f"a prediction takes {self.window_length} candles at least, got {len(candles):,}", "length")
     rows = _row_numbers(rows, len(candles), self.window_length-1)
-    answers = [a for batch in chunked(self._windows(candles, rows, symbol), _BATCH) for a in self.answers(batch)]
+    batches = chunked(self._windows(candles, rows, symbol), _BATCH)
+    answers = [a for batch in batches for a in self.answers(batch, ranges)]
     return Predictions(candles.iloc[rows], answers, self.tasks)
 
 # %% ../nbs/08_predictor.ipynb #e028e7b0

@@ -33,7 +33,8 @@ import natron
 from .core import NatronError
 from .candles import CandleError, read_candles
 from .model import ACTIONS
-from .ranges import COVERAGES, HORIZONS
+from .tasks import HORIZONS
+from .ranges import COVERAGES
 from .predictor import AccountError
 from .schema import MAX_CANDLES, STRICT, Account, NoVolume, Symbol, RequestError, request_error
 from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, Service, TokenError
