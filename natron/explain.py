@@ -23,6 +23,7 @@ from .core import NatronError, make_rng
 from .config import backbones_with
 from .charts import PALETTE, plot_lines, time_ticks
 from .features import all_features, horizon_of
+from .tasks import shown
 from .dataset import Prepared, WindowDataset, window_data
 from .model import Ensemble, Natron, to_probs
 from .metrics import block_length, block_resamples, headline, interval, resample_sums, task_scores, task_sums
