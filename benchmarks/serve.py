@@ -16,6 +16,7 @@ from natron.bundle import load_bundle, save_bundle
 from natron.candles import simulate_candles
 from natron.config import load_config
 from natron.dataset import prepare
+from natron.calibrate import fit_scenarios
 from natron.finetune import make_bundle
 from natron.model import count_parameters, new_model
 from natron.predictor import load_predictor
@@ -40,7 +41,7 @@ def make_model(path, config="natron"):
     cfg = load_config(Path(__file__).parent.parent/f"configs/{config}.yaml"); c = simulate_candles(8000, seed=1)
     prep = prepare({"SIM": c}, cfg)
     model = new_model(prep).eval()
-    save_bundle(make_bundle(model, prep, {"SIM": c}), path)
+    save_bundle(make_bundle(model, prep, {"SIM": c}, scenarios=fit_scenarios(prep, model)), path)
     return count_parameters(model)
 
 

@@ -20,7 +20,7 @@ from sklearn.linear_model import Ridge
 from .core import NatronError
 from .rolling import kernel
 from .indicators import ADX, ATR, CCI, RSI, WaveTrend
-from .tasks import ROLES, Task
+from .tasks import ROLES, Task, shown
 from .dataset import HAR, Prepared, WindowDataset
 
 # %% ../nbs/06a_baselines.ipynb #1b34f791
@@ -77,9 +77,9 @@ class Baseline:
     needs: tuple[str, ...]   # some of `NEEDS`
 
     def fits(self, task):
-        "Whether it is for this task."
+        "Whether it is for this task; ranges, which the term structure is for, are judged beside others."
         kind = "classes" if task.classes else "values"
-        return self.of in ("both", kind) and self.role in (None, task.role)
+        return self.of in ("both", kind) and self.role in (None, task.role) and task in shown([task])
 
 BASELINES: dict[str, Baseline] = {}
 

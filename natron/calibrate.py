@@ -6,7 +6,7 @@
 __all__ = ['COVERAGES', 'log_loss', 'calibrated_probs', 'fit_temperature', 'fit_platt', 'fit_curve', 'fit_isotonic',
            'forecast_times', 'two_folds', 'cross_fitted', 'choose_calibration', 'conformal_level', 'prediction_sets',
            'class_conditional_levels', 'class_conditional_sets', 'adaptive_conformal_levels', 'top_label_curve',
-           'top_label_confidence', 'calibrate_task', 'calibrate']
+           'top_label_confidence', 'calibrate_task', 'calibrate', 'fit_scenarios']
 
 # %% ../nbs/06c_calibrate.ipynb #5e7a1d04
 from .core import need
@@ -21,6 +21,8 @@ import numpy as np, pandas as pd, torch
 from scipy.optimize import minimize
 from sklearn.isotonic import isotonic_regression
 from .candles import bar_length
+from .tasks import HORIZONS, term_structure
+from .ranges import COVERAGES as BANDS, Scenarios, forecast_sd, pool, scenarios_from
 from .dataset import Prepared, WindowDataset, window_data
 from .model import Calibration, Curve, calibrated
 from .finetune import predict_windows
@@ -212,3 +214,62 @@ def calibrate(prep: Prepared, model: torch.nn.Module # trained on `prep`'s train
     found = {t.name: calibrate_task(probs[t.name], y[:, k], *forecast_times(prep, data, t.horizon))
              for k, t in enumerate(prep.labels.tasks) if t.classes}
     return {k: how for k, how in found.items() if how}
+
+# %% ../nbs/06c_calibrate.ipynb #e5f6d8fe
+_STARTS = 2000        # at most
+
+def _starts(prep, data):
+    "Which windows of `data` begin a path, by series: spread evenly, with all bars of a path after each."
+    out, each = [], max(1, _STARTS//len(prep.series))
+    for k, s in enumerate(prep.series):
+        at = np.flatnonzero(data.series == k)
+        at = at[data.rows[at] + HORIZONS[-1] < len(s.candles)]
+        out.append(at[np.linspace(0, len(at)-1, min(len(at), each)).astype(int)])
+    return out
+
+# %% ../nbs/06c_calibrate.ipynb #2140d91c
+def _closes(paths, sd):
+    "Log distances (n,P,5) of the closes at the horizons, of normalised paths (P,24,4) at each forecast of (n,24)."
+    first = np.append(0, HORIZONS[:-1])
+    parts = np.add.reduceat(paths[..., 3], first, 1)                                     # (P,5) sums by bucket
+    return np.cumsum(sd[:, None, first]*parts, -1)
+
+def _half_widths(paths, sd):
+    "Half the width of each band of the close, (n,5,3) log distances: paths and mirror images lie around 0."
+    return np.moveaxis(np.quantile(abs(_closes(paths, sd)), np.array(BANDS)/100, 1), 0, -1)
+
+# %% ../nbs/06c_calibrate.ipynb #2cd90199
+_FACTORS = np.linspace(.8, 1.25, 46)
+
+def _band_scores(x, half, unit):
+    "Mean interval score (46,5), by factor and horizon, of outcomes (n,5) in bands (n,5,3), measured in `unit` (n,5)."
+    out = []
+    for factor in _FACTORS:
+        beyond = np.maximum(abs(x)[..., None] - factor*half, 0)*2/(1-np.array(BANDS)/100)
+        out.append(((2*factor*half + beyond).mean(-1)/unit).mean(0))
+    return np.stack(out)
+
+def _widening(paths, sd, folds):
+    "The factor of each horizon, (5,); 1 where it does not help the half of the time that did not choose it."
+    x = np.take(np.cumsum(sd*paths[..., 3], 1), np.array(HORIZONS)-1, 1)                 # (n,5) outcomes
+    unit = np.sqrt(np.take(np.cumsum(sd*sd, 1), np.array(HORIZONS)-1, 1))                # (n,5)
+    scores = [_band_scores(x[to], _half_widths(paths[of], sd[to]), unit[to])*to.sum()
+              for of, to in (folds, folds[::-1])]
+    plain = int(abs(_FACTORS-1).argmin())
+    crossed = sum(a[b.argmin(0), np.arange(5)] for a, b in (scores, scores[::-1]))
+    return np.where(crossed < sum(a[plain] for a in scores), _FACTORS[sum(scores).argmin(0)], 1.)
+
+# %% ../nbs/06c_calibrate.ipynb #5635d989
+def fit_scenarios(prep: Prepared, model: torch.nn.Module # trained on `prep`'s training part
+                 ) -> Scenarios | None: # None without a term structure of volatility, or without a path
+    "The library of paths of the validation part, in units of the model's forecasts."
+    data, terms = window_data(prep, "validation"), [t.name for t in term_structure(prep.labels.tasks)]
+    starts = _starts(prep, data); rows = np.concatenate(starts)
+    if not (terms and len(rows)): return None
+    probs = predict_windows(model, data, rows=rows)
+    sd = forecast_sd(np.concatenate([probs[k] for k in terms], 1))                       # (P,24)
+    each = np.split(sd, np.cumsum([len(at) for at in starts])[:-1])
+    begun = [(s.candles, data.rows[at], o) for s, at, o in zip(prep.series, starts, each) if len(at)]
+    found = pool(*(scenarios_from(*o) for o in begun))
+    folds = two_folds(*(t[rows] for t in forecast_times(prep, data, HORIZONS[-1])))
+    return replace(found, widen=_widening(found.paths, sd, folds)) if min(f.sum() for f in folds) > 1 else found

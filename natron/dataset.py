@@ -17,6 +17,7 @@ from .core import NatronError, make_rng
 from .config import Config, DataConfig
 from .candles import bar_length, check_bar_length, check_candles, has_volume
 from .features import compute_context, context_bars, feature_frame, lookbacks, reads_volume
+from .tasks import shown
 from .labels import LabelGenerator
 from .splits import Splits, split_series
 
@@ -181,7 +182,7 @@ class Prepared:
         "When each part of each series begins and ends, and its bars."
         table = pd.DataFrame([{"series": s.name} | {k: _when(s, r) for k, r in vars(p).items()}
                               for s, p in zip(self.series, self.splits)])
-        tasks = ", ".join(t.name for t in self.labels.tasks)
+        tasks = ", ".join(t.name for t in shown(self.labels.tasks))
         return (f"<p>{len(self.columns)} columns; tasks {tasks}; windows of {self.config.data.window_length} bars</p>"
                 + table.to_html(index=False, border=0))
 

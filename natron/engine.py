@@ -326,11 +326,13 @@ class OnnxEngine:
         return {k: torch.from_numpy(np.concatenate(part)) for k, part in zip(self.outputs, zip(*rows))}
 
 # %% ../nbs/04f_engine.ipynb #c59e47fc
+_DENSITY = .4              # of a normal distribution at its middle: what a standard deviation means in probability
+
 def _comparable(bundle, outputs):
-    "Calibrated probabilities, and regressions as they are; a policy's probabilities, and its position if continuous."
+    "Calibrated probabilities, also a policy's; regressions in like units, and a continuous position as it is."
     tasks, settings = bundle.task_list(), bundle.policy_settings()
     probs = to_probs(outputs, [t for t in tasks if t.classes], bundle.calibrations())
-    found = probs | {t.name: outputs[t.name] for t in tasks if not t.classes}
+    found = probs | {t.name: _DENSITY*outputs[t.name] for t in tasks if not t.classes}
     if settings is None: return found
     acts, position = policy_answer(settings, outputs["rl"])
     return found | {"rl": acts} | ({} if settings.actions == "discrete" else {"rl_position": position})
@@ -338,7 +340,7 @@ def _comparable(bundle, outputs):
 # %% ../nbs/04f_engine.ipynb #2c6a7fe1
 def largest_difference(engine,          # `TorchEngine` or `OnnxEngine`
                        bundle: Bundle   # with reference outputs
-                      ) -> float: # of a probability; for a regression, of its standard deviation
+                      ) -> float: # of a probability
     "Largest absolute difference between an engine's answers and the reference; infinite if either is no number."
     r = bundle.reference_outputs
     given = {k: v.float() if k == "x" else v for k, v in r.items() if not k.startswith("logits.")}
@@ -348,7 +350,7 @@ def largest_difference(engine,          # `TorchEngine` or `OnnxEngine`
     return worst if np.isfinite(worst) else np.inf                                       # NaN is as far as it gets
 
 # %% ../nbs/04f_engine.ipynb #2f2adda5
-# of a probability, or of a regression's standard deviation; another device's torch rounds otherwise
+# of a probability; another device's torch rounds otherwise
 _TOLERANCES = dict(onnx=1e-5, int8=0.01, torch=0.01)
 
 def open_engine(bundle: Bundle,

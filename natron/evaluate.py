@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from .core import NatronError
 from .config import Config, EvaluateConfig
 from .labels import LabelGenerator
-from .tasks import Task
+from .tasks import Task, shown
 from .dataset import Prepared, prepare, window_data
 from .splits import walk_forward_splits
 from .model import Calibration, Ensemble
@@ -86,6 +86,10 @@ def _model_forecasts(model, data, calibration):
     return out, ensemble_disagreement(model.tasks, members)
 
 # %% ../nbs/06h_evaluate.ipynb #8c5c2c71
+def _numbered(prep):
+    "The tasks that are shown, each with its place among all."
+    return [(k, t) for k, t in enumerate(prep.labels.tasks) if t in shown([t])]
+
 def _baselines(prep, data, alone):
     "The baselines' forecasts for the last part, by a task's index; what the tasks share is computed once."
     cfg, tasks = prep.config, prep.labels.tasks
@@ -110,7 +114,7 @@ def task_forecasts(prep: Prepared,
     probs, disagreement = _model_forecasts(model, test, calibration)
     baselines, out = _baselines(prep, data, alone), []
     names = np.array([s.name for s in prep.series])[test.series]
-    for k, t in enumerate(prep.labels.tasks):
+    for k, t in _numbered(prep):
         train, y = _labels(data[0], k), _labels(test, k)
         if np.isnan(y).all(): continue
         mean = t.loc if np.isnan(train).all() else np.nanmean(train)
@@ -292,7 +296,7 @@ def ablate(prep: Prepared, fit: Callable = fit_model,
         probs[name] = predict_windows(model, window_data(blind, "validation"))
         tell(name)
     series, rows = np.array([s.name for s in prep.series])[data.series], []
-    for k, t in enumerate(prep.labels.tasks):
+    for k, t in _numbered(prep):
         y = data.y[data.ends, k].numpy()
         by_name = {n: p[t.name] for n, p in probs.items()}
         if not np.isnan(y).all():

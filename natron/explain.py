@@ -23,6 +23,7 @@ from .core import NatronError, make_rng
 from .config import backbones_with
 from .charts import PALETTE, plot_lines, time_ticks
 from .features import all_features, horizon_of
+from .tasks import shown
 from .dataset import Prepared, WindowDataset, window_data
 from .model import Ensemble, Natron, to_probs
 from .metrics import block_length, block_resamples, headline, interval, resample_sums, task_scores, task_sums
@@ -106,7 +107,8 @@ def _task(model, name):
     "The task of this name."
     found = [t for t in model.tasks if t.name == name]
     if not found:
-        raise NatronError(f"the model does not answer {name!r}; it answers {', '.join(t.name for t in model.tasks)}")
+        there = ", ".join(t.name for t in shown(model.tasks))
+        raise NatronError(f"the model does not answer {name!r}; it answers {there}")
     return found[0]
 
 # %% ../nbs/06g_explain.ipynb #141a025f
@@ -376,11 +378,12 @@ def nearest_windows(model: Natron | Ensemble,
     "The nearest earlier windows: with labels known by then, and sharing no bar with the query nor with each other."
     gap = max(data.window, *(t.horizon for t in model.tasks))
     old = np.flatnonzero(_known_by(data, when, gap))
-    old = old[_complete(data.y[data.ends[old]].numpy())]
+    asked = [k for k, t in enumerate(model.tasks) if t in shown([t])]
+    old = old[_complete(data.y[data.ends[old]][:, asked].numpy())]
     if not len(old): raise NatronError(f"no label of these windows was known by {when}; bring earlier candles")
     with torch.no_grad(): query = model(**_batch(model, [window]))["embedding"][0].float().cpu().numpy()   # (D,)
     before = embeddings(model, data) if before is None else before
     found = nearest(query, before[old], n, data.window, data.ends.numpy()[old])
     i = old[found.row]; y = data.y[data.ends[i]].numpy()                                                   # (n,K)
-    labels = {t.name: [_label(t, v) for v in y[:, k]] for k, t in enumerate(model.tasks)}
+    labels = {model.tasks[k].name: [_label(model.tasks[k], v) for v in y[:, k]] for k in asked}
     return pd.DataFrame(dict(window=i, time=data.times[i], distance=found.distance) | labels)

@@ -22,7 +22,8 @@ from .dataset import Prepared, WindowDataset, resume_key, jittered, make_series,
 from .splits import Splits, fingerprints, fitted_rows, purge_gap, time_of_row
 from .model import Calibration, Ensemble, Policy, new_model, to_probs
 from .train import fit
-from .bundle import Bundle
+from .ranges import Scenarios
+from .bundle import Bundle, scenario_tensors
 from .engine import reference_outputs, with_policy
 
 # %% ../nbs/06_finetune.ipynb #a009a259
@@ -136,13 +137,14 @@ def _deep_ensemble(prep, folder, resume, backbone):
 def predict_windows(model: torch.nn.Module,
                     data: WindowDataset,           # one window a row
                     calibration: dict[str, Calibration] | None = None, # by task
-                    batch: int = 256
+                    batch: int = 256,
+                    rows: Sequence[int] | None = None # which windows, by number; None: all
                    ) -> dict[str, np.ndarray]:     # (n,C) probabilities by task; (n,1) raw values for a regression
-    "The model's answer for every window of `data`, in order."
-    device = next(model.parameters()).device
+    "The model's answer for windows of `data`, in order."
+    device, rows = next(model.parameters()).device, range(len(data)) if rows is None else rows
     outs = []
-    for i in range(0, len(data), batch):
-        b = {k: v.to(device) for k, v in data.inputs(range(i, min(i+batch, len(data)))).items()}
+    for i in range(0, len(rows), batch):
+        b = {k: v.to(device) for k, v in data.inputs(rows[i:i+batch]).items()}
         outs.append(to_probs(model(**b), model.tasks, calibration))
     return {t.name: torch.cat([o[t.name] for o in outs]).float().cpu().numpy() for t in model.tasks}
 
@@ -204,7 +206,8 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                 phases: Sequence[str] = ("finetune",),       # what it went through
                 reference: Reference | None = None,          # what the training features looked like, for drift
                 policy: Policy | None = None,                # of reinforcement learning, on this very model
-                policy_facts: Mapping | None = None          # its seed, steps and verdict, for `Bundle.rl_policy`
+                policy_facts: Mapping | None = None,         # its seed, steps and verdict, for `Bundle.rl_policy`
+                scenarios: Scenarios | None = None           # from `fit_scenarios`; without them there are no ranges
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
     span = fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
@@ -216,7 +219,8 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
         fit_span=span | dict(scaler=list(prep.scaler.span)), data_hash=hashlib.sha256(hashes.encode()).hexdigest(),
         settings=prep.config.model_dump(), label_state=prep.labels.state, reference_outputs=_outputs(model, prep),
         markets=_markets(prep, candles), **_scaler(prep.scaler),
-        reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {})
+        reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {},
+        scenarios=scenario_tensors(scenarios) if scenarios else {})
     return with_policy(bundle, policy, policy_facts) if policy else bundle
 
 # %% ../nbs/06_finetune.ipynb #da2d757b

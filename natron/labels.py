@@ -253,7 +253,8 @@ def _term(first, last, bars, cfg, fitted):
 def _term_task(first, last):
     "Register the forecast of one bucket."
     meaning = f"The logarithm of the mean variance of bars {first} to {last} from now, a bar."
-    task(f"term_{last}", horizon=last, weight=.2, head="term", role="term", meaning=meaning)(partial(_term, first, last))
+    register = task(f"term_{last}", horizon=last, weight=.2, head="term", role="term", meaning=meaning)
+    register(partial(_term, first, last))
 
 for before, last in zip((0, *HORIZONS), HORIZONS): _term_task(before+1, last)
 

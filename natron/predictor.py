@@ -20,7 +20,8 @@ from fastcore.basics import chunked, patch
 from .core import NatronError
 from .candles import OHLCV, CandleError, check_bar_length, check_candles, read_candles, simulate_candles
 from .features import all_features, context_bars
-from .tasks import Task
+from .tasks import Task, shown, term_structure
+from .ranges import Fan, forecast_sd
 from .stream import FeatureStream, candle_time
 from .bundle import Bundle, BundleError, load_bundle
 from .engine import pick_engine
@@ -46,7 +47,9 @@ class Predictor:
                  engine: str = "auto",     # auto, onnx, int8, torch
                  name: str = "model"):     # what the model is called in its answers
         self.name, self.about = name, bundle.about(name)
-        self.bundle, self.tasks, self.policy = bundle, bundle.task_list(), bundle.policy_settings()
+        self.bundle, self.outputs, self.policy = bundle, bundle.task_list(), bundle.policy_settings()
+        self.tasks = shown(self.outputs)                           # of which an answer has one word or number each
+        self.scenarios, self.terms = bundle.scenarios_of(), [t.name for t in term_structure(self.outputs)]
         self.scaler, self.calibration = bundle.scaler(), bundle.calibrations()
         self.engine, self.difference = pick_engine(bundle, device, engine)
         self.window_length, self.context = bundle.window_length, _context_of(bundle)
@@ -79,6 +82,7 @@ class Window(NamedTuple):
     x: np.ndarray         # (T,F) float32
     mask: np.ndarray      # (T,F) bool, True where the cell is known
     time: pd.Timestamp    # of the last candle
+    close: float          # of the last candle, price
     bars: int             # candles that went into it, at most the context
     instrument: int       # place among those that the model knows, from 1; 0: none of them
     timeframe: int
@@ -141,8 +145,8 @@ def warnings(self: Predictor, symbol: str | None,
 def _window(self: Predictor, ns, bars, x, mask, n, symbol):
     "The window of (T,) times, (T,5) bars and (T,F) rows that are computed already, of `n` candles."
     instrument, timeframe = self.bundle.ids(symbol, ns)
-    return Window(x, mask, pd.Timestamp(ns[-1], tz="UTC"), min(n, self.context), instrument, timeframe,
-                  self.warnings(symbol, ns, bars, x, mask))
+    return Window(x, mask, pd.Timestamp(ns[-1], tz="UTC"), float(bars[-1, 3]), min(n, self.context), instrument,
+                  timeframe, self.warnings(symbol, ns, bars, x, mask))
 
 # %% ../nbs/08_predictor.ipynb #9a1fb32e
 @patch
@@ -168,7 +172,7 @@ def probabilities(self: Predictor, windows: Sequence[Window]
     names = [np.array([getattr(w, k) for w in windows]) for k in ("instrument", "timeframe")] # (B,) each
     accounts = np.array([w.account for w in windows], np.float32)                        # (B,3)
     logits = self.engine(x, mask, *names, accounts)
-    out = to_probs(logits, self.tasks, self.calibration)
+    out = to_probs(logits, self.outputs, self.calibration)
     if self.policy:
         out["rl"], position = policy_answer(self.policy, logits["rl"])
         out["rl_position"] = position[:, None]
@@ -237,17 +241,34 @@ class Prediction(dict):
                  *(f"Warning: {w['message']}" for w in self["warnings"])]
         return f"<p>{'<br>'.join(html.escape(o) for o in lines if o)}</p>{rows}"
 
+# %% ../nbs/08_predictor.ipynb #a9bfa77d
+@patch
+def fans(self: Predictor, windows: Sequence[Window],
+         probs: Mapping[str, np.ndarray] | None = None # from `probabilities`, where they are known
+        ) -> list[Fan]: # empty for a model without scenarios
+    "The scenarios of each window; raises `BundleError` for a forecast that means nothing."
+    if not self.scenarios: return []
+    probs = probs or self.probabilities(windows)
+    with np.errstate(over="ignore"): sd = forecast_sd(np.concatenate([probs[k] for k in self.terms], 1))   # (B,24)
+    if not ((sd > 1e-12) & (sd < 1)).all():
+        raise BundleError("the model forecasts a volatility that no market has; its weights are of no use")
+    return [self.scenarios.fan(o, w.close) for o, w in zip(sd, windows)]
+
 # %% ../nbs/08_predictor.ipynb #93c48e3f
 @patch
-def answers(self: Predictor, windows: Sequence[Window]) -> list[Prediction]:
+def answers(self: Predictor, windows: Sequence[Window],
+            ranges: bool = True # half a millisecond and 12 kB an answer, which thousands can do without
+           ) -> list[Prediction]:
     "The dictionary for each window."
-    probs = {k: p.tolist() for k, p in self.probabilities(windows).items()}
+    probs = self.probabilities(windows)
+    fans, probs = self.fans(windows, probs) if ranges else [], {k: p.tolist() for k, p in probs.items()}
     asked = [t for t in self.tasks if t.classes]
     asked = [t for t in asked if t.kind == "forecast"] or asked
     out = []
     for i, w in enumerate(windows):
         said = {k: v for t in self.tasks for k, v in _said(t, probs[t.name][i]).items()}
         if self.policy: said |= _acted(probs["rl"][i], probs["rl_position"][i][0])
+        if fans: said["range"] = fans[i].bands()
         sure = {t.name: round(_sure(self.calibration.get(t.name), probs[t.name][i]), 6) for t in asked}
         confidence = round(sum(sure.values())/len(sure), 6) if sure else None
         warmup = dict(bars=w.bars, wanted=self.context, complete=w.bars == self.context)
@@ -356,7 +377,8 @@ def _row_numbers(rows, n, first):
 def predict_bars(self: Predictor,
                  candles: pd.DataFrame | list[dict],        # oldest first, any number from the window's length (96) on
                  rows: slice | Sequence[int] | None = None, # which bars, by number; None: all that have a window
-                 symbol: str | None = None                  # whose they are; None: nobody says
+                 symbol: str | None = None,                 # whose they are; None: nobody says
+                 ranges: bool = True                        # as `answers` takes it
                 ) -> Predictions: # in order of time
     "What `predict` would have answered when each of these bars closed, a policy for a flat account; raises as it does."
     candles = _candles(candles)
@@ -364,7 +386,8 @@ def predict_bars(self: Predictor,
     if len(candles) < self.window_length:
         raise CandleError(f"a prediction takes {self.window_length} candles at least, got {len(candles):,}", "length")
     rows = _row_numbers(rows, len(candles), self.window_length-1)
-    answers = [a for batch in chunked(self._windows(candles, rows, symbol), _BATCH) for a in self.answers(batch)]
+    batches = chunked(self._windows(candles, rows, symbol), _BATCH)
+    answers = [a for batch in batches for a in self.answers(batch, ranges)]
     return Predictions(candles.iloc[rows], answers, self.tasks)
 
 # %% ../nbs/08_predictor.ipynb #e028e7b0

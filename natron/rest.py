@@ -33,6 +33,8 @@ import natron
 from .core import NatronError
 from .candles import CandleError, read_candles
 from .model import ACTIONS
+from .tasks import HORIZONS
+from .ranges import COVERAGES
 from .predictor import AccountError
 from .schema import MAX_CANDLES, STRICT, Account, NoVolume, Symbol, RequestError, request_error
 from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, Service, TokenError
@@ -59,8 +61,18 @@ def _action_fields():
     return dict(rl_action=Annotated[Literal[ACTIONS], word], rl_probs=_dict("ActionProbs", {a: Prob for a in ACTIONS}),
                 rl_position=Annotated[float, position])
 
+def _range_field():
+    "The bands of close, highest high and lowest low, by horizon and coverage."
+    band = Annotated[list[float], Field(min_length=2, max_length=2, description="lower and upper price",
+                                        examples=[[1.195, 1.203]])]
+    part = _dict("Bands", {str(c): band for c in COVERAGES})
+    of = _dict("Horizon", dict(close=part, high=part, low=part))
+    says = "by horizon in bars: where the close, the highest high and the lowest low will be, with so many per cent"
+    return Annotated[_dict("Range", {str(h): of for h in HORIZONS}), Field(description=says)]
+
 def prediction_schema(tasks: list,         # the model's
-                      acts: bool = False   # it has a policy of reinforcement learning
+                      acts: bool = False,  # it has a policy of reinforcement learning
+                      ranged: bool = False # it has scenarios
                      ) -> type:
     "The schema of a prediction."
     fields = {}
@@ -71,6 +83,7 @@ def prediction_schema(tasks: list,         # the model's
         else: fields |= {t.name: Literal[tuple(t.classes)], f"{t.name}_probs": probs()}
     model = _dict("Model", _MODEL | (dict(policy=_dict("Verdict", _VERDICT)) if acts else {}))
     if acts: fields |= _action_fields()
+    if ranged: fields["range"] = _range_field()
     warmup = _dict("Warmup", dict(bars=int, wanted=int, complete=bool))
     mean = Field(description=f"mean of `confidence_by_task`: {_CONFIDENCE}")
     each = Field(description=f"by forecast: {_CONFIDENCE}")
@@ -405,7 +418,7 @@ def create_app(service: Service, policy: AccessPolicy | None = None # who may ca
                   description=f"Calibrated predictions for the last of the candles that are sent. {who}.")
     app.router.route_class = Route
     p = service.predictor
-    of = service, prediction_schema(p.tasks, bool(p.policy)), service.example(), secured
+    of = service, prediction_schema(p.tasks, bool(p.policy), bool(p.scenarios)), service.example(), secured
     _add_errors(app); _add_status(app, service, token); _add_json(app, *of); _add_csv(app, *of)
     limits = lambda path: body_limit(app.routes, path)
     app.add_middleware(RestMiddleware, service=service, policy=policy, limits=limits)

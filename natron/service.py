@@ -404,7 +404,7 @@ def _bar_seconds(predictor): return sorted({s["bar_seconds"] for s in predictor.
 
 def _asks(p):
     "What a predictor's requests look like."
-    tasks = [(t.name, *t.classes) for t in p.tasks] + ["a policy"]*bool(p.policy)
+    tasks = [(t.name, *t.classes) for t in p.tasks] + ["a policy"]*bool(p.policy) + ["ranges"]*bool(p.scenarios)
     return {"window": p.window_length, "own columns": p.own, "tasks": tasks, "seconds of a bar": _bar_seconds(p)}
 
 # %% ../nbs/08b_service.ipynb #82978f0f
@@ -611,12 +611,14 @@ def _lines(f):
 
 # %% ../nbs/08b_service.ipynb #d879f5fc
 def _differences(said, now, tolerance, at=""):
-    "Each place where two answers differ."
+    "Each place where two answers differ; prices of a range by a share of them."
     if isinstance(said, dict) and isinstance(now, dict):
         for k in sorted({*said, *now}):
             yield from _differences(said.get(k), now.get(k), tolerance, f"{at}.{k}" if at else k)
+    elif isinstance(said, list) and isinstance(now, list) and len(said) == len(now):
+        for i, (a, b) in enumerate(zip(said, now)): yield from _differences(a, b, tolerance, f"{at}.{i}")
     elif isinstance(said, (int, float)) and isinstance(now, (int, float)) and not isinstance(said, bool):
-        if abs(said-now) > tolerance: yield f"{at}: {said} was answered, {now} is computed"
+        if abs(said-now) > tolerance*(abs(said) if at.startswith("range") else 1): yield f"{at}: {said} was answered, {now} is computed"
     elif said != now: yield f"{at or 'the answer'}: {said} was answered, {now} is computed"
 
 # %% ../nbs/08b_service.ipynb #c71065bd

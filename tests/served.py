@@ -10,6 +10,7 @@ PATIENCE = 600
 def save_toy(path):
     "Train a model in seconds, with layers and heads to choose from, and save it."
     from natron.bundle import save_bundle
+    from natron.calibrate import fit_scenarios
     from natron.candles import sample_candles
     from natron.config import load_config
     from natron.dataset import prepare
@@ -20,7 +21,8 @@ def save_toy(path):
     cfg = load_config(model=small, train=dict(epochs=2, lr=0.002, tracker="none"), data=dict(stride=24))
     series = {"EURUSD": sample_candles()}
     prep = prepare(series, cfg)
-    save_bundle(make_bundle(finetune(prep)[0], prep, series, reference=fit_reference(known_cells(prep, "train"))), path)
+    model, reference = finetune(prep)[0], fit_reference(known_cells(prep, "train"))
+    save_bundle(make_bundle(model, prep, series, reference=reference, scenarios=fit_scenarios(prep, model)), path)
 
 
 VERDICT = dict(kind="nothing", sentence="This policy adds nothing.")
