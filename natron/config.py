@@ -33,8 +33,10 @@ class FeaturesConfig(Group):
 # %% ../nbs/00a_config.ipynb #51db22c5
 class LabelsConfig(Group):
     "Which tasks are learnt, and the numbers in their rules."
-    tasks: list[str] = Field(["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"],
-                             min_length=1)                    # names of the registered tasks, in the order of the answers
+    tasks: list[str] = Field(["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state",
+                              *(f"term_{h}" for h in (1, 3, 6, 12, 24))], min_length=1)   # names of the registered
+                                                              # tasks, in the order of the answers; the five of the
+                                                              # term structure of volatility give the price ranges
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}    # loss weight by task, where it is not the task's own
     entry: Literal["conditions", "triple_barrier"] = "conditions"   # rule of buy and sell: at least so many of six
                                                               # conditions now, or which barrier is touched first

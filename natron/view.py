@@ -363,9 +363,11 @@ def window(self: CandleView, bar: int # number of its last candle
 @patch
 def answers(self: CandleView, start: int, end: int # bars
            ) -> list[dict]:
-    "The answers at the bars from `start` up to `end`."
+    "The answers at the bars from `start` up to `end`, without their ranges."
     lacking = [i for i in range(start, end) if i not in self.known]
-    if lacking: self.known |= zip(lacking, self.predictor.predict_bars(self.candles, lacking, self.symbol).answers)
+    if lacking:
+        found = self.predictor.predict_bars(self.candles, lacking, self.symbol, ranges=False)
+        self.known |= zip(lacking, found.answers)
     return [self.known[i] for i in range(start, end)]
 
 @patch
