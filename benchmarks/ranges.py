@@ -17,7 +17,7 @@ from natron.dataset import prepare
 from natron.finetune import prepare_for
 from natron.markets import join_markets
 from natron.range_scores import RANGE_FORECASTERS, market, network_forecasts, range_forecaster, score_ranges, tree_forecasts
-from natron.ranges import HORIZONS
+from natron.tasks import HORIZONS
 from common import table
 
 REFIT = 500                # bars: a month of hours

@@ -27,7 +27,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastcore.basics import patch
 from .core import NatronError
 from .candles import CandleError, bar_length, check_bar_length, sample_candles
-from .tasks import Task, of_role
+from .tasks import of_role
 from .quality import candle_report
 from .predictor import MAX_CANDLES, Predictor
 from .service import DeadlineError, AccessPolicy, Service, TokenError

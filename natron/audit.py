@@ -21,7 +21,7 @@ from fastcore.basics import patch
 
 from .core import NatronError, make_rng
 from .candles import OHLCV, check_candles, has_volume, read_candles
-from .features import CONTEXT, compute_features
+from .features import CONTEXT
 
 # %% ../nbs/01c_audit.ipynb #5352ac97
 class AuditError(NatronError):

@@ -12,7 +12,7 @@ from .core import need
 need("train", "plotly")
 
 # %% ../nbs/06e_backtest.ipynb #fe3398a5
-import hashlib, html, json, os, stat
+import hashlib, html, os, stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce

@@ -20,7 +20,7 @@ from .core import ConfigError, NatronError, atomic_write, make_rng
 from .config import Config, ModelConfig
 from .dataset import Scaler, id_of
 from .reference import BINS, Reference, joint_reference, market_warnings, reference_from, same_instrument
-from .candles import OHLCV, bar_length, sample_candles
+from .candles import bar_length, sample_candles
 from .features import CONTEXT, WARMUP, feature_array, feature_frame, lookbacks
 from .labels import LabelGenerator
 from .tasks import HORIZONS, Task, shown, term_structure

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Callable, Sequence
 
 import numpy as np, pandas as pd, torch
-from fastcore.basics import patch
 from .core import NatronError
 from .config import Config, EvaluateConfig
 from .labels import LabelGenerator

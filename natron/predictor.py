@@ -25,7 +25,7 @@ from .ranges import Fan, forecast_sd
 from .stream import FeatureStream, candle_time
 from .bundle import Bundle, BundleError, load_bundle
 from .engine import pick_engine
-from .model import ACTIONS, Calibration, action_of, policy_answer, to_probs
+from .model import ACTIONS, action_of, policy_answer, to_probs
 
 # %% ../nbs/08_predictor.ipynb #bed3ff00
 MAX_CANDLES = 4096

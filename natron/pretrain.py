@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 
 import pandas as pd, torch, torch.nn as nn, torch.nn.functional as F
-from .core import NatronError, pick_device
+from .core import pick_device
 from .config import Config
 from .dataset import Prepared, WindowDataset, resume_key, window_data
 from .model import Natron, new_model, pool

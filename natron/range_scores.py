@@ -30,7 +30,8 @@ from .tasks import make_tasks, term_structure
 from .labels import LabelGenerator, first_touch
 from .splits import Splits
 from .dataset import Prepared, window_data
-from .ranges import HORIZONS, Scenarios, forecast_sd, pool, scenarios_from
+from .tasks import HORIZONS
+from .ranges import Scenarios, forecast_sd, pool, scenarios_from
 from .baselines import Case, Part, Trees
 from .finetune import predict_windows
 from .metrics import FEW_BLOCKS, block_resamples, interval, rank_bins, resample_sums

@@ -12,7 +12,7 @@ from .core import need
 need("train", "plotly")
 
 # %% ../nbs/06i_report.ipynb #13ae44a6
-import html, math
+import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from .candles import bar_length
 from .dataset import Prepared
 from .drift import Drift, drift, drift_section
 from .reference import Reference
-from .metrics import (ECE_BINS, GREY, Scores, block_length, block_resamples, headline, interval, plot_reliability,
+from .metrics import (ECE_BINS, GREY, block_length, block_resamples, headline, interval, plot_reliability,
                             plot_scores, rank_bins, reliability, resample_sums)
 from .tasks import of_role
 from .calibrate import COVERAGES
