@@ -8,7 +8,7 @@ __all__ = ['AGENTS', 'SB3VecEnv', 'PPOAgent', 'SACAgent', 'TrainedPolicy', 'Enco
 
 # %% ../nbs/07b_rl.ipynb #7b000003
 from .core import need
-need("rl", "gymnasium", "stable_baselines3")
+need("rl", "gymnasium", "stable_baselines3", "tqdm")
 
 # %% ../nbs/07b_rl.ipynb #7b000004
 import hashlib, time
