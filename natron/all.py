@@ -25,8 +25,8 @@ from .finetune import finetune, make_bundle
 from .calibrate import calibrate
 from .backtest import backtest
 from .evaluate import evaluate
-from .environment import (TradingEnv, VectorTradingEnv, fit_normaliser, market_inputs, plot_episode, policy_positions,
-                                run_positions, trading_data)
+from .environment import (TradingEnv, VectorTradingEnv, fit_normaliser, market_inputs, plot_episode,
+                                policy_positions, run_positions, trading_data)
 from .rl import train_policies
 from .rl_evaluate import evaluate_policies
 from .bundle import load_bundle, save_bundle
