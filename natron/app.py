@@ -466,7 +466,8 @@ _STYLE = """
 .tab-container{flex-wrap:wrap;overflow:visible!important} .tab-container button{height:34px!important}
 .tab-container.visually-hidden button{font-size:1px!important;padding:0!important} /* no tab hides in a menu */
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:8px}
-.card{border:1px solid var(--border-color-primary);border-left:6px solid #0072B2;border-radius:6px;padding:6px 9px} #policy .card{max-width:340px}
+.card{border:1px solid var(--border-color-primary);border-left:6px solid #0072B2;border-radius:6px;padding:6px 9px}
+#policy .card{max-width:340px}
 .card.forecast{border-left-style:double;border-left-color:#D55E00} .card.policy{border-left-style:dotted} .card h3{margin:0;font-size:1rem}
 .tag{display:inline-block;font-weight:400;font-size:.75rem;border:1px solid currentColor;border-radius:9px;
   padding:0 7px;opacity:.85} .tag:empty{display:none} .answer{margin:.2em 0;line-height:1.25}

@@ -870,7 +870,7 @@ def episode(self: CandleView, bar: int # its last
     "What the policy does with the bars up to this one; raises `NatronError` where there is none."
     from natron.environment import Normaliser, policy_positions, policy_probs, run_positions, series_data, window_inputs
     bundle, rows = self.predictor.bundle, slice(max(self.first, bar+1-EPISODE), bar+1)
-    if not (policy := bundle.policy()): raise NatronError("this model has no policy; train one with the setting rl.agent")
+    if not (policy := bundle.policy()): raise NatronError("this model has no policy; train one (rl.agent)")
     if bar == self.first: raise NatronError("an episode takes two bars, and this is the first; choose a later one")
     windows = WindowDataset([_as_series(self)], [rows], self.first+1, dense_from=0)
     norm = Normaliser(policy.mean.numpy(), policy.std.numpy(), policy.settings.scale)
@@ -891,8 +891,8 @@ def _earned(rollout):
 def _fitted_text(n, fitted, data_end):
     "How many bars of an episode are in-sample."
     which = {0: "none", n: "all"}.get(fitted, f"{fitted}")
-    return (f"Bars up to {pd.Timestamp(data_end):%Y-%m-%d %H:%M} are in-sample, as network and policy were fitted on them "
-            f"or chosen by them: {which} of these {n}.")
+    return (f"Bars up to {pd.Timestamp(data_end):%Y-%m-%d %H:%M} are in-sample, as network and policy were fitted on "
+            f"them or chosen by them: {which} of these {n}.")
 
 def _short_bars(n, short, wanted):
     "The warning that bars of an episode had too few candles before them, where some had."
@@ -909,15 +909,15 @@ def episode_html(rollout: "Rollout",  # of policy and buy and hold
     policy, said = model["policy"], dict(zip(ACTIONS, probs[-1].tolist()))
     account = f"the account of this episode, which holds {rollout.position[0, -1]:+.2f}"
     card = _action_card(action_of(asked[-1]), said, asked[-1], account, policy["agent"], "")
-    if np.isnan(probs[-1]).any(): card = "<p class=warn>⚠ The account of this episode is ruined and asks for nothing.</p>"
+    if np.isnan(probs[-1]).any(): card = "<p class=warn>⚠ This account is ruined and asks for nothing.</p>"
     lines = _earned(rollout), _fitted_text(len(asked), fitted, model["data_end"])
     found = f"<p>What its evaluation found: <strong>{html.escape(policy['sentence'])}</strong></p>"
     return f"{found}<div class=cards>{card}</div>" + "".join(f"<p>{html.escape(o)}</p>" for o in lines)
 
 # %% ../nbs/08e_view.ipynb #8e230005
 _PLAYED = ("Move the slider below to see the other bars. A position is held during the whole bar and was asked for at "
-           "the close before; in typical bars, what a bar brought and cost, and what training took off for turnover and "
-           "drawdown. What is held at the end is closed there.")
+           "the close before; in typical bars, what a bar brought and cost, and what training took off for turnover "
+           "and drawdown. What is held at the end is closed there.")
 
 @patch
 def acted(self: CandleView, bar: int) -> tuple[str, str]: # HTML, a `figure`
