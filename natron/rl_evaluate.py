@@ -10,7 +10,7 @@ __all__ = ['AGENT', 'CHOSEN', 'SIGNAL', 'interquartile_mean', 'run_draws', 'bloc
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000003
 from .core import need
-need("rl", "gymnasium", "stable_baselines3")
+need("rl", "gymnasium", "plotly", "stable_baselines3")
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000004
 import html
