@@ -407,7 +407,7 @@ def planless(toy_model, folder):
 
 def test_without_a_plan_atr_is_used_and_said_once(program, file, bridge, planless):
     run = scripted(program, file, planless, "", dict(StopMode=1))
-    assert sum("knows no plan" in p for p in run.prints) == 1 and len(run.orders) > 2 and broken_promises(run, 6) == []
+    assert sum("knows no plan" in p for p in run.prints) == 1 and run.orders and broken_promises(run, 6) == []
     assert [o["bar"] for o in run.orders] == [o["bar"] for o in scripted(program, file, bridge, "").orders]
 
 
