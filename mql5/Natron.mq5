@@ -1249,8 +1249,11 @@ void AskPlan(const int side)
    string fields=",\"symbol\":"+Quote(MarketName())+",\"side\":\""+(side>0 ? "long" : "short")+"\"";
    fields+=",\"stop_chance\":"+DoubleToString(StopChance,4)+",\"target_chance\":"+DoubleToString(TargetChance,4);
    fields+=",\"horizon\":"+IntegerToString(PlanHorizon);
-   fields+=",\"equity\":"+DoubleToString(AccountInfoDouble(ACCOUNT_EQUITY),2);
-   fields+=",\"risk\":"+DoubleToString(RiskPercent/100,6);
+   if(RiskPercent>0)
+     {
+      fields+=",\"equity\":"+DoubleToString(AccountInfoDouble(ACCOUNT_EQUITY),2);
+      fields+=",\"risk\":"+DoubleToString(RiskPercent/100,6);
+     }
    Ask(ASK_PLAN,"plan",fields);
   }
 

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from pydantic import Field, TypeAdapter
 from .core import NatronError
 from .predictor import MAX_MARKETS, AccountError
-from .schema import Account, NoVolume, RequestError, RequestSchema, Symbol, check_offset, validate
+from .ranges import PlanError
+from .schema import PLAN_FIELDS, Account, NoVolume, RequestError, RequestSchema, Symbol, check_offset, validate
 from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, Service, TokenError
 from .service import check_bind, history_gaps, listen, tls_context
 
@@ -261,7 +262,7 @@ def _dispatch(self: Connection, kind, m, id, frame):
 def fault(self: Connection, kind, e, id):
     "Tell what went wrong with a message."
     if isinstance(e, RequestError): code, more = "invalid", dict(field=e.field, row=e.row)
-    elif isinstance(e, AccountError): code, more = "invalid", dict(field=e.field, row=None)
+    elif isinstance(e, (AccountError, PlanError)): code, more = "invalid", dict(field=e.field, row=None)
     elif isinstance(e, BusyError): code, more = "busy", dict(retry=e.retry)
     elif isinstance(e, ModelError): code, more = "internal", {}
     elif kind == "append": code, more = "invalid", dict(field="candle", row=None)
@@ -391,17 +392,26 @@ def _append(client: Connection, m, id, frame):
     job = "append", symbol, dict(frame.iloc[0], time=frame.index[0]), m.get("account")
     client.ask("append", id, job, symbol)
 
+# %% ../nbs/08d_bridge.ipynb #b9b840fc
+@message("plan", lambda schema: _SYMBOL | PLAN_FIELDS,
+         lambda candles: dict(symbol="EURUSD", side="long", stop_chance=.2))
+def _plan(client: Connection, m, id):
+    "The plan of a position after a symbol's last candle."
+    client.ask("plan", id, ("plan", client.named(m), None, {k: m[k] for k in PLAN_FIELDS if k in m}))
+
 # %% ../nbs/08d_bridge.ipynb #95950e37
 @patch
 def ask(self: Connection, kind, id, job, symbol=None, data=None):
     "Begin a request of the model."
     policy = self.bridge.policy
-    if wait := policy.wait(self.address, "" if kind == "predict" else "live"):
+    if wait := policy.wait(self.address, "" if kind in ("predict", "plan") else "live"):
         self.bridge.refused(self, kind, "rate_limited")
         return self.error("rate_limited", f"more than {policy.rate}; come back in {wait} seconds", id, retry=wait)
     self.task = asyncio.get_running_loop().create_task(self._answer_later(kind, id, job, symbol, data), name=kind)
 
 # %% ../nbs/08d_bridge.ipynb #508c3170
+_ANSWERS = dict(history="history", plan="plan")     # other kinds are answered with a prediction
+
 @patch
 async def _answer_later(self: Connection, kind, id, job, symbol, data):
     "Answer when the model has; then go on with the lines that wait."
@@ -411,7 +421,7 @@ async def _answer_later(self: Connection, kind, id, job, symbol, data):
     except Exception: self.fault(kind, _unforeseen(), id)
     else:
         self.bridge.count(kind, "ok", time.perf_counter()-start)
-        answer = dict(type="history" if kind == "history" else "prediction", data=data or said, id=id)
+        answer = dict(type=_ANSWERS.get(kind, "prediction"), data=data or said, id=id)
         self.send(answer | (dict(symbol=symbol) if symbol else {}))
     self.task = None
     self._feed()
@@ -427,6 +437,7 @@ class BridgeServer:
         check_bind(host, self.policy.token, cert)
         self.tls, self.socket = tls_context(cert, key), listen(host, port)
         self.schemas = message_schemas(service.schema)
+        if not service.predictor.scenarios: del self.schemas["plan"]
         self.address = self.socket.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         self.url = f"{'tls' if cert else 'tcp'}://{name}:{self.address[1]}"
@@ -676,6 +687,14 @@ def append(self: BridgeClient, candle, symbol: str | None = None,
     data = self.request("append", candle=row, **_given(symbol=symbol, account=account))["data"]
     if symbol in self.histories: self.histories[symbol].append(row)
     return data
+
+# %% ../nbs/08d_bridge.ipynb #649c1041
+@patch
+def plan(self: BridgeClient, side: str, symbol: str | None = None,
+         **asked # as `Predictor.plan` takes it
+        ) -> dict: # as `Predictor.plan`
+    "The plan of a position after the last candle of a symbol that is followed."
+    return self.request("plan", side=side, **_given(symbol=symbol, **asked))["data"]
 
 # %% ../nbs/08d_bridge.ipynb #cd06f372
 @patch

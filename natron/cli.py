@@ -6,8 +6,8 @@
 __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End',
            'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'FirstBar', 'Host',
            'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file', 'simulate',
-           'join', 'info', 'predict', 'answer_text', 'run_folder', 'train', 'demo', 'evaluate', 'backtest', 'drift',
-           'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
+           'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo', 'evaluate',
+           'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -232,6 +232,46 @@ def answer_text(name: str, answer: dict) -> str:
     if confidence := p.confidence_text(answer): lines.append("  " + confidence)          # regressions alone have none
     if policy := p.policy_text(answer["model"]): lines.append(f"  position {answer['rl_position']:+.2f}, {policy}")
     return "\n".join(lines)
+
+# %% ../nbs/09b_cli.ipynb #ff745f78
+def _plan_option(help): return Annotated[float | None, typer.Option(help=help)]
+
+@app.command()
+def plan(candles: Candles, side: Annotated[str, typer.Option(help="long or short.")], model: Model = None,
+         stop: _plan_option("Price.") = None, target: _plan_option("Price.") = None,
+         entry: _plan_option("Price; the last close without it.") = None,
+         horizon: Annotated[int, typer.Option(help="Bars until the position is closed, 24 at most.")] = 24,
+         stop_chance: _plan_option("In place of --stop: the chance that it is touched.") = None,
+         target_chance: _plan_option("In place of --target: the chance that it is touched.") = None,
+         equity: _plan_option("Money, in the currency of the quotes.") = None,
+         risk: _plan_option("Share of the equity that the stop loses, as 0.01.") = None,
+         lot: _plan_option("Units, of which the size is a multiple.") = None,
+         pip: _plan_option("Price of one.") = None,
+         tz: Zone = "UTC", no_volume: NoVolume = False, device: Device = "auto", as_json: Json = False):
+    "Plan a position after the last candle: stop, target, chances, size."
+    path, series = _answering(model), _series(candles, tz, no_volume)
+    p = _mod("predictor").load_predictor(path, device)
+    asked = dict(stop=stop, target=target, entry=entry, horizon=horizon, stop_chance=stop_chance,
+                 target_chance=target_chance, equity=equity, risk=risk, lot=lot, pip=pip)
+    def planned(name, c): return p.plan(c.iloc[-p.context:], side, symbol=name, **asked)
+    answers = {n: _of(n, planned, n, c) for n, c in series.items()}
+    print(_as_json(answers) if as_json else "\n\n".join(plan_text(n, a) for n, a in answers.items()))
+
+# %% ../nbs/09b_cli.ipynb #3f6712ac
+def plan_text(name: str, plan: dict # as `Predictor.plan` answers
+             ) -> str:
+    "A plan for people: levels, how it may end with 95 % intervals, size and costs."
+    lines = [f"{name} at {plan['timestamp']}, {plan['side']} from {plan['entry']:.6g}, {plan['horizon']} bars at most",
+             "  " + _mod("predictor").model_text(plan["model"])]
+    lines += [f"  warning: {o['message']}" for o in plan["warnings"]]
+    for k in ("stop", "target"):
+        if plan[k] is not None: lines.append(f"  {k:12} {plan[k]:.6g}, touched with {plan[f'{k}_chance']:.0%}")
+    for k, (low, high) in plan["intervals"].items():
+        lines.append(f"  {_ENDINGS[k]:12} {plan[k]:.0%} ({low:.0%} to {high:.0%})")
+    lines.append(f"  {'held':12} {plan['bars']:.1f} bars on average")
+    if "size" in plan: lines.append(f"  {'size':12} {plan['size']:.6g} units, {plan['at_risk']:.6g} at risk")
+    return "\n".join(lines)
+_ENDINGS = dict(p_stop="stop first", p_target="target first", p_neither="neither", p_jump="stop jumped")
 
 # %% ../nbs/09b_cli.ipynb #f0a65e13
 def _begun(folder):

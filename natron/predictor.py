@@ -17,6 +17,7 @@ from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np, pandas as pd
 from fastcore.basics import chunked, patch
+from fastcore.meta import delegates
 from .core import NatronError
 from .candles import OHLCV, CandleError, check_bar_length, check_candles, read_candles, simulate_candles
 from .features import all_features, context_bars
@@ -299,6 +300,34 @@ def predict(self: Predictor,
     self.bundle.check_timeframe(candles)
     return self.answers([self.window(candles, symbol, account)])[0]
 
+# %% ../nbs/08_predictor.ipynb #669ca7d3
+@patch
+def plan_at(self: Predictor, window: Window, side: str,
+            **asked # as `Fan.plan` takes it
+           ) -> dict:
+    "The plan of a position that begins where a window ends; raises `PlanError`, or `BundleError` without scenarios."
+    if not self.scenarios:
+        raise BundleError(f"the model {self.name} has no scenarios, so it plans nothing; train one whose `labels.tasks` "
+                          "have term_1, term_3, term_6, term_12 and term_24, as by default")
+    return self.fans([window])[0].plan(side, **asked) | dict(
+        timestamp=window.time.isoformat(), model=dict(self.about), warnings=[dict(o) for o in window.warnings])
+
+# %% ../nbs/08_predictor.ipynb #27af5c47
+@patch
+@delegates(Fan.plan)
+def plan(self: Predictor,
+         candles: pd.DataFrame | list[dict], # as `predict` takes them
+         side: str,                          # long or short
+         stop: float | None = None,          # price, or `stop_chance`
+         target: float | None = None,        # price, or `target_chance`
+         symbol: str | None = None,          # whose candles they are; None: nobody says
+         **kwargs
+        ) -> dict: # JSON-able: as `Fan.plan`, with timestamp, model and warnings
+    "Chances, size and costs of a position after the last candle; raises `PlanError`, and as `predict` does."
+    candles = _candles(candles)
+    self.bundle.check_timeframe(candles)
+    return self.plan_at(self.window(candles, symbol), side, stop=stop, target=target, **kwargs)
+
 # %% ../nbs/08_predictor.ipynb #e644bb92
 @dataclass(frozen=True, repr=False)
 class Predictions:
@@ -462,7 +491,7 @@ def start(self: Predictor, symbol: str, candles: pd.DataFrame # its history, che
 
 # %% ../nbs/08_predictor.ipynb #23fd849f
 @patch
-def _live_window(self: Predictor, symbol: str) -> Window | None: # None while there are fewer candles than a window has
+def live_window(self: Predictor, symbol: str) -> Window | None: # None while there are fewer candles than a window has
     "What the network sees of a followed symbol."
     m = self.live[symbol]
     if len(m.rows) < self.window_length: return None
@@ -479,7 +508,7 @@ def advance(self: Predictor, symbol: str, candle: Mapping, account: Mapping | No
         self.live[symbol].append(candle)
         self.live[symbol] = self.live.pop(symbol)                                        # the last one used
     else: self.start(symbol, _candles([candle]))
-    w = self._live_window(symbol)
+    w = self.live_window(symbol)
     return w and w._replace(account=held)
 
 # %% ../nbs/08_predictor.ipynb #53c4f78c
@@ -493,7 +522,7 @@ def append(self: Predictor,
     if isinstance(candle, pd.DataFrame):
         held = self.account(account)
         self.start(symbol, self._joined(symbol, candle))
-        w = self._live_window(symbol)
+        w = self.live_window(symbol)
         w = w and w._replace(account=held)
     else: w = self.advance(symbol, candle, account)
     return w and self.answers([w])[0]

@@ -382,6 +382,27 @@ def append_warnings(predictor: Predictor, symbol: str, candle: dict) -> list[dic
     if step <= market.bar: return []
     return gap_warnings(pd.DatetimeIndex([t for t, _ in market.kept]), candle["time"], market.bar)
 
+# %% ../nbs/08b_service.ipynb #976cec73
+@patch
+def _prepare_plan(self: Service, job):
+    "Answer a plan."
+    symbol, candles, asked = job.args
+    if candles is None: window = self._followed(symbol)
+    else:
+        self.predictor.bundle.check_timeframe(check_bar_length(candles))
+        window = self.predictor.window(candles, symbol)
+    job.future.set_result(self.predictor.plan_at(window, **asked))
+
+@patch
+def _followed(self: Service, symbol):
+    "The window of a symbol that is followed; raises `RequestError` where there is none."
+    if symbol not in self.predictor.live:
+        raise RequestError(f"nothing is kept of {symbol}; send its history first", "symbol")
+    if (window := self.predictor.live_window(symbol)) is None:
+        raise RequestError(f"a plan takes {self.predictor.window_length} candles, and {symbol} has fewer; "
+                           "send a longer history", "symbol")
+    return window
+
 # %% ../nbs/08b_service.ipynb #32fdd5fc
 @patch
 def _finish(self: Service, job, answer):

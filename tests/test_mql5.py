@@ -3,6 +3,7 @@
 Nothing here looks at the machine's clock: time is the simulator's, and what an event would wait in a socket call is added to it.
 """
 import contextlib, json, re, runpy, shutil, sys, types
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from natron.candles import sample_candles
@@ -395,10 +396,26 @@ def test_lots_lose_the_asked_risk_within_the_symbols_limits(program, file, bridg
     assert {t["lots"] for t in scripted(program, file, bridge, "", dict(RiskPercent=0, FixedLots=.03)).trades} == {.03}
 
 
-def test_without_a_plan_atr_is_used_and_said_once(program, file, bridge):
-    run = scripted(program, file, bridge, "", dict(StopMode=1))
-    assert sum("knows no plan" in p for p in run.prints) == 1 and len(run.orders) > 2 and broken_promises(run, 6) == []
+@pytest.fixture(scope="module")
+def planless(toy_model, folder):
+    "The port of a bridge whose model has no scenarios."
+    from natron.bundle import load_bundle, save_bundle
+    path = folder/"planless.pt"
+    save_bundle(replace(load_bundle(toy_model), scenarios={}), path)
+    with bridge_of(path) as s: yield port_of(s)
+
+
+def test_without_a_plan_atr_is_used_and_said_once(program, file, bridge, planless):
+    run = scripted(program, file, planless, "", dict(StopMode=1))
+    assert sum("knows no plan" in p for p in run.prints) == 1 and run.orders and broken_promises(run, 6) == []
     assert [o["bar"] for o in run.orders] == [o["bar"] for o in scripted(program, file, bridge, "").orders]
+
+
+@pytest.mark.parametrize("risk", [0, 1])
+def test_a_plan_of_the_real_bridge_is_followed(risk, program, file, bridge):
+    run = scripted(program, file, bridge, "", dict(StopMode=1, RiskPercent=risk))
+    assert run.orders and not any("knows no plan" in p or "refuses the plan" in p for p in run.prints), run.prints
+    assert all(t["stop"] > 0 for t in run.trades) and broken_promises(run, 6) == []
 
 
 # The golden conversation
