@@ -379,6 +379,7 @@ def _size(equity, risk, distance, lot):
     _above_zero("equity", equity)
     _above_zero("risk", risk, 1)
     units = risk*equity/distance
+    _require(np.isfinite(units), "equity", f"{equity:g} at a stop {distance:g} away is more than can be counted")
     if lot is None: return units
     _above_zero("lot", lot)
     _require(units >= lot, "lot", f"the risk allows {units:.6g} units at this stop, less than one lot of {lot:g}; "
