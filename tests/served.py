@@ -7,7 +7,7 @@ natron = str(Path(sys.executable).parent/"natron")
 PATIENCE = 600
 
 
-def save_toy(path):
+def save_toy(path, **sets):
     "Train a model in seconds, with layers and heads to choose from, and save it."
     from natron.bundle import save_bundle
     from natron.calibrate import fit_scenarios
@@ -18,7 +18,7 @@ def save_toy(path):
     from natron.reference import fit_reference
     from natron.report import known_cells
     small = dict(d_model=32, layers=2, heads=2, ffn=64, head_dims=[32], pooling="last", attention="causal", supervision="dense")
-    cfg = load_config(model=small, train=dict(epochs=2, lr=0.002, tracker="none"), data=dict(stride=24))
+    cfg = load_config(model=small, train=dict(epochs=2, lr=0.002, tracker="none"), data=dict(stride=24), **sets)
     series = {"EURUSD": sample_candles()}
     prep = prepare(series, cfg)
     model, reference = finetune(prep)[0], fit_reference(known_cells(prep, "train"))

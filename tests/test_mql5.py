@@ -3,12 +3,11 @@
 Nothing here looks at the machine's clock: time is the simulator's, and what an event would wait in a socket call is added to it.
 """
 import contextlib, json, re, runpy, shutil, sys, types
-from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from natron.candles import sample_candles
 from natron.config import BacktestConfig
-from served import Served
+from served import Served, save_toy
 
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root/"mql5"), str(root/"mql5/sim")]
@@ -48,9 +47,18 @@ def bridge_of(model, *args, port=0, **env):
 
 
 @pytest.fixture(scope="module")
-def server(toy_model):
+def plain_model(folder):
+    "A model without scenarios, so without plans, that changes its mind often."
+    path = folder/"toy/natron_v2.pt"
+    path.parent.mkdir()
+    save_toy(path, labels=dict(tasks=["buy", "sell", "direction", "regime", "volatility", "log_volatility", "state"]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(plain_model):
     "REST and bridge."
-    with Served("serve", "--no-app", "--model", toy_model, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second", servers=2) as s: yield s
+    with Served("serve", "--no-app", "--model", plain_model, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second", servers=2) as s: yield s
 
 
 @pytest.fixture(scope="module")
@@ -180,13 +188,13 @@ def test_the_first_answer_of_another_model_is_not_traded(program, file, bridge):
     assert run.orders == [] and run.said("this is not the model of OnlyModel")
 
 
-def test_a_restarted_bridge_gets_its_history_anew(program, file, toy_model):
+def test_a_restarted_bridge_gets_its_history_anew(program, file, plain_model):
     "The first process is killed while it serves; the second takes its port."
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(bridge_of(toy_model))
+        first = stack.enter_context(bridge_of(plain_model))
         def restart():
             first.p.kill(); first.p.wait()
-            return port_of(stack.enter_context(bridge_of(toy_model, port=port_of(first))))
+            return port_of(stack.enter_context(bridge_of(plain_model, port=port_of(first))))
         network = stack.enter_context(Network(port_of(first), Restarted(restart)))
         run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=8)
     assert broken_promises(run, 8) == [] and run.tally == dict(answered=8, missed=0, waiting=0, strays=0, drops=1)
@@ -234,13 +242,13 @@ def test_an_address_that_is_not_allowed(program, file, bridge):
     assert run.said("MetaTrader does not allow the address 127.0.0.1") and run.summary["connections"] == 0
 
 
-def test_token_and_tls(program, file, toy_model, folder):
+def test_token_and_tls(program, file, plain_model, folder):
     trustme = pytest.importorskip("trustme")
     if not TLS: pytest.skip("needs OpenSSL's headers (apt install libssl-dev)")
     authority = trustme.CA()
     own = authority.issue_cert("127.0.0.1")
     own.cert_chain_pems[0].write_to_path(folder/"cert.pem"); own.private_key_pem.write_to_path(folder/"key.pem"); authority.cert_pem.write_to_path(folder/"ca.pem")
-    with bridge_of(toy_model, "--tls-cert", folder/"cert.pem", "--tls-key", folder/"key.pem", NATRON_TOKEN="sésame \"öffne\" dich") as s:
+    with bridge_of(plain_model, "--tls-cert", folder/"cert.pem", "--tls-key", folder/"key.pem", NATRON_TOKEN="sésame \"öffne\" dich") as s:
         def run(token, tls=True, **more): return run_terminal(program, file, EAGER | dict(Port=port_of(s), UseTls=tls, Token=token), start=START, bars=4, phases="1", **more)
         right = run("sésame \"öffne\" dich", tls_ca=folder/"ca.pem")
         assert broken_promises(right, 4) == [] and right.tally["answered"] == 4
@@ -397,23 +405,20 @@ def test_lots_lose_the_asked_risk_within_the_symbols_limits(program, file, bridg
 
 
 @pytest.fixture(scope="module")
-def planless(toy_model, folder):
-    "The port of a bridge whose model has no scenarios."
-    from natron.bundle import load_bundle, save_bundle
-    path = folder/"planless.pt"
-    save_bundle(replace(load_bundle(toy_model), scenarios={}), path)
-    with bridge_of(path) as s: yield port_of(s)
+def planner(toy_model):
+    "The port of a bridge whose model has scenarios."
+    with bridge_of(toy_model) as s: yield port_of(s)
 
 
-def test_without_a_plan_atr_is_used_and_said_once(program, file, bridge, planless):
-    run = scripted(program, file, planless, "", dict(StopMode=1))
+def test_without_a_plan_atr_is_used_and_said_once(program, file, bridge):
+    run = scripted(program, file, bridge, "", dict(StopMode=1))
     assert sum("knows no plan" in p for p in run.prints) == 1 and run.orders and broken_promises(run, 6) == []
     assert [o["bar"] for o in run.orders] == [o["bar"] for o in scripted(program, file, bridge, "").orders]
 
 
 @pytest.mark.parametrize("risk", [0, 1])
-def test_a_plan_of_the_real_bridge_is_followed(risk, program, file, bridge):
-    run = scripted(program, file, bridge, "", dict(StopMode=1, RiskPercent=risk))
+def test_a_plan_of_the_real_bridge_is_followed(risk, program, file, planner):
+    run = scripted(program, file, planner, "", dict(StopMode=1, RiskPercent=risk))
     assert run.orders and not any("knows no plan" in p or "refuses the plan" in p for p in run.prints), run.prints
     assert all(t["stop"] > 0 for t in run.trades) and broken_promises(run, 6) == []
 
@@ -473,12 +478,12 @@ class Trade:
     def get_custom_data(self, k): return self.kept.get(k)
 
 
-def test_the_freqtrade_strategy(strategy, toy_model):
+def test_the_freqtrade_strategy(strategy, plain_model):
     from natron.predictor import load_predictor
     recent = candles[-512:]
     frame = recent.reset_index(names="date")
     frame = strategy.populate_exit_trend(strategy.populate_entry_trend(strategy.populate_indicators(frame, dict(pair="EUR/USD")), {}), {})
-    probs = load_predictor(toy_model).predict(recent)["direction_probs"]
+    probs = load_predictor(plain_model).predict(recent)["direction_probs"]
     assert frame.natron.notna().sum() == 1 and frame.natron.iloc[-1] == pytest.approx(probs["UP"] - probs["DOWN"], abs=1e-6)
     assert frame.enter_long.iloc[-1] == 1 and frame.enter_long.sum() == 1 and "exit_long" not in frame or frame.exit_long.isna().all()
     reach = (recent.high - recent.low)[-14:].mean()
