@@ -11,7 +11,7 @@ from served import Served, save_toy
 
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root/"mql5"), str(root/"mql5/sim")]
-from account import EXACT, backtest_of, beside, broker_of, inputs_of, signals_on, trades_of
+from account import EXACT, backtest_of, beside, broker_of, inputs_of, signals_on
 from build import TLS, build
 from contract import play, read_session
 from faults import NETWORK_FAULTS, Any, Fault, Restarted, Slow, json_of
