@@ -11,6 +11,7 @@ __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', '
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -72,15 +73,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda, ...")]
 
 # %% ../nbs/09b_cli.ipynb #ed386347
-def _config(path, sets):
-    "The configuration of a file with what `--set` changes."
+def _overrides(sets):
+    "What `--set` changes, by the setting's name."
     config, pairs = _mod("config"), {}
     for s in sets or []:
         k, eq, v = s.partition("=")
         if not eq: raise config.ConfigError(f"--set {s}: write it as name=value, such as train.epochs=3")
         pairs[k.strip()] = config.parse_yaml(v, f"--set {s}: {v!r}")
     if "path" in pairs: raise config.ConfigError("--set path: there is no such setting; a file is named with --config")
-    try: return config.load_config(path, **pairs)
+    return pairs
+
+def _config(path, sets):
+    "The configuration of a file with what `--set` changes."
+    config = _mod("config")
+    try: return config.load_config(path, **_overrides(sets))
     except config.OverrideError as e: raise config.ConfigError(f"--set {e}") from e
 
 # %% ../nbs/09b_cli.ipynb #0c9ffec2
@@ -359,7 +365,8 @@ def _run_notebook(folder: Path,             # where everything lands
                   cfg: "Config",
                   candles: dict[str, Path], # candle file by series name
                   tz: str = "UTC", resume: bool = False, no_volume: bool = False,
-                  lock: Path | None = None  # file of the lock that this process holds
+                  lock: Path | None = None, # file of the lock that this process holds
+                 parent: Path | None = None # model file that the training begins with
                  ) -> None:
     "Run the training notebook with these parameters; its prints go to standard error as they come."
     import logging, papermill
@@ -369,7 +376,7 @@ def _run_notebook(folder: Path,             # where everything lands
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve().parent}/mlflow.db")
     files = {n: str(Path(p).resolve()) for n, p in candles.items()}
     params = dict(candles=files, tz=tz, no_volume=no_volume, resume=resume,
-                  lock=lock and str(lock.resolve()))
+                  parent=parent and str(parent.resolve()), lock=lock and str(lock.resolve()))
     source = core.resource("nbs/runs/train.ipynb")
     how = dict(kernel_name="python3", progress_bar=False, cwd=folder, stdout_file=sys.stderr, stderr_file=sys.stderr)
     with _tidy(folder), _sockets() as sockets:
@@ -414,17 +421,30 @@ def _learnt(cfg):
     others = {"evaluate", "device", "threads"} | ({"backtest"} if cfg.rl.agent == "none" else set())
     return cfg.model_dump(exclude=others)
 
+# %% ../nbs/09b_cli.ipynb #b89b8b4e
+def _run_config(folder, config, sets, resume, parent):
+    "The settings of a run: of a file, of the run that is resumed, or those of the model that it begins with."
+    if resume and not config: return _config(folder/"config.yaml", sets)
+    if not parent: return _config(config, sets)
+    if config: raise _err("--from brings the settings of its model; leave --config out, and name what changes with --set")
+    _mod("core").need("train", "accelerate", "tqdm")
+    try: return _mod("finetune").finetune_config(_mod("bundle").load_bundle(parent), **_overrides(sets))
+    except _mod("config").OverrideError as e: raise _err(f"--set {e}") from e
+
 # %% ../nbs/09b_cli.ipynb #b0cb8d4a
 @app.command()
 def train(candles: SampleOr = None,
           name: Annotated[str | None, typer.Option(help="The run's name; results go to runs/NAME. Without it, the "
                                                         "configuration's.")] = None,
           config: ConfigPath = None, sets: Set = None, tz: Zone = "UTC", no_volume: NoVolume = False,
-          resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False):
+          resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+          start: Annotated[str | None, typer.Option("--from", metavar="MODEL", help="Finetune this model, named as in "
+              "--model: its tasks, features and scaler stay.")] = None):
     "Train on candle files; everything lands in runs/NAME."
     name = _run_name(name, config)
     folder = run_folder(name, resume)
-    cfg = _config(config or (folder/"config.yaml" if resume else None), sets)
+    parent = model_file(start) if start else None
+    cfg = _run_config(folder, config, sets, resume, parent)
     _need_training(cfg)
     if resume and _learnt(cfg) != _learnt(_config(folder/"config.yaml", None)):
         raise _err(f"the unfinished run at {folder} has other settings; "
@@ -433,19 +453,61 @@ def train(candles: SampleOr = None,
     with _alone(folder) as lock:
         run_folder(name, resume)                                               # as nobody else has changed it since
         if candles: _series(candles, tz, no_volume)                            # refuses what cannot be read
-        _run_notebook(folder, cfg, files, tz, resume, no_volume, lock)
+        _run_notebook(folder, cfg, files, tz, resume, no_volume, lock, parent)
     _summary(folder)
 
 # %% ../nbs/09b_cli.ipynb #ccdc02c1
 @app.command()
 def demo(sets: Set = None,
          app: Annotated[bool, typer.Option("--app", help="Then show its page; a finished run stays.")] = False,
-         port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, its port; 0 for any.")] = 8000):
-    "Train and evaluate a first model, on a year of EURUSD, in runs/demo."
+         port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, its port; 0 for any.")] = 8000,
+         ready_only: Annotated[bool, typer.Option("--ready-only", help="Show the model that comes with Natron, and "
+                                                                        "train nothing.")] = False,
+         train_only: Annotated[bool, typer.Option("--train-only", help="Only train.")] = False):
+    "Show the model that comes with Natron, then train a first one, on a year of EURUSD, in runs/demo."
     folder = Path("runs/demo")
+    if ready_only and (train_only or app or sets): raise _err("--ready-only trains nothing; give it alone")
     if app: _free("127.0.0.1", port)
-    if not (app and (folder/"manifest.json").exists() and not sets): _demonstrate(folder, sets)
+    if not (app and (folder/"manifest.json").exists() and not sets):
+        if not train_only: _show_ready(must=ready_only)
+        if not ready_only: _demonstrate(folder, sets)
     if app: serve(folder/"natron_v2.pt", port=port)
+
+# %% ../nbs/09b_cli.ipynb #ccdc02c2
+def _show_ready(must):
+    "The model that comes with Natron, on the sample that is later than its data; where it is missing, say so."
+    path, candles = ready_model(), _mod("core").resource("data/gbpusd_h1_2021.csv.gz")
+    if not path and must: raise _err("this installation lacks the model that comes with Natron; train one with `natron demo`")
+    if not path: return _note("this installation lacks the model that comes with Natron; a first one is trained at once")
+    p, series = _mod("predictor").load_predictor(path), {"GBPUSD": _mod("candles").read_candles(candles)}
+    print(answer_text("GBPUSD", p.predict(series["GBPUSD"].iloc[-p.context:], "GBPUSD")) + "\n")
+    print(_ready_scores(p, series) + "\n", flush=True)
+
+def _ready_scores(p, series):
+    "How a model scores on the later half of a market beside baselines of the earlier half, and how its ranges hold."
+    _mod("core").need("train", "sklearn", "plotly")
+    evaluate, config = _mod("evaluate"), _mod("config")
+    quick = {"evaluate.lightgbm": False, "evaluate.resamples": 300}
+    prep = evaluate.on_own_market(_mod("finetune").prepare_for(p.bundle, series))
+    prep = replace(prep, config=config.with_settings(prep.config, **quick))
+    found = evaluate.evaluate(prep, p.bundle.model(), p.bundle.calibrations())
+    text = _mod("report").Report(found, model=p.about).text() + "\n(baselines learnt on the half year before; LightGBM is left out)"
+    return text + (f"\n{_range_text(p, prep)}" if p.scenarios else "")
+
+# %% ../nbs/09b_cli.ipynb #ccdc02c3
+def _range_text(p, prep):
+    "How often the ranges of the close 12 bars ahead held on the test part, every twelfth bar."
+    import numpy as np
+    m, data = _mod("range_scores"), _mod("dataset").window_data(prep, "test")
+    at = [i for i in range(0, len(data), 12) if data.rows[i] + 24 < len(prep.series[0].times)]
+    said = _mod("finetune").predict_windows(p.bundle.model(), data, rows=at)
+    terms = np.full((len(prep.series[0].times), len(p.terms)), np.nan)
+    terms[data.rows[at]] = np.concatenate([said[k] for k in p.terms], 1)
+    market = m.market(prep.series[0].candles, prep.splits[0])
+    came = m.outcomes(market, data.rows[at])
+    scores = m.row_scores(m.announce(p.scenarios, terms, market, came), came, market.realised[came.rows], .001)
+    held = ", ".join(f"{c} % ranges {scores[f'covered_{c}_12'].mean():.0%}" for c in (50, 80, 90))
+    return f"ranges         of the close in 12 bars, share that held of {len(at)}: {held}"
 
 # %% ../nbs/09b_cli.ipynb #9d1dca10
 def _demonstrate(folder, sets):
