@@ -468,9 +468,11 @@ def demo(sets: Set = None,
     folder = Path("runs/demo")
     if ready_only and (train_only or app or sets): raise _err("--ready-only trains nothing; give it alone")
     if app: _free("127.0.0.1", port)
+    cfg = None if ready_only else _config("configs/demo.yaml", sets)
     if not (app and (folder/"manifest.json").exists() and not sets):
+        if cfg: _need_training(cfg)
         if not train_only: _show_ready(must=ready_only)
-        if not ready_only: _demonstrate(folder, sets)
+        if cfg: _demonstrate(folder, cfg)
     if app: serve(folder/"natron_v2.pt", port=port)
 
 # %% ../nbs/09b_cli.ipynb #ccdc02c2
@@ -479,13 +481,13 @@ def _show_ready(must):
     path, candles = ready_model(), _mod("core").resource("data/gbpusd_h1_2021.csv.gz")
     if not path and must: raise _err("this installation lacks the model that comes with Natron; train one with `natron demo`")
     if not path: return _note("this installation lacks the model that comes with Natron; a first one is trained at once")
+    _mod("core").need("train", "sklearn", "plotly")
     p, series = _mod("predictor").load_predictor(path), {"GBPUSD": _mod("candles").read_candles(candles)}
     print(answer_text("GBPUSD", p.predict(series["GBPUSD"].iloc[-p.context:], "GBPUSD")) + "\n")
     print(_ready_scores(p, series) + "\n", flush=True)
 
 def _ready_scores(p, series):
     "How a model scores on the later half of a market beside baselines of the earlier half, and how its ranges hold."
-    _mod("core").need("train", "sklearn", "plotly")
     evaluate, config = _mod("evaluate"), _mod("config")
     quick = {"evaluate.lightgbm": False, "evaluate.resamples": 300}
     prep = evaluate.on_own_market(_mod("finetune").prepare_for(p.bundle, series))
@@ -510,10 +512,9 @@ def _range_text(p, prep):
     return f"ranges         of the close in 12 bars, share that held of {len(at)}: {held}"
 
 # %% ../nbs/09b_cli.ipynb #9d1dca10
-def _demonstrate(folder, sets):
+def _demonstrate(folder, cfg):
     "Run the demonstration."
-    cfg, old = _config("configs/demo.yaml", sets), None
-    _need_training(cfg)
+    old = None
     with _alone(folder) as lock:
         if folder.exists():
             old = next(p for k in range(1, 10**6) if not (p := Path(f"runs/demo.{k}")).exists())
