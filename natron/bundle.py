@@ -731,6 +731,7 @@ def __repr__(self: Bundle):
     m, (train, validation) = self.model_config, (self.fit_span[k] for k in ("train", "validation"))
     first, last, end = (t[:16].replace("T", " ") for t in (*train, validation[1]))
     size, many = sum(t.numel() for t in self.model_state.values()), f"{m['members']} times " if m.get("members") else ""
+    parent = self.fit_span.get("parent")
     rows = dict(learnt=", ".join(m["instruments"]) or "not named",
                 tasks=", ".join(t.name for t in shown(self.task_list())),
                 features=f"{len(self.feature_columns)}, from {self.feature_columns[0]} to {self.feature_columns[-1]}",
@@ -738,7 +739,7 @@ def __repr__(self: Bundle):
                 fitted=f"{first} to {last}, validation to {end}",
                 network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, "
                         f"{size:,} parameters",
-                phases=", ".join(self.phases) + (f", from {p['sha256'][:12]}" if (p := self.fit_span.get("parent")) else ""),
+                phases=", ".join(self.phases) + (f", from {parent['sha256'][:12]}" if parent else ""),
                 **_policy_rows(self.rl_policy), checked=_CHECKED, word=_NOT_CHECKED)
     return "\n".join([f"Natron model {self.sha256[:12] or '(not saved)'}", *(f"  {k:9} {v}" for k, v in rows.items())])
 

@@ -126,7 +126,7 @@ def ready_model() -> Path | None: # None where this installation lacks it
 # %% ../nbs/09b_cli.ipynb #420fa367
 def model_file(name: str | Path | None = None # a file, the folder of a run, its name under runs/, or "ready"
               ) -> Path:
-    "The model file that is meant; the newest run's without a name, or else Natron's own. Raises `NatronError` if there is none."
+    "The model file that is meant; without a name the newest run's, or Natron's own. Raises `NatronError` if none."
     ready = ready_model()
     if name is None: return ready if ready and not _trained() else newest_model()
     if ready and str(name) == "ready": return ready
@@ -426,7 +426,7 @@ def _run_config(folder, config, sets, resume, parent):
     "The settings of a run: of a file, of the run that is resumed, or those of the model that it begins with."
     if resume and not config: return _config(folder/"config.yaml", sets)
     if not parent: return _config(config, sets)
-    if config: raise _err("--from brings the settings of its model; leave --config out, and name what changes with --set")
+    if config: raise _err("--from brings the settings of its model; leave --config out, and use --set")
     _mod("core").need("train", "accelerate", "tqdm")
     try: return _mod("finetune").finetune_config(_mod("bundle").load_bundle(parent), **_overrides(sets))
     except _mod("config").OverrideError as e: raise _err(f"--set {e}") from e
@@ -479,8 +479,9 @@ def demo(sets: Set = None,
 def _show_ready(must):
     "The model that comes with Natron, on the sample that is later than its data; where it is missing, say so."
     path, candles = ready_model(), _mod("core").resource("data/gbpusd_h1_2021.csv.gz")
-    if not path and must: raise _err("this installation lacks the model that comes with Natron; train one with `natron demo`")
-    if not path: return _note("this installation lacks the model that comes with Natron; a first one is trained at once")
+    lacking = "this installation lacks the model that comes with Natron"
+    if not path and must: raise _err(f"{lacking}; train one with `natron demo`")
+    if not path: return _note(f"{lacking}; a first one is trained at once")
     _mod("core").need("train", "sklearn", "plotly")
     p, series = _mod("predictor").load_predictor(path), {"GBPUSD": _mod("candles").read_candles(candles)}
     print(answer_text("GBPUSD", p.predict(series["GBPUSD"].iloc[-p.context:], "GBPUSD")) + "\n")
@@ -493,8 +494,9 @@ def _ready_scores(p, series):
     prep = evaluate.on_own_market(_mod("finetune").prepare_for(p.bundle, series))
     prep = replace(prep, config=config.with_settings(prep.config, **quick))
     found = evaluate.evaluate(prep, p.bundle.model(), p.bundle.calibrations())
-    text = _mod("report").Report(found, model=p.about).text() + "\n(baselines learnt on the half year before; LightGBM is left out)"
-    return text + (f"\n{_range_text(p, prep)}" if p.scenarios else "")
+    lines = [_mod("report").Report(found, model=p.about).text(),
+             "(baselines learnt on the half year before; LightGBM is left out)"]
+    return "\n".join(lines + ([_range_text(p, prep)] if p.scenarios else []))
 
 # %% ../nbs/09b_cli.ipynb #ccdc02c3
 def _range_text(p, prep):

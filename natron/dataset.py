@@ -107,7 +107,8 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def __len__(self): return len(self.rows)
 
-    def _drawn(self, rng, share): return torch.from_numpy((rng.random(len(self)) if rng else np.ones(len(self))) < share)
+    def _drawn(self, rng, share):
+        return torch.from_numpy((rng.random(len(self)) if rng else np.ones(len(self))) < share)
 
     @property
     def times(self):
@@ -209,7 +210,7 @@ def _usable(s, first): return slice(max(s.start, first), max(s.stop, first))
 # %% ../nbs/03a_dataset.ipynb #3ac4a420
 def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
             cfg: Config,
-            splits: list[Splits] | None = None # None: the shares of the configuration, of the candles before its cut-off
+            splits: list[Splits] | None = None # None: the configuration's shares of the candles before its cut-off
            ) -> Prepared:
     "Features, borders, labels and scaler of every series; whatever is fitted sees training rows only."
     if splits is None: candles = training_candles(candles, cfg.data)

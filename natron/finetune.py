@@ -214,7 +214,8 @@ def _scaler(scaler):
 def _with_parent(span, parent):
     "Spans that reach over the parent's, its hash, and the fingerprints of its bars and of its own parent's."
     was = parent.fit_span
-    first, last = (f(span[k][i], was[k][i], key=pd.Timestamp) for f, k, i in ((min, "train", 0), (max, "validation", 1)))
+    first = min(span["train"][0], was["train"][0], key=pd.Timestamp)
+    last = max(span["validation"][1], was["validation"][1], key=pd.Timestamp)
     known = max(span["known"], was["known"], key=pd.Timestamp)
     prints = {f"{n} of the parent": dict(fingerprints=s.get("fingerprints", [])) for n, s in was["series"].items()}
     series = was.get("parent", {}).get("series", {}) | prints
@@ -371,7 +372,7 @@ _GENTLE = {"train.layer_decay": 0.7, "pretrain.epochs": 0, "rl.agent": "none", "
 
 def finetune_config(parent: Bundle, **overrides # as for `load_config`
                    ) -> Config:
-    "The parent's settings with a gentler training and the usual shares; raises `ConfigError` for what it cannot change."
+    "The parent's settings with a gentler training; raises `ConfigError` for what its weights do not allow."
     cfg = with_settings(parent.config, **{"train.lr": parent.config.train.lr/10} | _GENTLE)
     cfg = with_settings(cfg, **overrides)
     _check_settings(parent.config, cfg)
@@ -382,7 +383,9 @@ _WEIGHTS = ("features", "labels", "model", "data.window_length", "data.scaler", 
 
 def _check_settings(was, now):
     "Raise a `ConfigError` for a setting that the weights of a trained model depend on."
-    def flat(cfg): return {f"{g}.{k}": v for g, o in cfg.model_dump().items() if isinstance(o, dict) for k, v in o.items()}
+    def flat(cfg):
+        groups = {g: o for g, o in cfg.model_dump().items() if isinstance(o, dict)}
+        return {f"{g}.{k}": v for g, o in groups.items() for k, v in o.items()}
     was, now = flat(was), flat(now)
     odd = [k for k in was if k.startswith(_WEIGHTS) and was[k] != now[k]]
     if odd:
@@ -392,9 +395,9 @@ def _check_settings(was, now):
 # %% ../nbs/06_finetune.ipynb #f17e0004
 def prepare_from(parent: Bundle, candles: dict[str, pd.DataFrame], # checked candles by series name
                  cfg: Config,                       # from `finetune_config`
-                 splits: list[Splits] | None = None # None: the shares of the configuration, of the candles before its cut-off
+                 splits: list[Splits] | None = None # None: the configuration's shares of the candles before its cut-off
                 ) -> Prepared:
-    "Arrays and parts of these candles with what the parent fitted; raises `NatronError` for candles that do not fit it."
+    "Arrays and parts of these candles with what the parent fitted; raises `NatronError` for what does not fit."
     _check_settings(parent.config, cfg)
     if splits is None: candles = training_candles(candles, cfg.data)
     for c in candles.values(): parent.check_timeframe(c)
@@ -415,8 +418,9 @@ def _check_later(parent, candles, splits):
     for (name, c), s in zip(candles.items(), splits):
         if (test := c[s.test]).empty: continue
         if test.index[0] < end:
-            raise OverlapError(f"{name}: the test part begins on {test.index[0]:%Y-%m-%d %H:%M}, and the model that the "
-                               f"training begins with knows bars up to {end:%Y-%m-%d %H:%M}: scores would be in-sample; {remedy}")
+            raise OverlapError(f"{name}: the test part begins on {test.index[0]:%Y-%m-%d %H:%M}, and the model that "
+                               f"the training begins with knows bars up to {end:%Y-%m-%d %H:%M}: scores would be "
+                               f"in-sample; {remedy}")
         if fitted_rows(c[s.validation], parent.fit_span):
             raise OverlapError(f"{name}: the validation part holds bars that the model was fitted on with which the "
                                f"training begins, and its calibration would be too confident; {remedy}")

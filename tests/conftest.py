@@ -11,7 +11,7 @@ from served import save_toy
 # Seconds on two quiet cores, of a test, of a notebook, or of a module whose tests stay together; a notebook that is not named takes ten, any other
 # test none. The longest start first, so that no worker waits long for another in the end; what takes more than five is slow.
 SECONDS = {
-    "test_policies_resume_to_the_same_model": 120, "test_app": 100, "01_features": 77, "01c_audit": 75, "audit_public_packages": 70, "first_steps": 60,
+    "test_policies_resume_to_the_same_model": 120, "test_app": 100, "test_train_from_a_model": 45, "test_demo_shows_the_model_that_comes_with_natron": 25, "01_features": 77, "01c_audit": 75, "audit_public_packages": 70, "first_steps": 60,
     "live_metatrader": 60, "01b_stream": 55, "00b_candles": 50, "test_killed_run_resumes_to_the_same_model": 45,
     "08f_app": 40, "04d_train": 35, "07b_rl": 35, "07a_bandit": 25, "07_environment": 25, "07c_rl_evaluate": 25, "04c_ranges": 20, "06g_explain": 25, "04e_bundle": 25, "06h_evaluate": 25, "06a_baselines": 25,
     "05_pretrain": 20, "00c_charts": 4, "00_core": 1, "00a_config": 1}
