@@ -11,6 +11,7 @@ __all__ = ['ABILITIES', 'Group', 'FeaturesConfig', 'LabelsConfig', 'DataConfig',
 import difflib
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,9 +66,17 @@ class LabelsConfig(Group):
             raise ValueError(f"weights names {sorted(odd)[0]!r}, which is none of the tasks {self.tasks}")
         return self
 
+# %% ../nbs/00a_config.ipynb #3a1c5d70
+def _date(v):
+    "The day in ISO form: YAML reads a bare 2021-01-01 as a date."
+    try: return v if v is None else date.fromisoformat(str(v)).isoformat()
+    except ValueError as e: raise ValueError("expected a date, such as 2021-01-01") from e
+
 # %% ../nbs/00a_config.ipynb #fc0973df
 class DataConfig(Group):
     "Chronological split, scaling and windows."
+    until: Annotated[str | None, BeforeValidator(_date)] = None   # cut-off date: candles from it on, UTC, are left out
+                                                              # of training, validation and test; null: none are
     window_length: int = Field(96, ge=8, le=3584)  # bars of a window; with its context, 4,096 candles at most
     train: float = Field(0.70, gt=0, lt=1)                    # share of each series for training, the oldest bars
     validation: float = Field(0.15, gt=0, lt=1)               # share for early stopping and calibration, the bars after
@@ -78,6 +87,8 @@ class DataConfig(Group):
     stride: int = Field(1, ge=1)                              # bars between the ends of neighbouring training windows
     cold_start: float = Field(0.15, ge=0, le=1)               # share of training windows that hide what a caller with a
                                                               # single window of candles could not have (augmentation)
+    no_volume: float = Field(0.0, ge=0, le=1)                 # share of training windows that hide the columns made of
+                                                              # volume, as in a market without any (augmentation)
 
     @model_validator(mode="after")
     def _shares(self):

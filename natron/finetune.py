@@ -107,7 +107,7 @@ def finetune(prep: Prepared,
     prep = jittered(prep)
     cfg, model, dense = prep.config, new_model(prep), prep.config.model.supervision == "dense"
     if backbone: model.backbone.load_state_dict(backbone)
-    train = window_data(prep, "train", dense, cfg.data.stride, cfg.data.cold_start)
+    train = window_data(prep, "train", dense, cfg.data.stride, cfg.data.cold_start, cfg.data.no_volume)
     valid = window_data(prep, "validation", dense, cfg.data.window_length-1-cfg.model.dense_from if dense else 1)
     history = fit(model, _loss(prep), train, valid, cfg.train, cfg.seed, folder, pick_device(cfg.device), resume,
                   resume_key(prep) | {"pretrained": backbone is not None})
@@ -210,6 +210,7 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                 scenarios: Scenarios | None = None           # from `fit_scenarios`; without them there are no ranges
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
+    candles = {n: c.iloc[:len(s.times)] for (n, c), s in zip(candles.items(), prep.series)}   # before a cut-off
     span = fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
     hashes = "".join(d["hash"] for d in span["series"].values())
     bundle = Bundle(

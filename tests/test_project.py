@@ -229,7 +229,7 @@ def test_wheel_carries_what_the_commands_need(tmp_path):
     subprocess.run([*uv, "build", "--wheel", "--no-build-isolation", "--out-dir", tmp_path, root], check=True)
     import zipfile
     names = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).namelist()
-    for n in ("natron/data/eurusd_h1_2017.csv.gz", "natron/configs/demo.yaml", "natron/nbs/runs/train.ipynb", "natron/cli.py"): assert n in names
+    for n in ("natron/data/eurusd_h1_2017.csv.gz", "natron/data/gbpusd_h1_2021.csv.gz", "natron/data/README.md", "natron/configs/demo.yaml", "natron/nbs/runs/train.ipynb", "natron/cli.py"): assert n in names
     meta = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).read(next(n for n in names if n.endswith("METADATA"))).decode()
     assert re.search(r"Requires-Python: (>=3\.11,<3\.15|<3\.15,>=3\.11)", meta)
     python = installed(next(tmp_path.glob("natron-*.whl")), tmp_path/"venv")
@@ -240,7 +240,7 @@ def test_wheel_carries_what_the_commands_need(tmp_path):
     costs = json.loads(natron("info", "--config", "configs/demo.yaml", "--json").stdout)
     assert costs["configs/demo.yaml"]["backbone"] == "transformer"
     r = natron("train", "--name", "x", "--config", "configs/dmo.yaml", "--candles", root/"data/eurusd_h1_2017.csv.gz")
-    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; Natron brings cpu, demo, full, hybrid, natron, rl, temporal\n")
+    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; Natron brings cpu, demo, full, hybrid, natron, ready, rl, temporal\n")
 
 
 def installed(wheel, folder):
