@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End',
            'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'FirstBar', 'Host',
-           'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file', 'simulate',
-           'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo', 'evaluate',
-           'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
+           'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'ready_model', 'model_file',
+           'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo',
+           'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -64,7 +64,8 @@ SampleOr = Annotated[list[Path] | None, typer.Option(
 ConfigPath = Annotated[Path | None, typer.Option(
     "--config", help="YAML file, or one that comes with Natron; the defaults without it.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; repeatable.")]
-Model = Annotated[Path | None, typer.Option("--model", help="Model file, or its run; the newest run's without it.")]
+Model = Annotated[Path | None, typer.Option("--model", 
+    help="Model file, its run, or ready, the one that comes with Natron; without it the newest run's, else ready.")]
 Zone = Annotated[str, typer.Option("--tz", help="Zone of times that state none: Europe/Berlin, or +02:00.")]
 NoVolume = Annotated[bool, typer.Option("--no-volume", help="The market has no volume: no column is needed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -101,19 +102,30 @@ def _series(paths, tz, no_volume=False):
     return {n: _of(n, one, r.candles) for n, r in _readings(paths, tz, no_volume).items()}
 
 # %% ../nbs/09b_cli.ipynb #b2ba234c
+def _trained(runs="runs"):
+    "The model files of finished runs, the newest last."
+    return sorted(Path(runs).glob("*/natron_v2.pt"), key=lambda p: p.stat().st_mtime)
+
 def newest_model(runs: str | Path = "runs") -> Path:
     "The model file of the newest finished run; raises `NatronError` if there is none."
-    found = sorted(Path(runs).glob("*/natron_v2.pt"), key=lambda p: p.stat().st_mtime)
-    if not found: raise _err(f"no model under {runs}/; train one with `natron demo`, or name one with --model")
-    return found[-1]
+    if found := _trained(runs): return found[-1]
+    raise _err(f"no model under {runs}/; train one with `natron demo`, or name one with --model")
+
+# %% ../nbs/09b_cli.ipynb #b2ba234d
+def ready_model() -> Path | None: # None where this installation lacks it
+    "The model file that comes with Natron."
+    path = _mod("core").resource("data")/"natron_fx.pt"
+    return path if path.is_file() else None
 
 # %% ../nbs/09b_cli.ipynb #420fa367
-def model_file(name: str | Path | None = None # a file, the folder of a run, or its name under runs/
+def model_file(name: str | Path | None = None # a file, the folder of a run, its name under runs/, or "ready"
               ) -> Path:
-    "The model file that is meant; the newest run's without a name. Raises `NatronError` if there is none."
-    if name is None: return newest_model()
+    "The model file that is meant; the newest run's without a name, or else Natron's own. Raises `NatronError` if there is none."
+    ready = ready_model()
+    if name is None: return ready if ready and not _trained() else newest_model()
+    if ready and str(name) == "ready": return ready
     tried = [Path(name), Path(name)/"natron_v2.pt", Path("runs")/name/"natron_v2.pt"]
-    found, runs = [p for p in tried if p.is_file()], sorted(p.parent.name for p in Path("runs").glob("*/natron_v2.pt"))
+    found, runs = [p for p in tried if p.is_file()], sorted(p.parent.name for p in _trained())
     if not found: raise _err(f"no model file at {name}" + f"; under runs/ there are {', '.join(runs)}"*bool(runs))
     return found[0]
 
@@ -121,7 +133,8 @@ def model_file(name: str | Path | None = None # a file, the folder of a run, or 
 def _answering(name):
     "The model file that is meant, told to the user."
     path = model_file(name)
-    _note(f"model: {path}" + " (the newest run's; name another with --model)"*(name is None))
+    whose = "it comes with Natron" if path == ready_model() else "the newest run's"
+    _note(f"model: {path}" + f" ({whose}; name another with --model)"*(name is None))
     return path
 
 # %% ../nbs/09b_cli.ipynb #7d825d49
