@@ -139,12 +139,18 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
 # %% ../nbs/09b_cli.ipynb #52db1c0c
 @app.command()
 def join(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, *,
-         to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")]):
-    "Write candles beside columns of what all of these markets did."
+         to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")],
+         events: Annotated[Path | None, typer.Option("--events", metavar="FILE", callback=_one_readable, help=(
+             "Calendar of scheduled events, CSV: time, currency, importance."))] = None):
+    "Write candles beside columns of what all of these markets did, and of scheduled events."
     files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
     taken = next((p for p in files.values() if os.path.lexists(p)), None)
     if taken: raise _err(f"{taken} exists; choose another --to")
-    joined = _mod("markets").join_markets(_series(candles, tz, no_volume))
+    markets = _mod("markets")
+    calendar = None if events is None else markets.read_events(events, zoned=tz != "UTC")
+    series = _series(candles, tz, no_volume)
+    joined = markets.join_markets(series) if len(series) > 1 or calendar is None else series
+    if calendar is not None: joined = markets.join_events(joined, calendar)
     to.mkdir(parents=True, exist_ok=True)
     for n, c in joined.items():
         _mod("candles").write_candles(c, files[n])
