@@ -137,6 +137,12 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
     print(f"{bars:,} candles written to {out}")
 
 # %% ../nbs/09b_cli.ipynb #52db1c0c
+def _events_within(own, candles):
+    "How many events of a calendar fall into the time of these candles."
+    within = own.loc[candles.index[0]:candles.index[-1]]
+    return (f"  {len(within):,} events of {' and '.join(sorted(own.currency.unique()))} in their time, "
+            f"{(within.importance == 'high').sum():,} of high importance")
+
 @app.command()
 def join(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, *,
          to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")],
@@ -155,6 +161,7 @@ def join(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, *,
     for n, c in joined.items():
         _mod("candles").write_candles(c, files[n])
         print(f"{len(c):,} candles with {c.shape[1]-5} columns beside them written to {files[n]}")
+        if calendar is not None: print(_events_within(markets.events_of(n, calendar), c))
 
 # %% ../nbs/09b_cli.ipynb #8d113ee7
 def _sizes(configs, sets):
