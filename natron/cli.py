@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End',
-           'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'FirstBar', 'Host',
-           'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file', 'simulate',
-           'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo', 'evaluate',
-           'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
+           'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'Entries', 'FirstBar',
+           'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file',
+           'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo',
+           'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -507,6 +507,12 @@ def _evaluation_mode(walk_forward, rolling, compare, ablate, dates, force, engin
     if compare and model: raise err("--compare names both models; leave --model out")
     return mode
 
+# %% ../nbs/09b_cli.ipynb #b4c70030
+def _ranges(bundle, data, cfg):
+    "A model's forecasts of how far price goes, where its backtest goes by them."
+    if not cfg.backtest.by_forecast: return None
+    return _mod("random_entries").range_forecasts(data, bundle.model(), bundle.scenarios_of())
+
 # %% ../nbs/09b_cli.ipynb #20bc0349
 def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, force, engine, trials):
     "The report on one model, in one mode."
@@ -516,7 +522,8 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
         forward = evaluate.walk_forward(series, cfg, k, rolling, tell=_note)
         return report.make_report(forward, series, cfg, None, trials)
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about)
+    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about,
+                              ranges=_ranges(bundle, found.prep, cfg))
 
 # %% ../nbs/09b_cli.ipynb #87cedb96
 def _comparison_report(paths, series, start, end):
@@ -579,25 +586,41 @@ def _changed(cfg, sets):
     return type(cfg)(**{g: (v | changes.get(g, {}) if isinstance(v, dict) else v) for g, v in cfg.model_dump().items()})
 
 # %% ../nbs/09b_cli.ipynb #7abc5bfb
+Entries = Annotated[str | None, typer.Option(metavar="random", help="Instead of the signals, compare stops by ATR and by "
+                                             "forecast on the same random entries.")]
+
 @app.command()
 def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
-             start: Start = None, end: End = None,
+             start: Start = None, end: End = None, entries: Entries = None,
              trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Write every trade to a new file.")] = None,
              sets: Set = None, report: Page = None, as_json: Json = False):
     "Trade a model's signals on bars it has never seen, with costs."
-    _new_page(report); _new_page(trades, "--trades", ".csv"); _changes(sets)
+    _check_entries(entries, trades, report); _changes(sets)
     path, series, trials = _answering(model), _series(candles, tz, no_volume), _trial_log()
     bundle = _open_model(path)
-    account = _traded(bundle, series, start, end, _changed(bundle.config, sets), trials)
-    who, result = _model_and_warnings(bundle, path, series, end), account.to_dict()
-    result |= dict(model=who["model"], warnings=who["warnings"] + result["warnings"])
-    heading = _heading(who["model"], who["warnings"])
-    print(json.dumps(result, indent=2) if as_json else f"{heading}\n{account.text()}")
+    cfg, who = _changed(bundle.config, sets), _model_and_warnings(bundle, path, series, end)
+    if entries: return _show(_compared(bundle, series, start, end, cfg), who, as_json)
+    account = _traded(bundle, series, start, end, cfg, trials)
+    _show(account, who, as_json)
     if report: _page(report, "backtest", who, _mod("report").backtest_page(account))
     if trades:
         with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
         _note(f"{len(account.trades):,} trades written to {trades}")
     trials.write()
+
+# %% ../nbs/09b_cli.ipynb #b4c70031
+def _check_entries(entries, trades, report):
+    "Refuse options that do not go together."
+    _new_page(report); _new_page(trades, "--trades", ".csv")
+    if entries not in (None, "random"): raise _err(f"--entries {entries}: expected random")
+    for option, path in {"--trades": trades, "--report": report}.items():
+        if entries and path: raise _err(f"--entries random takes no {option}: its positions are no account's")
+
+def _show(found, who, as_json):
+    "Print a result beside the model and its warnings."
+    told = found.to_dict()
+    told |= dict(model=who["model"], warnings=who["warnings"] + told.get("warnings", []))
+    print(json.dumps(told, indent=2) if as_json else f"{_heading(who['model'], who['warnings'])}\n{found.text()}")
 
 # %% ../nbs/09b_cli.ipynb #aebeebf6
 def _traded(bundle, series, start, end, cfg, trials):
@@ -605,11 +628,17 @@ def _traded(bundle, series, start, end, cfg, trials):
     evaluate = _mod("evaluate")
     data = evaluate.prepare_for(bundle, series, start, end)
     forecasts = evaluate.task_forecasts(data, bundle.model(), bundle.calibrations(), True)
-    account = _mod("report").traded(forecasts, series, cfg, trials)
+    account = _mod("report").traded(forecasts, series, cfg, trials, _ranges(bundle, data, cfg))
     if account is None:
         raise _err(f"this model answers {', '.join(f.task.name for f in forecasts)}; "
                    "trading takes the task direction, or buy and sell, and bars of one length")
     return account
+
+# %% ../nbs/09b_cli.ipynb #b4c70032
+def _compared(bundle, series, start, end, cfg):
+    "Stops by ATR and by a model's forecasts, on random entries of the bars that it has never seen."
+    data, entries = _mod("evaluate").prepare_for(bundle, series, start, end), _mod("random_entries")
+    return entries.compare_stops(series, entries.range_forecasts(data, bundle.model(), bundle.scenarios_of()), cfg)
 
 # %% ../nbs/09b_cli.ipynb #2c693ff4
 def _page(path, what, who, body):
