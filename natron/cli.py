@@ -528,7 +528,9 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
         forward = evaluate.walk_forward(series, cfg, k, rolling, tell=_note)
         return report.make_report(forward, series, cfg, None, trials)
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about)
+    fair = not (found.warning or found.scores.note)
+    ranges = _mod("range_report").report_ranges(found.prep, bundle.model()) if fair else None
+    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges)
 
 # %% ../nbs/09b_cli.ipynb #87cedb96
 def _comparison_report(paths, series, start, end):
