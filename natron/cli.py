@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End',
-           'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'FirstBar', 'Host',
-           'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'ready_model', 'model_file',
-           'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo',
-           'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
+           'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'Entries', 'FirstBar',
+           'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'ready_model',
+           'model_file', 'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder',
+           'train', 'demo', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay',
+           'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -156,18 +157,31 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
     print(f"{bars:,} candles written to {out}")
 
 # %% ../nbs/09b_cli.ipynb #52db1c0c
+def _events_within(own, candles):
+    "How many events of a calendar fall into the time of these candles."
+    within = own.loc[candles.index[0]:candles.index[-1]]
+    return (f"  {len(within):,} events of {' and '.join(sorted(own.currency.unique()))} in their time, "
+            f"{(within.importance == 'high').sum():,} of high importance")
+
 @app.command()
 def join(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, *,
-         to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")]):
-    "Write candles beside columns of what all of these markets did."
+         to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")],
+         events: Annotated[Path | None, typer.Option("--events", metavar="FILE", callback=_one_readable, help=(
+             "Calendar of scheduled events, CSV: time, currency, importance."))] = None):
+    "Write candles beside columns of what all of these markets did, and of scheduled events."
     files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
     taken = next((p for p in files.values() if os.path.lexists(p)), None)
     if taken: raise _err(f"{taken} exists; choose another --to")
-    joined = _mod("markets").join_markets(_series(candles, tz, no_volume))
+    markets = _mod("markets")
+    calendar = None if events is None else markets.read_events(events, zoned=tz != "UTC")
+    series = _series(candles, tz, no_volume)
+    joined = markets.join_markets(series) if len(series) > 1 or calendar is None else series
+    if calendar is not None: joined = markets.join_events(joined, calendar)
     to.mkdir(parents=True, exist_ok=True)
     for n, c in joined.items():
         _mod("candles").write_candles(c, files[n])
         print(f"{len(c):,} candles with {c.shape[1]-5} columns beside them written to {files[n]}")
+        if calendar is not None: print(_events_within(markets.events_of(n, calendar), c))
 
 # %% ../nbs/09b_cli.ipynb #8d113ee7
 def _sizes(configs, sets):
@@ -238,16 +252,28 @@ def _as_json(answers):
     return json.dumps(answers if len(answers) > 1 else next(iter(answers.values())), indent=2, allow_nan=False)
 
 # %% ../nbs/09b_cli.ipynb #2dc25d7e
+def _lines_of_range(name, answer):
+    "Between which prices: a sentence and a table; none without a range."
+    if "range" not in answer: return []
+    m = _mod("ranges")
+    table = m.range_table(answer["range"]).split("\n")
+    return [f"{name}: {m.range_sentence(answer['range'])}", *(f"  {line}" for line in table), ""]
+
+def _lines_of_tasks(answer):
+    "The class and its probabilities, or the probability, of each task."
+    probs_of = _mod("predictor").probs_of
+    for k, v in answer.items():
+        if probs := probs_of(answer, k):
+            yield f"  {k:12} {v:13} " + "  ".join(f"{c} {q:.2f}" for c, q in probs.items())
+        elif k.endswith("_prob"): yield f"  {k[:-5]:12} {v:.2f}"
+
 def answer_text(name: str, answer: dict) -> str:
-    "A prediction for people: the model, its warnings, each answer with its probability."
+    "A prediction for people: ranges, the model, its warnings, each answer with its probability."
     w, p = answer["warmup"], _mod("predictor")
     short = "" if w["complete"] else f"   ({w['bars']} of {w['wanted']} candles of history)"
-    lines = [f"{name} at {answer['timestamp']}{short}", "  " + p.model_text(answer["model"])]
-    lines += [f"  warning: {o['message']}" for o in answer["warnings"]]
-    for k, v in answer.items():
-        probs = p.probs_of(answer, k)
-        if probs: lines.append(f"  {k:12} {v:13} " + "  ".join(f"{c} {q:.2f}" for c, q in probs.items()))
-        elif k.endswith("_prob"): lines.append(f"  {k[:-5]:12} {v:.2f}")
+    ranges, when = _lines_of_range(name, answer), f"at {answer['timestamp']}{short}"
+    lines = [*ranges, f"  {when}" if ranges else f"{name} {when}", "  " + p.model_text(answer["model"])]
+    lines += [f"  warning: {o['message']}" for o in answer["warnings"]] + [*_lines_of_tasks(answer)]
     if confidence := p.confidence_text(answer): lines.append("  " + confidence)          # regressions alone have none
     if policy := p.policy_text(answer["model"]): lines.append(f"  position {answer['rl_position']:+.2f}, {policy}")
     return "\n".join(lines)
@@ -585,6 +611,12 @@ def _evaluation_mode(walk_forward, rolling, compare, ablate, dates, force, engin
     if compare and model: raise err("--compare names both models; leave --model out")
     return mode
 
+# %% ../nbs/09b_cli.ipynb #b4c70030
+def _ranges(bundle, data, cfg):
+    "A model's forecasts of how far price goes, where its backtest goes by them."
+    if not cfg.backtest.by_forecast: return None
+    return _mod("random_entries").range_forecasts(data, bundle.model(), bundle.scenarios_of())
+
 # %% ../nbs/09b_cli.ipynb #20bc0349
 def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, force, engine, trials):
     "The report on one model, in one mode."
@@ -594,7 +626,11 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
         forward = evaluate.walk_forward(series, cfg, k, rolling, tell=_note)
         return report.make_report(forward, series, cfg, None, trials)
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about)
+    fair = not (found.warning or found.scores.note)
+    ranges = _mod("range_report").report_ranges(found.prep, bundle.model()) if fair else None
+    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges,
+                              forecasts=_ranges(bundle, found.prep, cfg))
+
 
 # %% ../nbs/09b_cli.ipynb #87cedb96
 def _comparison_report(paths, series, start, end):
@@ -657,25 +693,41 @@ def _changed(cfg, sets):
     return type(cfg)(**{g: (v | changes.get(g, {}) if isinstance(v, dict) else v) for g, v in cfg.model_dump().items()})
 
 # %% ../nbs/09b_cli.ipynb #7abc5bfb
+Entries = Annotated[str | None, typer.Option(metavar="random", help="Instead of the signals, compare stops by ATR and by "
+                                             "forecast on the same random entries.")]
+
 @app.command()
 def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
-             start: Start = None, end: End = None,
+             start: Start = None, end: End = None, entries: Entries = None,
              trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Write every trade to a new file.")] = None,
              sets: Set = None, report: Page = None, as_json: Json = False):
     "Trade a model's signals on bars it has never seen, with costs."
-    _new_page(report); _new_page(trades, "--trades", ".csv"); _changes(sets)
+    _check_entries(entries, trades, report); _changes(sets)
     path, series, trials = _answering(model), _series(candles, tz, no_volume), _trial_log()
     bundle = _open_model(path)
-    account = _traded(bundle, series, start, end, _changed(bundle.config, sets), trials)
-    who, result = _model_and_warnings(bundle, path, series, end), account.to_dict()
-    result |= dict(model=who["model"], warnings=who["warnings"] + result["warnings"])
-    heading = _heading(who["model"], who["warnings"])
-    print(json.dumps(result, indent=2) if as_json else f"{heading}\n{account.text()}")
+    cfg, who = _changed(bundle.config, sets), _model_and_warnings(bundle, path, series, end)
+    if entries: return _show(_compared(bundle, series, start, end, cfg), who, as_json)
+    account = _traded(bundle, series, start, end, cfg, trials)
+    _show(account, who, as_json)
     if report: _page(report, "backtest", who, _mod("report").backtest_page(account))
     if trades:
         with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
         _note(f"{len(account.trades):,} trades written to {trades}")
     trials.write()
+
+# %% ../nbs/09b_cli.ipynb #b4c70031
+def _check_entries(entries, trades, report):
+    "Refuse options that do not go together."
+    _new_page(report); _new_page(trades, "--trades", ".csv")
+    if entries not in (None, "random"): raise _err(f"--entries {entries}: expected random")
+    for option, path in {"--trades": trades, "--report": report}.items():
+        if entries and path: raise _err(f"--entries random takes no {option}: its positions are no account's")
+
+def _show(found, who, as_json):
+    "Print a result beside the model and its warnings."
+    told = found.to_dict()
+    told |= dict(model=who["model"], warnings=who["warnings"] + told.get("warnings", []))
+    print(json.dumps(told, indent=2) if as_json else f"{_heading(who['model'], who['warnings'])}\n{found.text()}")
 
 # %% ../nbs/09b_cli.ipynb #aebeebf6
 def _traded(bundle, series, start, end, cfg, trials):
@@ -683,11 +735,17 @@ def _traded(bundle, series, start, end, cfg, trials):
     evaluate = _mod("evaluate")
     data = evaluate.prepare_for(bundle, series, start, end)
     forecasts = evaluate.task_forecasts(data, bundle.model(), bundle.calibrations(), True)
-    account = _mod("report").traded(forecasts, series, cfg, trials)
+    account = _mod("report").traded(forecasts, series, cfg, trials, _ranges(bundle, data, cfg))
     if account is None:
         raise _err(f"this model answers {', '.join(f.task.name for f in forecasts)}; "
                    "trading takes the task direction, or buy and sell, and bars of one length")
     return account
+
+# %% ../nbs/09b_cli.ipynb #b4c70032
+def _compared(bundle, series, start, end, cfg):
+    "Stops by ATR and by a model's forecasts, on random entries of the bars that it has never seen."
+    data, entries = _mod("evaluate").prepare_for(bundle, series, start, end), _mod("random_entries")
+    return entries.compare_stops(series, entries.range_forecasts(data, bundle.model(), bundle.scenarios_of()), cfg)
 
 # %% ../nbs/09b_cli.ipynb #2c693ff4
 def _page(path, what, who, body):
