@@ -201,6 +201,10 @@ function mark(layout, bar, isDark) {
   const upright = {type: 'line', xref: 'x', yref: 'paper', x0: bar, x1: bar, y0: 0, y1: 1, line};
   layout.shapes = [...(layout.shapes || []), upright];
 }
+"""
+
+# %% ../nbs/08f_app.ipynb #a1417a81
+_DRAW += """
 function dragged(plot, moved) {          // a named line types its price into the field of its name
   let typed = false;
   for (const [k, y] of Object.entries(moved)) {
