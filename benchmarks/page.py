@@ -30,7 +30,7 @@ def opened(browser, url, fill=True):
     "A new visitor's page, and when it was first painted, in milliseconds."
     page = browser.new_context(viewport=dict(width=1440, height=900)).new_page()
     page.set_default_timeout(120_000); page.goto(url)                 # a busy machine takes longer than the usual 30 s
-    if fill: page.wait_for_selector("#attention .main-svg"); page.wait_for_timeout(1_000)
+    if fill: page.wait_for_selector("#planned .main-svg, #attention .main-svg"); page.wait_for_timeout(1_000)
     painted = "performance.getEntriesByName('first-contentful-paint')"; page.wait_for_function(f"{painted}.length")
     return page, page.evaluate(f"{painted}[0].startTime")
 

@@ -27,13 +27,15 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastcore.basics import patch
 from .core import NatronError
 from .candles import CandleError, bar_length, check_bar_length, sample_candles
+from .charts import price_digits
 from .tasks import of_role
 from .quality import candle_report
 from .predictor import MAX_CANDLES, Predictor
 from .service import DeadlineError, AccessPolicy, Service, TokenError
 from .rest import RestMiddleware
-from .view import (UPLOAD, CandleView, SessionTrials, limitations, marked, meaning, measured_html, own_warnings,
-                         read_upload, shown_span, stale, verdict_html, warning_html)
+from .ranges import PlanError
+from .view import (UPLOAD, CandleView, SessionTrials, limitations, meaning, measured_html, own_warnings,
+                         plan_html, read_upload, stale, verdict_html, warning_html)
 
 # %% ../nbs/08f_app.ipynb #bb2ba614
 _VIEWS, _OWN = 32, 8   # kept in memory; of one visitor
@@ -102,6 +104,11 @@ def view(self: PageState, key: str) -> CandleView:
 
 # %% ../nbs/08f_app.ipynb #f0c0be55
 @patch
+def is_live(self: PageState, view: CandleView) -> bool:
+    "Whether a view is that of a market which is followed."
+    return self.views.get(f"live {view.name}") is view
+
+@patch
 def _follow(self: PageState, key):
     "Bring a live view up to its market."
     symbol = key.removeprefix("live ")
@@ -142,7 +149,7 @@ def measured(self: PageState, key: str) -> str: # HTML
 @patch
 def verdict(self: PageState, view: CandleView, bar: int, answer: dict) -> str: # HTML
     "An answer, after whatever must be told before it."
-    p, live = view.predictor, self.views.get(f"live {view.name}") is view
+    p, live = view.predictor, self.is_live(view)
     late = stale(view.candles.index[-1], bar_length(view.candles), pd.Timestamp.now("UTC")) if live else ""
     own = own_warnings(view, bar) + [dict(code="stale", message=late)]*bool(late)
     means = {t.name: meaning(t, p.bundle.config.labels) for t in p.tasks}
@@ -154,9 +161,9 @@ def overview(self: PageState, key: str, bar: int) -> tuple[str, str]: # HTML, a 
     "The verdict on a bar, and the candles around it."
     view = self.view(key)
     bar = int(min(max(bar, view.first), len(view.candles)-1))
-    start, end = shown_span(len(view.candles), bar)
-    with self.lock: market = marked(view.market(start, end), bar-start)
-    return self.verdict(view, bar, self.answer(view, bar)), market
+    answer = self.answer(view, bar)
+    with self.lock: market = view.market(bar, answer.get("range"))
+    return self.verdict(view, bar, answer), market
 
 # %% ../nbs/08f_app.ipynb #47844360
 def error_html(e: NatronError, what: str = "That does not work") -> str:
@@ -173,14 +180,14 @@ def greeting(self: PageState) -> tuple[str, str | None, int, int]: # HTML, a `fi
     try: view = self.view("sample")
     except NatronError as e: return error_html(e, _UNFIT), None, 0, 1
     n, p = len(view.candles), view.predictor
-    start, end = shown_span(n, n-1)
     answer = p.predict(view.candles[max(0, n-p.context):], view.symbol)            # the service may not have begun
-    return self.verdict(view, n-1, answer), marked(view.market(start, end), n-1-start), view.first, n-1
+    return self.verdict(view, n-1, answer), view.market(n-1, answer.get("range")), view.first, n-1
 
 # %% ../nbs/08f_app.ipynb #a1417a80
 _DRAW = """
 const dark = [['#0072B2','#5BB4F0'],['#D55E00','#FF8A3D'],['#009E73','#2FC79A'],['#000000','#F2F2F2'],
-              ['#666666','#A8A8A8'],['#333333','#DDDDDD'],['#EBEBEB','#353B45'],['"white"','"#16191F"']];
+              ['#666666','#A8A8A8'],['#333333','#DDDDDD'],['#EBEBEB','#353B45'],['"white"','"#16191F"'],
+              ['rgba(0,114,178','rgba(91,180,240']];
 let drawn = '';
 function label(box, plot, value) {
   box.querySelector('.name').textContent = value.title;
@@ -194,16 +201,35 @@ function mark(layout, bar, isDark) {
   const upright = {type: 'line', xref: 'x', yref: 'paper', x0: bar, x1: bar, y0: 0, y1: 1, line};
   layout.shapes = [...(layout.shapes || []), upright];
 }
-function narrow(layout, value, bars) {   // 60 bars around the marked one, every second label, no titles of axes
-  layout.font = {size: 10};
-  const low = Math.max(-.5, Math.min(value.mark - 40, bars - 60.5)), keep = (_, i) => i % 2 === 0;
-  for (const k of Object.keys(layout)) {
-    if (/^xaxis/.test(k) && bars > 60) layout[k].range = [low, low + 60];
-    if (/^xaxis/.test(k) && layout[k].tickvals) {
-      layout[k].tickvals = layout[k].tickvals.filter(keep); layout[k].ticktext = layout[k].ticktext.filter(keep);
-    }
-    if (/^yaxis/.test(k) && layout[k].title && !layout[k].ticktext) layout[k].title = {};
+"""
+
+# %% ../nbs/08f_app.ipynb #a1417a81
+_DRAW += """
+function dragged(plot, moved) {          // a named line types its price into the field of its name
+  let typed = false;
+  for (const [k, y] of Object.entries(moved)) {
+    const [, i] = k.match(/^shapes.([0-9]+)..y[01]$/) || [], line = i && plot.layout.shapes[i];
+    const field = line && document.querySelector(`#${line.name} input`), digits = plot.layout.yaxis.hoverformat;
+    if (!field || Number(field.value) === Number(y.toFixed(digits.match(/[0-9]+/)[0]))) continue;
+    field.value = y.toFixed(digits.match(/[0-9]+/)[0]); typed = true;
+    field.dispatchEvent(new Event('input', {bubbles: true}));
   }
+  return typed;
+}
+function narrow(data, layout, value, bars) {   // 60 bars around the marked one, fewer labels, no titles of axes
+  layout.font = {size: 10};
+  const low = Math.max(-.5, Math.min(value.mark - 34.5, bars - 60.5)), part = bars > 60;
+  for (const k of Object.keys(layout)) {
+    const axis = layout[k], at = /^[xy]axis/.test(k) && axis.tickvals;
+    if (/^xaxis/.test(k) && part) axis.range = [low, low + 60];
+    if (/^xaxis/.test(k) && at) {
+      let kept = at.map((_, i) => i).filter(i => !part || at[i] >= low && at[i] <= low + 60);
+      if (kept.length > 5) kept = kept.filter((_, i) => i % 2 === 0);
+      axis.tickvals = kept.map(i => at[i]); axis.ticktext = kept.map(i => axis.ticktext[i]);
+    }
+    if (/^yaxis/.test(k) && axis.title && !axis.ticktext) axis.title = {};
+  }
+  for (const d of data) if (part && /(: stop|^confidence)$/.test(d.name)) d.showlegend = false;
 }
 """
 
@@ -226,10 +252,16 @@ function draw() {
   if ('mark' in value) mark(layout, value.mark, isDark);
   delete layout.title; layout.width = width; layout.autosize = false;
   layout.margin = small ? {l: 42, r: 8, t: 46, b: 40} : {l: 66, r: 16, t: 40, b: 44};
-  if (small) narrow(layout, value, 'mark' in value ? data[0].x.length : 0);
-  window.Plotly.react(plot, data, layout, {displayModeBar: false}).then(() => {
+  if (small) narrow(data, layout, value, 'mark' in value ? (layout.xaxis.categoryarray || data[0].x).length : 0);
+  const edits = {shapePosition: (layout.shapes || []).some(s => s.name)};
+  window.Plotly.react(plot, data, layout, {displayModeBar: false, edits}).then(() => {
     if (plot.heard) return; plot.heard = true;
     plot.on('plotly_click', e => trigger('select', {at: String(e.points[0].x)}));
+    plot.on('plotly_relayout', e => {
+      if (!Object.keys(e).some(k => k.startsWith('shapes'))) return;
+      drawn = '';                                    // it lies level again when it is drawn anew
+      if (!dragged(plot, e)) draw();
+    });
   });
 }
 new ResizeObserver(draw).observe(element);
@@ -351,6 +383,55 @@ def tab(key: str,        # in the browser's memory
 # %% ../nbs/08f_app.ipynb #c52a2b2c
 def _text(name): return gr.HTML(elem_id=name, container=False)
 
+# %% ../nbs/08f_app.ipynb #8f240002
+_HINTS = dict(stop="price, or drag its line", target="price; empty: none", horizon="bars, 1 to 24",
+              equity="in the quotes' currency", risk="% of equity, lost at the stop")
+
+def _plan(predictor):
+    b = predictor.bundle.config.backtest
+    values = dict(stop=None, target=None, horizon=24, equity=b.equity, risk=100*b.risk)
+    with gr.Row(elem_id="fields"):
+        side = gr.Radio(["long", "short"], value="long", label="Side", elem_id="side", min_width=140)
+        fields = [gr.Number(v, label=k.capitalize(), info=_HINTS[k], elem_id=k, min_width=140) for k, v in values.items()]
+    levels_of = gr.Textbox("", visible=False)
+    with gr.Row(elem_classes="pair"): chart, text = figure_box(elem_id="planned"), _text("plan")
+    return [side, *fields, levels_of], [text, chart, *fields, levels_of]
+
+# %% ../nbs/08f_app.ipynb #8f240003
+def _levels_of(asked, side):
+    "Whose levels these are: of which candles, bar and side."
+    view, last = asked.view, asked.bar == len(asked.view.candles)-1
+    bar = "last" if last and asked.state.is_live(view) else view.candles.index[asked.bar].isoformat()
+    return f"{view.name} {bar} {side}"
+
+def _planned(asked, side, stop, target, horizon, equity, risk):
+    "The plan in words; raises `PlanError`."
+    if risk is not None and not 0 < risk < 100: raise PlanError("risk", f"expected 0 to 100 %, got {risk:g}")
+    bars = int(horizon) if horizon is not None and horizon % 1 == 0 else horizon
+    plan = asked.view.planned(asked.bar, side, stop, target, bars, equity, risk and risk/100)
+    return plan_html(plan, asked.view.fan(asked.bar).effective)
+
+# %% ../nbs/08f_app.ipynb #8f240004
+def _field(name, refusal, **fresh):
+    "A field of the plan, with what is wrong with it."
+    if refusal is None or refusal.field != name: return gr.update(info=_HINTS[name], elem_classes=[], **fresh)
+    return gr.update(info="⚠ " + str(refusal).partition(": ")[2], elem_classes=["refused"], **fresh)
+
+@tab("plan", "Plan", _plan, lambda predictor: predictor.scenarios is not None)
+def _fill_plan(asked, side, stop, target, horizon, equity, risk, levels_of):
+    now, refusal, fresh = _levels_of(asked, side), None, {}
+    with asked.state.lock:
+        if levels_of != now:
+            stop, target = asked.view.usual_levels(asked.bar, side)
+            step = 10.**-price_digits(asked.view.candles)
+            fresh = dict(stop=dict(value=stop, step=step), target=dict(value=target, step=step))
+        try: text = _planned(asked, side, stop, target, horizon, equity, risk)
+        except PlanError as e:
+            refusal = e
+            text = f"<p class=warn role=alert>⚠ There is no plan: see what the field {e.field} says.</p>"
+        chart = asked.view.plan_figure(asked.bar, stop, target, horizon)
+    return text, chart, *(_field(k, refusal, **fresh.get(k, {})) for k in _HINTS), now
+
 # %% ../nbs/08f_app.ipynb #1f67314e
 def _default(tasks, role):
     "The first task with classes that has this role, else the first with classes, else the first."
@@ -451,10 +532,19 @@ def recall(text: str # from the browser
     return {k: found[k] if isinstance(found.get(k), kind) else default for k, (default, kind) in forms.items()}
 
 # %% ../nbs/08f_app.ipynb #16a30843
-def fits(control: gr.Dropdown | gr.Slider, value) -> bool:
-    "Whether a control can stand at a value."
-    if isinstance(control, gr.Dropdown): return any(value == v and type(value) is type(v) for _, v in control.choices)
+def fits(control: gr.Dropdown | gr.Radio | gr.Slider | gr.Number | gr.Textbox, value) -> bool:
+    "Whether a control can stand at a value; a number may be left out."
+    if isinstance(control, (gr.Dropdown, gr.Radio)):
+        return any(value == v and type(value) is type(v) for _, v in control.choices)
+    if isinstance(control, gr.Textbox): return isinstance(value, str)
+    if isinstance(control, gr.Number): return value is None or type(value) in (int, float)
     return type(value) in (int, float) and control.minimum <= value <= control.maximum
+
+def _given(control, value):
+    "What a control stands at; a number that is typed may come as text."
+    if not isinstance(control, gr.Number) or not isinstance(value, str): return value
+    try: return float(value)
+    except ValueError: return None
 
 # %% ../nbs/08f_app.ipynb #4d4f7dc6
 _STYLE = """
@@ -477,6 +567,8 @@ _STYLE = """
 .track{grid-column:1/3;position:relative;height:6px;margin-bottom:3px;background:var(--border-color-primary);
   border-radius:3px} .track i{position:absolute;inset:0 auto 0 0;background:#0072B2;border-radius:3px}
 .track b{position:absolute;top:-3px;bottom:-3px;width:2px;background:var(--body-text-color)}
+.track u{position:absolute;top:2px;height:2px;background:var(--body-text-color);opacity:.8}
+.refused{border:1px solid #D55E00!important} .refused [data-testid=block-info]~div{font-weight:600}
 .dark .track i{background:#5BB4F0} .sentence{margin:.2em 0} #verdict h1{font-size:1.25rem;margin:0}
 #verdict p,#measured p{margin:.25em 0} #memory{display:none}
 .info-text,.min_value,.max_value,[data-testid=block-info]{color:var(--body-text-color)!important}
@@ -540,11 +632,13 @@ def controls(self: _Page):
 def fill(self: _Page, key, at, trials, mine, *values) -> dict: # by component
     "The contents of a tab, and what the browser is to remember."
     controls, places = self.parts[key]
+    values = [_given(c, v) for c, v in zip(self.controls(), values)]
     given = dict(zip(self.controls(), values))
     own = [given[c] for c in controls]
-    if not at or None in own: return {self.tab: key}
+    if not at or any(v is None and not fits(c, v) for c, v in zip(controls, own)): return {self.tab: key}
     try: made = self.tabs[key].fill(Asked(self.state, self.state.view(at["key"]), at["bar"], trials), *own)
-    except NatronError as e: made = (error_html(e, "Nothing to show"), *[None]*(len(places)-1))
+    except NatronError as e:
+        made = error_html(e, "Nothing to show"), *(gr.skip() if p in controls else None for p in places[1:])
     return dict(zip(places, made)) | {self.tab: key, self.memory: memory_text(key, at, mine, values)}
 
 # %% ../nbs/08f_app.ipynb #7a10001a

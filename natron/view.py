@@ -36,7 +36,7 @@ from .broker import costs_of, pip_size, swap_nights
 from .model import ACTIONS, action_of
 from .explain import (agreement, attention_maps, attention_rollout, attention_note, attributions, embeddings,
                             nearest_windows, plot_attention, plot_attributions, top_features)
-from .ranges import Fan, PlanError, add_range, plot_range
+from .ranges import Fan, PlanError, add_range, plot_range, range_sentence
 from .predictor import MAX_CANDLES, Predictor, Window
 
 # %% ../nbs/08e_view.ipynb #34fa4e63
@@ -172,6 +172,21 @@ def _short_history(warmup):
     told = f"Only {warmup['bars']} of the {warmup['wanted']} candles that the model wants came before this bar"
     return [dict(code="warmup", message=f"{told}; the answer may be less accurate than it claims.")]
 
+# %% ../nbs/08e_view.ipynb #8e260001
+def _sentence(rows, answer):
+    "The verdict in words; the range first and in bold, where there is one."
+    first = f"<strong>{range_sentence(answer['range'])}</strong> " if "range" in answer else ""
+    return first + html.escape(verdict_sentence(rows))
+
+_RULES = "Nowcasts: what the rules say of the candles up to this bar, and no forecast"
+
+def _cards(cards, action):
+    "Cards of forecasts and of the policy; below them those of nowcasts, folded where there are others."
+    if not cards["nowcast"]: return f"<div class=cards>{cards['forecast']}{action}</div>"
+    if not cards["forecast"]: return f"<div class=cards>{cards['nowcast']}{action}</div>"
+    return (f"<div class=cards>{cards['forecast']}{action}</div><details class=nowcasts><summary>{_RULES}</summary>"
+            f"<div class=cards>{cards['nowcast']}</div></details>")
+
 # %% ../nbs/08e_view.ipynb #3e1a000f
 def verdict_html(name: str,                     # of the candles
                  answer: dict, tasks: list[Task], priors: dict[str, list], # as for `verdict_rows`
@@ -181,12 +196,13 @@ def verdict_html(name: str,                     # of the candles
     "The verdict as it stands on top of the page."
     rows, by = verdict_rows(answer, tasks, priors), {t.name: t for t in tasks}
     told = "".join(map(warning_html, warnings_of(answer, [*warnings, *_short_history(answer["warmup"])])))
-    cards = "".join(_card(by[n], r, answer, priors, means.get(n, "")) for n, r in rows.iterrows())
+    cards = {k: "".join(_card(by[n], r, answer, priors, means.get(n, "")) for n, r in rows[rows.kind == k].iterrows())
+             for k in ("forecast", "nowcast")}
     regressions = (t for t in tasks if not t.classes)
     values = "".join(_value_line(t, answer[t.name], of_role(tasks, "volatility")) for t in regressions)
     return (f"<h1>Natron on {html.escape(name)}, bar of {pd.Timestamp(answer['timestamp']):%Y-%m-%d %H:%M} UTC</h1>"
-            f"{model_html(answer['model'])}<p class=sentence>{html.escape(verdict_sentence(rows))}</p>"
-            f"{confidence_html(answer)}{told}<div class=cards>{cards}{action_html(answer)}</div>"
+            f"{model_html(answer['model'])}<p class=sentence>{_sentence(rows, answer)}</p>"
+            f"{confidence_html(answer)}{told}{_cards(cards, action_html(answer))}"
             f"<ul class=values>{values}"
             "<li><small>In brackets, and as a mark on each bar: the class prior, its share of the training bars."
             "</small></li></ul>")
@@ -654,16 +670,24 @@ def plan_html(plan: dict,      # as from `CandleView.planned`
             f"</section><ul class='limits small'>{limits}</ul>")
 
 # %% ../nbs/08e_view.ipynb #8e25000f
-_LINES = dict(stop=PALETTE[1], target=PALETTE[2])
+_HUES = dict(stop=PALETTE[1], target=PALETTE[2])
 _PLANNED = ("Drag the lines of stop and target, or type their prices. The cone is where the close may lie, with 50, 80 and "
             "95 %; candles in it are what came.")
 
+_FAR = 3      # a level so many times as far as the 95 % band of the highs and lows reaches has no line
+
+def _near(bands, close, price):
+    "Whether a level is near enough to be drawn."
+    low, high = bands["24"]["low"]["95"][0], bands["24"]["high"]["95"][1]
+    return price is not None and close - _FAR*(close-low) <= price <= close + _FAR*(high-close)
+
 def _add_level(fig, name, price, x, digits):
     "A line at a level, from the bar to the horizon."
-    label = dict(text=f"{name} {price:{digits}}", textposition="end", yanchor="bottom", font_color=_LINES[name])
+    label = dict(text=f"{name} {price:{digits}}", textposition="start", yanchor="bottom", font_color=_HUES[name])
     fig.add_shape(type="line", name=name, x0=x[0], x1=x[1], y0=price, y1=price, label=label,
-                  line=dict(color=_LINES[name], width=2.5))
+                  line=dict(color=_HUES[name], width=2.5))
 
+# %% ../nbs/08e_view.ipynb #8e250012
 @patch
 def plan_figure(self: CandleView, bar: int, stop: float | None, target: float | None, horizon: int = _AHEAD
                ) -> str: # a `figure`
@@ -675,7 +699,7 @@ def plan_figure(self: CandleView, bar: int, stop: float | None, target: float | 
     fig.add_scatter(x=[names[k] for k in x], y=[close]*2, mode="lines", line=dict(color="#666666", width=1), name="entry",
                     hoverinfo="skip", showlegend=False)
     for name, price in (("stop", stop), ("target", target)):
-        if price is not None and 0 < price < np.inf: _add_level(fig, name, price, x, digits)
+        if _near(self.fan(bar).bands(), close, price): _add_level(fig, name, price, x, digits)
     fig.update_layout(title_text="Plan: stop and target over the range", dragmode=False)
     return figure(fig, f"forecast: the next {_AHEAD} bars", _PLANNED)
 

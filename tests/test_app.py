@@ -3,6 +3,7 @@ import json, re, shutil, subprocess, time
 import httpx, pytest
 from natron.bridge import BridgeClient
 from natron.candles import sample_candles
+from natron.ranges import range_sentence
 from served import PATIENCE, VERDICT, Served, natron, save_acting
 
 chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -46,7 +47,11 @@ class Visit:
 
     def ready(self):
         "Wait for verdict, candles, and the first tab."
-        self.page.wait_for_selector("#market .main-svg"); self.page.wait_for_selector("#attention .main-svg"); return self
+        self.page.wait_for_selector("#market .main-svg"); self.page.wait_for_selector("#planned .main-svg"); return self
+
+    def drawn(self, place, name):
+        "Heights of a line in a chart; None where there is no such line."
+        return self.page.evaluate("([place, name]) => document.querySelector(`${place} .plot`).data.find(d => d.name === name)?.y", [place, name])
 
     def __enter__(self): return self
     def __exit__(self, kind, *e):
@@ -66,6 +71,9 @@ def test_it_opens_with_an_answer(browser, served):
         v.ready()
         paint = v.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"); print(f"first paint after {paint:.0f} ms")
         said = httpx.post(f"{served.urls[0]}/predict", json=dict(candles=[dict(time=t.isoformat(), **r) for t, r in sample[-512:].iterrows()], symbol="EURUSD"), timeout=PATIENCE).json()
+        assert v.text("#verdict .sentence").startswith(range_sentence(said["range"]))
+        assert v.drawn("#market", "close, 80 %")[5:7] == said["range"]["24"]["close"]["80"]     # the cone's right end
+        v.page.locator("#verdict .nowcasts > summary").click()
         cards = v.page.locator("#verdict .card").all_inner_texts(); assert len(cards) == 6 and bar(v) == "2017-12-29 21:00"
         for c in cards:
             name = c.split()[0]; p = max(said[f"{name}_prob"], 1-said[f"{name}_prob"]) if f"{name}_prob" in said else max(said[f"{name}_probs"].values())
@@ -79,7 +87,7 @@ def test_it_opens_with_an_answer(browser, served):
         v.until(lambda: "Measured accuracy" in v.text("#measured"))
         assert re.search(r"volatility \d+% of 588 bars \(prior \d+%\)", v.text("#measured"))
         assert "count" not in v.text("#verdict")
-        assert v.text("#market .kind") == "nowcast: buy, sell, regime; forecast: confidence"
+        assert v.text("#market .kind") == "nowcast: buy, sell, regime; forecast: range, confidence"
         for k in v.page.locator(".figure .kind:visible").all_inner_texts(): assert k
 
 
@@ -180,12 +188,50 @@ def test_a_reload_changes_nothing(browser, toy_model):
 def test_tabs_heads_and_sliders(browser, served):
     "Every tab fills when it is opened; heads and costs change what is shown, and each setting counts as a trial."
     with Visit(browser, served.urls[0]) as v:
-        v.ready(); assert "all heads" in v.text("#attention") and v.page.locator("#explanation tr").count() == 9
+        v.ready().page.get_by_role("tab", name="Explanation").click()
+        v.until(lambda: "all heads" in v.text("#attention"))
+        assert v.page.locator("#explanation tr").count() == 9
         v.page.locator("#head input").click(); v.page.get_by_role("option", name="2").click(); v.until(lambda: "all layers, head 2" in v.text("#attention"))
         for tab, place, says in (("Similar history", "#similar", "ended, UTC"), ("Track record", "#evaluation", "out-of-sample bars"), ("Backtest", "#backtest", "best of 1 trial"), ("Drift", "#drift", "features drifted"), ("Limitations", "#limitations", "no news")):
             v.page.get_by_role("tab", name=tab).click(); v.until(lambda: says in v.text(place))
         v.page.get_by_role("tab", name="Backtest").click(); v.page.locator("#threshold input[type=number]").fill("0.01"); v.page.keyboard.press("Enter"); v.until(lambda: "best of 2 trials" in v.text("#backtest"))
         cheap = v.text("#backtest"); v.page.locator("#spread input[type=range]").focus(); v.page.keyboard.press("End"); v.until(lambda: "trials" in v.text("#backtest") and v.text("#backtest") != cheap)
+
+
+def drag(v, line, by):
+    "Move a line of the plan's chart down by so many pixels."
+    v.page.locator("#planned").scroll_into_view_if_needed()
+    box = v.page.locator("#planned .shapelayer path").nth(line).bounding_box()
+    x, y = box["x"] + box["width"]*.6, box["y"] + box["height"]/2
+    v.page.mouse.move(x, y)
+    v.page.mouse.down()
+    for k in (.5, 1): v.page.mouse.move(x, y + k*by)
+    v.page.mouse.up()
+
+
+def test_a_plan(browser, served):
+    "Stop and target are typed or dragged, and the chances follow, those of REST; a bad stop says so in its field; another bar has other levels."
+    with Visit(browser, served.urls[0]) as v:
+        stop, target = (v.ready().page.locator(f"#{k} input") for k in ("stop", "target"))
+        chance = lambda: re.search(r"stop first\s+(\d+%)", v.text("#plan"))[1]
+        v.until(lambda: "stop first" in v.text("#plan"))
+        rows = [dict(time=t.isoformat(), **r) for t, r in sample[-512:].iterrows()]
+        asked = dict(candles=rows, symbol="EURUSD", side="long", stop=1.199, target=float(target.input_value()))
+        said = httpx.post(f"{served.urls[0]}/plan", json=asked, timeout=PATIENCE).json()
+        assert chance() != f"{said['p_stop']:.0%}"
+        stop.fill("1.199")
+        v.until(lambda: chance() == f"{said['p_stop']:.0%}")
+        drag(v, 0, 40)
+        v.until(lambda: float(stop.input_value()) < 1.1985)
+        v.until(lambda: int(chance()[:-1]) < round(100*said["p_stop"]))
+        stop.fill("1.3")
+        v.until(lambda: "wrong side" in v.text("#stop"))
+        assert "see what the field stop says" in v.text("#plan")
+        v.page.locator("#side").get_by_text("short").click()
+        v.until(lambda: "short from" in v.text("#plan") and float(stop.input_value()) > 1.20075)
+        v.page.locator("#bar input[type=number]").fill("3000")
+        v.page.keyboard.press("Enter")
+        v.until(lambda: float(stop.input_value()) < 1.2)
 
 
 def test_the_episode_of_a_policy(browser, served, toy_model, tmp_path):
@@ -219,7 +265,8 @@ def test_it_follows_a_live_market(browser, served):
     "A symbol that comes over the bridge can be chosen; its next candle shows itself, in every part of the page; whoever looks at an earlier bar stays there; a history sent anew is another market."
     host, port = "127.0.0.1", int(served.urls[1].rpartition(":")[2])
     with Visit(browser, served.urls[0]) as v, BridgeClient(host, port, symbol="GBPUSD", timeframe="H1", timeout=PATIENCE) as bridge:
-        v.ready(); bridge.history(sample[-600:-3]); bridge.append(sample.iloc[-3])
+        v.ready().page.get_by_role("tab", name="Explanation").click()
+        bridge.history(sample[-600:-3]); bridge.append(sample.iloc[-3])
         live = v.page.get_by_role("option", name="GBPUSD, live")
         v.until(lambda: offered(v, live)); live.click()
         v.until(lambda: "on GBPUSD, bar of 2017-12-29 19:00" in v.text("#verdict"))
@@ -230,8 +277,8 @@ def test_it_follows_a_live_market(browser, served):
         v.page.locator("#bar input[type=number]").fill("300"); v.page.keyboard.press("Enter"); v.until(lambda: "12-29" not in bar(v)); was = bar(v)
         bridge.append(sample.iloc[-1]); v.until(lambda: "A new candle has closed" in v.text("#notice")); assert bar(v) == was
         v.until(lambda: f"bar of {was}" in v.text("#explanation"))
-        v.page.locator("#bar input[type=number]").fill("511"); v.page.keyboard.press("Enter"); v.until(lambda: "2017-12-29 21:00" in bar(v)); said = v.text("#verdict .cards")
-        bridge.history(sample[-600:][::-1].set_axis(sample.index[-600:])); v.until(lambda: v.text("#verdict .cards") != said)
+        v.page.locator("#bar input[type=number]").fill("511"); v.page.keyboard.press("Enter"); v.until(lambda: "2017-12-29 21:00" in bar(v)); said = v.text("#verdict .cards >> nth=0")
+        bridge.history(sample[-600:][::-1].set_axis(sample.index[-600:])); v.until(lambda: v.text("#verdict .cards >> nth=0") != said)
         now = httpx.post(f"{served.urls[0]}/predict", json=dict(symbol="GBPUSD", candles=[dict(time=t.isoformat(), **r) for t, r in zip(sample.index[-512:], sample[-600:][::-1].to_dict("records")[-512:])]), timeout=PATIENCE).json()
         assert any(c.split()[0] == "volatility" and f"{max(now['volatility_probs'].values()):.0%}" in c for c in v.page.locator("#verdict .card").all_inner_texts())
         bridge.history(sample[-40:]); v.until(lambda: "not up to date" in v.text("#notice"))
@@ -251,7 +298,7 @@ def test_it_fits_the_screen(browser, served, width, scheme, tmp_path):
     "Nothing is wider than the screen, and every tab can be reached."
     with Visit(browser, served.urls[0], width, 844, color_scheme=scheme) as v:
         v.ready(); assert v.page.evaluate("document.documentElement.scrollWidth") <= width
-        for tab in ("Similar history", "Track record", "Backtest", "Drift", "Limitations", "Explanation"): v.page.get_by_role("tab", name=tab).click()
+        for tab in ("Similar history", "Track record", "Backtest", "Drift", "Limitations", "Explanation", "Plan"): v.page.get_by_role("tab", name=tab, exact=tab == "Plan").click()
         assert v.page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
         wide = v.page.evaluate("[...document.querySelectorAll('#verdict *, .figure, .plot')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"); assert not wide
 
