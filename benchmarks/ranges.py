@@ -28,12 +28,12 @@ BUCKETS = [slice(a, b) for a, b in zip((0, *HORIZONS), HORIZONS)]
 def garch(market):
     "GARCH(1,1) with Student's t, fitted again every 500 bars on all returns before."
     r, first = np.append(0., np.diff(np.log(market.candles.close.to_numpy(float)))), market.split.validation.start
-    sd, before = r[1:first].std(), None
+    sd = r[1:first].std()
     r, out = r/sd, np.full((len(r), len(HORIZONS)), np.nan)
     for start in range(first, len(r), REFIT):
         model = arch_model(r[1:start+1], mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False)
-        fit = model.fit(disp="off", show_warning=False, starting_values=before); before = fit.params.to_numpy()
-        omega, alpha, beta = before[:3]; g, v = min(alpha+beta, 1-1e-9), fit.conditional_volatility[-1]**2
+        fit = model.fit(disp="off", show_warning=False); omega, alpha, beta = fit.params.to_numpy()[:3]
+        g, v = min(alpha+beta, 1-1e-9), fit.conditional_volatility[-1]**2
         power = g**np.arange(HORIZONS[-1])
         for t in range(start, min(start+REFIT, len(r))):
             v = omega + alpha*r[t]**2 + beta*v                                    # of the next bar

@@ -219,16 +219,28 @@ def _as_json(answers):
     return json.dumps(answers if len(answers) > 1 else next(iter(answers.values())), indent=2, allow_nan=False)
 
 # %% ../nbs/09b_cli.ipynb #2dc25d7e
+def _lines_of_range(name, answer):
+    "Between which prices: a sentence and a table; none without a range."
+    if "range" not in answer: return []
+    m = _mod("ranges")
+    table = m.range_table(answer["range"]).split("\n")
+    return [f"{name}: {m.range_sentence(answer['range'])}", *(f"  {line}" for line in table), ""]
+
+def _lines_of_tasks(answer):
+    "The class and its probabilities, or the probability, of each task."
+    probs_of = _mod("predictor").probs_of
+    for k, v in answer.items():
+        if probs := probs_of(answer, k):
+            yield f"  {k:12} {v:13} " + "  ".join(f"{c} {q:.2f}" for c, q in probs.items())
+        elif k.endswith("_prob"): yield f"  {k[:-5]:12} {v:.2f}"
+
 def answer_text(name: str, answer: dict) -> str:
-    "A prediction for people: the model, its warnings, each answer with its probability."
+    "A prediction for people: ranges, the model, its warnings, each answer with its probability."
     w, p = answer["warmup"], _mod("predictor")
     short = "" if w["complete"] else f"   ({w['bars']} of {w['wanted']} candles of history)"
-    lines = [f"{name} at {answer['timestamp']}{short}", "  " + p.model_text(answer["model"])]
-    lines += [f"  warning: {o['message']}" for o in answer["warnings"]]
-    for k, v in answer.items():
-        probs = p.probs_of(answer, k)
-        if probs: lines.append(f"  {k:12} {v:13} " + "  ".join(f"{c} {q:.2f}" for c, q in probs.items()))
-        elif k.endswith("_prob"): lines.append(f"  {k[:-5]:12} {v:.2f}")
+    ranges, when = _lines_of_range(name, answer), f"at {answer['timestamp']}{short}"
+    lines = [*ranges, f"  {when}" if ranges else f"{name} {when}", "  " + p.model_text(answer["model"])]
+    lines += [f"  warning: {o['message']}" for o in answer["warnings"]] + [*_lines_of_tasks(answer)]
     if confidence := p.confidence_text(answer): lines.append("  " + confidence)          # regressions alone have none
     if policy := p.policy_text(answer["model"]): lines.append(f"  position {answer['rl_position']:+.2f}, {policy}")
     return "\n".join(lines)
@@ -522,7 +534,9 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
         forward = evaluate.walk_forward(series, cfg, k, rolling, tell=_note)
         return report.make_report(forward, series, cfg, None, trials)
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
-    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about,
+    fair = not (found.warning or found.scores.note)
+    ranges = _mod("range_report").report_ranges(found.prep, bundle.model()) if fair else None
+    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges,
                               range_forecasts=_range_forecasts(bundle, found.prep, cfg))
 
 # %% ../nbs/09b_cli.ipynb #87cedb96

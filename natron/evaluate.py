@@ -87,7 +87,8 @@ def _model_forecasts(model, data, calibration):
 # %% ../nbs/06h_evaluate.ipynb #8c5c2c71
 def _numbered(prep):
     "The tasks that are shown, each with its place among all."
-    return [(k, t) for k, t in enumerate(prep.labels.tasks) if t in shown([t])]
+    tasks = prep.labels.tasks
+    return [(tasks.index(t), t) for t in shown(tasks)]
 
 def _baselines(prep, data, alone):
     "The baselines' forecasts for the last part, by a task's index; what the tasks share is computed once."

@@ -378,7 +378,7 @@ def nearest_windows(model: Natron | Ensemble,
     "The nearest earlier windows: with labels known by then, and sharing no bar with the query nor with each other."
     gap = max(data.window, *(t.horizon for t in model.tasks))
     old = np.flatnonzero(_known_by(data, when, gap))
-    asked = [k for k, t in enumerate(model.tasks) if t in shown([t])]
+    asked = [model.tasks.index(t) for t in shown(model.tasks)]
     old = old[_complete(data.y[data.ends[old]][:, asked].numpy())]
     if not len(old): raise NatronError(f"no label of these windows was known by {when}; bring earlier candles")
     with torch.no_grad(): query = model(**_batch(model, [window]))["embedding"][0].float().cpu().numpy()   # (D,)

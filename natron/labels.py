@@ -389,7 +389,8 @@ def plot_labels(labels: pd.DataFrame,      # from `transform`
                ) -> "go.Figure":
     "Class shares of every task, one panel a task and one bar a part."
     from natron.charts import PALETTE, PATTERNS, make_subplots
-    tasks = [t for t in tasks if t.classes]; table = describe_labels(labels, splits, tasks)
+    tasks = [t for t in shown(tasks) if t.classes]
+    table = describe_labels(labels, splits, tasks)
     fig = make_subplots(-(-len(tasks)//2), 2, subplot_titles=[t.name for t in tasks], vertical_spacing=.16,
                         horizontal_spacing=.1)
     for i, t in enumerate(tasks):

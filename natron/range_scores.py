@@ -479,7 +479,9 @@ class RangeVerdict:
         return (f"{self.forecaster} is {words} {self.baseline} ({self.metric} {self.difference:+.3g}, {share:+.1%} "
                 f"[{self.low:+.3g}, {self.high:+.3g}])") + f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS)
 
-    def to_dict(self): return asdict(self) | dict(sentence=self.sentence)
+    def to_dict(self): # plain values; what is not a number is None
+        "Everything, ready for JSON."
+        return {k: None if v != v else v for k, v in asdict(self).items()} | dict(sentence=self.sentence)
     def __str__(self): return self.sentence
 
 # %% ../nbs/06j_range_scores.ipynb #e28a0a78

@@ -186,6 +186,7 @@ class Report:
     drift: Drift | None = None
     model: dict | None = None        # which it is, as `about` says
     policy: Any = None               # what a trained policy earned: `verdict`, `text`, `to_dict`, `plots`
+    ranges: Any = None               # how the price ranges held: `verdict`, `text`, `to_dict`, `body`
 
     @property
     def instruments(self): return sorted({str(n) for f in self.evaluation.forecasts for n in f.series})
@@ -205,9 +206,10 @@ class Report:
         return confidence_table(self.evaluation.forecasts, scores.cfg, scores.seed)
 
     @property
-    def verdicts(self): # by task, of the backtest, of the policy
-        parts = dict(backtest=self.backtest, policy=self.policy)
-        return self.evaluation.scores.verdicts | {n: p.verdict for n, p in parts.items() if p}
+    def verdicts(self): # of the ranges, by task, of the backtest, of the policy
+        first, last = dict(ranges=self.ranges), dict(backtest=self.backtest, policy=self.policy)
+        of = lambda parts: {n: p.verdict for n, p in parts.items() if p}
+        return of(first) | self.evaluation.scores.verdicts | of(last)
 
 # %% ../nbs/06i_report.ipynb #9026d9c5
 @patch
@@ -219,7 +221,8 @@ def to_dict(self: Report) -> dict: # plain values; what is not a number is None
     out = dict(warning=e.warning, model=self.model, instruments=self.instruments, **e.scores.to_dict(), classes=classes)
     out["confidence_calibration"] = {n: _plain(r) for n, r in self.confidence_calibration.iterrows()}
     out["folds"] = [f.to_dict() for f in e.folds]
-    for name, part in dict(backtest=self.backtest, policy=self.policy, drift=self.drift).items():
+    parts = dict(backtest=self.backtest, policy=self.policy, drift=self.drift, ranges=self.ranges)
+    for name, part in parts.items():
         out[name] = part.to_dict() if part else None
     return out | dict(verdicts={n: v.to_dict() for n, v in self.verdicts.items()})
 
@@ -229,6 +232,7 @@ def make_report(evaluation: Evaluation, candles: dict[str, pd.DataFrame], cfg: C
                 trials: TrialLog | None = None,     # counts the backtest
                 model: dict | None = None,          # which it is, as `about` says
                 policy=None,                        # what a trained policy earned
+                ranges=None,                        # how the price ranges held
                 range_forecasts: RangeForecasts | None = None # where stops or sizes go by forecast; else no backtest
                ) -> Report:
     "The evaluation with its backtest, and with the drift of its rows; fewer than 96 rows have none."
@@ -237,7 +241,7 @@ def make_report(evaluation: Evaluation, candles: dict[str, pd.DataFrame], cfg: C
     moved = drift(reference, live) if len(live) >= 96 else None
     lacks = cfg.backtest.by_forecast and range_forecasts is None
     tested = None if lacks else traded(evaluation.forecasts, candles, cfg, trials, range_forecasts)
-    return Report(evaluation, tested, moved, model, policy)
+    return Report(evaluation, tested, moved, model, policy, ranges)
 
 # %% ../nbs/06i_report.ipynb #18ae0474
 _FOLDS = "Walk-forward folds: the model's log-loss (or RMSE), and its best baseline's"
@@ -288,7 +292,9 @@ def text(self: Report, full: bool = False # all of it, not a line a task
         ) -> str:
     "The report for a terminal: which model, the verdicts, a line each; or everything."
     e = self.evaluation; head, *rest = e.scores.text(full).split("\n")
-    lines = [f"WARNING. {e.warning}"]*bool(e.warning) + [f"{self.subject}; {head[0].lower()}{head[1:]}", *rest]
+    lines = [f"WARNING. {e.warning}"]*bool(e.warning) + [f"{self.subject}; {head[0].lower()}{head[1:]}"]
+    if self.ranges: lines += ["", self.ranges.text()] if full else [f"{'ranges':14} {self.ranges.text(False)}"]
+    lines += rest
     if full and len(table := self.confidence_calibration):
         lines += ["", f"Confidence calibration ({CONFIDENCE})", *(_confidence_text(r) for _, r in table.iterrows())]
         lines += ["", "Recall and coverage by class", *_class_text(class_table(e.forecasts))]
@@ -310,12 +316,16 @@ def _repr_html_(self: Report):
     return f"<p><b>{html.escape(warning)}</b></p>"*bool(warning) + rows
 
 # %% ../nbs/06i_report.ipynb #f6b22ead
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2em auto;padding:0 1em}
-body{color:#222;background:#fff}h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}.wide{overflow-x:auto}
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:1.5em auto;padding:0 1em}
+body{color:#222;background:#fff}h1{font-size:1.5em}h2{font-size:1.15em;margin-top:1.5em}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
 td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
 td:first-child,th:first-child,tbody th{text-align:left}tbody th{white-space:normal}
-.verdicts td{white-space:normal;text-align:left}
+.verdicts td{white-space:normal;text-align:left}.verdicts small{white-space:nowrap}
+.pair{display:grid;grid-template-columns:repeat(auto-fill,minmax(320px,1fr));gap:0 1em}.pair>div{min-width:0}
+@media(max-width:600px){.verdicts tr{display:block;border-bottom:1px solid #ddd;padding:.4em 0}
+.verdicts td{display:inline;border:0;padding:0 .5em 0 0}.verdicts td:last-child{display:block}}
+.lines{font-size:13px}details{border-top:1px solid #ddd;padding:.5em 0}summary{cursor:pointer;font-weight:600}summary small{font-weight:400}
 small{color:#666}.js-plotly-plot{width:100%}.title{margin:1em 0 0;font-weight:600}
 .warning{color:#b00020;border:2px solid #b00020;padding:.6em 1em;font-weight:600}"""
 
@@ -378,57 +388,75 @@ def _class_html(table):
     return _wide(table[[k for k in names if k in table]].rename(columns=names), float_format="{:.3f}".format)
 
 # %% ../nbs/06i_report.ipynb #ec1c5ed8
+_RESIZE = """<script>document.addEventListener("toggle", e => e.target.querySelectorAll(".js-plotly-plot")
+.forEach(p => Plotly.Plots.resize(p)), true)</script>"""
+
+def _folded(title, line, body):
+    "A section of which a title and a line are seen."
+    head = f"{html.escape(title)} <small>{html.escape(str(line))}</small>"
+    return f"<details><summary>{head}</summary>{body}</details>"
+
 def _task_section(scores, f, figure):
-    "Verdict, picture, table and reliability of one task."
+    "Picture, table and reliability of one task, below its verdict."
     name = f.task.name
-    out = f"<h2>{html.escape(name)}</h2><p>{html.escape(str(scores.verdicts[name]))}</p>"
-    out += figure(plot_scores(scores, name)) + _scores_table(scores.tables[name])
-    if f.uncertainty is None: return out
-    curve = plot_reliability({"model": reliability(f.y, f.forecasts["model"])},
-                             f"{name}: reliability, is 70 % right seven times in ten?")
-    return out + figure(curve) + figure(plot_coverage(f))
+    out = figure(plot_scores(scores, name)) + _scores_table(scores.tables[name])
+    if f.uncertainty is not None:
+        curve = plot_reliability({"model": reliability(f.y, f.forecasts["model"])},
+                                 f"{name}: reliability, is 70 % right seven times in ten?")
+        out += figure(curve) + figure(plot_coverage(f))
+    return _folded(name, scores.verdicts[name], out)
 
 # %% ../nbs/06i_report.ipynb #cff99197
 def _backtest_section(tested, figure):
-    return f"<h2>Backtest</h2><div class=wide>{tested._repr_html_()}</div>{figure(plot_equity(tested))}"
+    return f"<div class=wide>{tested._repr_html_()}</div>{figure(plot_equity(tested))}"
 def _policy_section(policy, figure):
     plots = "".join(map(figure, policy.plots()))
-    return f"<h2>Policy</h2><div class=wide>{policy._repr_html_()}</div>{plots}"
-def _folds_section(folds): return f"<h2>Walk-forward folds</h2><p>{_FOLDS}.</p>{_wide(_fold_table(folds))}"
+    return _folded("Policy", policy.verdict, f"<div class=wide>{policy._repr_html_()}</div>{plots}")
+def _folds_section(folds): return _folded("Walk-forward folds", f"{len(folds)} models", f"<p>{_FOLDS}.</p>{_wide(_fold_table(folds))}")
 
-def _confidence_section(report, figure):
+def _confidence_sections(report, figure):
     "Confidence table and curve, and the class table; empty for regressions alone."
     forecasts, table = report.evaluation.forecasts, report.confidence_calibration
     if not len(table): return ""
     curve = figure(plot_selective_accuracy(forecasts))
-    return (f"<h2>Confidence calibration</h2>{_confidence_html(table)}<p>{html.escape(CONFIDENCE)}.</p>{curve}"
-            f"<h2>Recall and coverage by class</h2>{_class_html(class_table(forecasts))}")
+    trust = f"{_confidence_html(table)}<p>{html.escape(CONFIDENCE)}.</p>{curve}"
+    return (_folded("Confidence calibration", "is what is announced with 70 % right seven times in ten?", trust)
+            + _folded("Recall and coverage by class", "also of rare ones?", _class_html(class_table(forecasts))))
 
 # %% ../nbs/06i_report.ipynb #3430b24d
+def _kind(task): return "nowcast" if task.kind == "nowcast" else f"forecast, {task.horizon} bars"
+
+def _verdict_rows(report):
+    "A row for each verdict: of what, which kind, what it is."
+    kinds = dict(ranges="forecast, 12 bars") | {t.name: _kind(t) for t in report.evaluation.scores.tasks}
+    for n, v in report.verdicts.items():
+        cells = html.escape(n), f"<small>{kinds.get(n, '')}</small>", html.escape(str(v))
+        yield "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
+
 def _verdicts_html(report):
-    "Warning, model, what was evaluated, and a line for each verdict."
+    "Warning, model, what was evaluated, and the verdicts."
     e = report.evaluation
     first, last = (s[:16].replace("T", " ") for s in e.scores.span)
-    rows = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(str(v))}</td></tr>"
-                   for n, v in report.verdicts.items())
     unseen = "" if e.warning else ", none of them seen in fitting"
-    return (f"<p class=warning>{html.escape(e.warning)}</p>"*bool(e.warning) + f"<p>{html.escape(report.subject)}.</p>"
-            f"<p>Bars evaluated: {first} to {last} UTC{unseen}. Brackets are block-bootstrap intervals of "
-            f"{e.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</p>"
-            f"<table class=verdicts>{rows}</table>")
+    return (f"<p class=warning>{html.escape(e.warning)}</p>"*bool(e.warning)
+            + f"<table class=verdicts>{''.join(_verdict_rows(report))}</table><p><small>{html.escape(report.subject)}. "
+            f"Bars evaluated: {first} to {last} UTC{unseen}. Brackets are block-bootstrap intervals of "
+            f"{e.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</small></p>")
 
 # %% ../nbs/06i_report.ipynb #0217904b
 @patch
 def body(self: Report, title: str) -> str:
     "What stands on the page, as HTML."
     e, figure = self.evaluation, _Figures()
-    parts = [f"<h1>{html.escape(title)}</h1>", _verdicts_html(self), _confidence_section(self, figure)]
-    if e.folds: parts.append(_folds_section(e.folds))
+    parts = [f"<h1>{html.escape(title)}</h1>", _verdicts_html(self)]
+    if self.ranges: parts.append(self.ranges.body(figure))
     parts += [_task_section(e.scores, f, figure) for f in e.forecasts]
-    if self.backtest: parts.append(_backtest_section(self.backtest, figure))
+    parts.append(_confidence_sections(self, figure))
+    if e.folds: parts.append(_folds_section(e.folds))
+    if self.backtest: parts.append(_folded("Backtest", self.backtest.verdict, _backtest_section(self.backtest, figure)))
     if self.policy: parts.append(_policy_section(self.policy, figure))
-    if self.drift: parts.append(drift_section(self.drift, figure.first))
-    return "".join(parts)
+    if self.drift: parts.append(_folded("Drift", self.drift.sentence, drift_section(self.drift, figure.first)))
+    return "".join(parts) + _RESIZE
 
 # %% ../nbs/06i_report.ipynb #2e365521
 @patch
@@ -444,4 +472,4 @@ def backtest_page(tested: Backtest) -> str: # HTML
     rows, more = tested.trades[::-1][:_TRADES], len(tested.trades) - _TRADES
     rest = f"<p>The newest {_TRADES} of {len(tested.trades):,} trades.</p>" if more > 0 else ""
     table = _wide(rows, index=False, float_format="{:,.5g}".format)
-    return f"<h1>Natron: backtest</h1>{_backtest_section(tested, _Figures())}<h2>Trades</h2>{rest}{table}"
+    return f"<h1>Natron: backtest</h1><h2>Backtest</h2>{_backtest_section(tested, _Figures())}<h2>Trades</h2>{rest}{table}"

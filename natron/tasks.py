@@ -96,9 +96,9 @@ def term_structure(tasks: Sequence[Task]) -> list[Task]: # one a bucket, by hori
     return found if tuple(t.horizon for t in found) == HORIZONS else []
 
 # %% ../nbs/02_tasks.ipynb #e0f240e3
-def shown(tasks: Sequence[Task]) -> list[Task]:
+def shown(tasks: Sequence[Task]) -> list[Task]: # forecasts before nowcasts, in their order otherwise
     "The tasks whose answers a reader sees; the term structure is seen as ranges."
-    return [t for t in tasks if t.role != "term"]
+    return sorted((t for t in tasks if t.role != "term"), key=lambda t: t.kind == "nowcast")
 
 # %% ../nbs/02_tasks.ipynb #ed5d3c42
 def make_tasks(cfg: LabelsConfig) -> list[Task]:
