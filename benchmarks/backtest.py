@@ -2,14 +2,22 @@
 
 Medians of several runs in one process on one core, after one that does not count; the signal changes side about every 22 bars. The peer comes with `pip install -e ".[bench]"`;
 where it is missing it is named and left out. `--out FILE` appends the tables to a file.
+
+With `--candles FILE...` instead: stops by ATR and by forecast on the same random entries of these series' test parts, by the rolling regression `har_hour`
+of `natron.range_scores`, whose paths are those of the validation parts. (`natron backtest --entries random` makes the comparison with a model.)
 """
 import argparse, contextlib, importlib.util, io, os, platform, sys, time, warnings
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"): os.environ.setdefault(name, "1")
 import numba, numpy as np, pandas as pd
-from natron.backtest import backtest, bar_sums, performance, simulate_trades
-from natron.candles import simulate_candles
-from natron.config import BacktestConfig, Config
+from natron.backtest import RangeForecasts, backtest, bar_sums, performance, simulate_trades
+from natron.candles import read_candles, simulate_candles
+from natron.config import BacktestConfig, Config, DataConfig, load_config
+from natron.random_entries import compare_stops
+from natron.range_scores import RANGE_FORECASTERS, market
+from natron.ranges import forecast_sd, pool, scenarios_from
+from natron.splits import split_series
+from natron.tasks import HORIZONS
 from common import table
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -71,18 +79,49 @@ def peer(n):
     return table(["bars", "its trades", "`backtesting`", "Natron", "faster by", "`backtesting` for 1,000,000 bars, at this rate"], [(f"{n:,}", f"{trades:,}", f"{theirs:.2f} s", f"{mine:.4f} s", f"{theirs/mine:.0f}", f"{theirs/n*1e6:.0f} s")])
 
 
+def by_forecast(n):
+    "Seconds of stops and sizes by forecast deviations, where the forecasts are there."
+    candles, signals = case(n); sd = RangeForecasts({"SIM": pd.DataFrame(.001, candles["SIM"].index, range(HORIZONS[-1]))}); cfg = BacktestConfig(unit="range", stop=.6, target=1, size="forecast")
+    return median(lambda: simulate_trades(candles, signals, cfg, None, sd))[0]
+
+
+def library(candles, split, sd, paths):
+    "Paths of the validation part, evenly spread."
+    rows = np.arange(split.validation.start, split.validation.stop-HORIZONS[-1]); rows = rows[np.isfinite(sd[rows]).all(1)]; rows = rows[np.unique(np.linspace(0, len(rows)-1, paths).astype(int))]
+    return scenarios_from(candles, rows, sd[rows])
+
+
+def entries(files):
+    "Stops by ATR and by forecast on random entries, a table a horizon."
+    candles = {os.path.basename(f).split(".")[0]: read_candles(f) for f in files}; splits = dict(zip(candles, split_series([c.index for c in candles.values()], DataConfig(), HORIZONS[-1])))
+    sd = {n: forecast_sd(RANGE_FORECASTERS["har_hour"](market(c, splits[n]))) for n, c in candles.items()}
+    known = RangeForecasts({n: pd.DataFrame(sd[n], c.index)[splits[n].test] for n, c in candles.items()}, pool(*(library(c, splits[n], sd[n], 2000//len(candles)) for n, c in candles.items())))
+    for h in (6, 12, 24):
+        found = compare_stops(candles, known, load_config(**{"backtest.horizon": h})); shown = found.shown(); hours = found.by_hour()
+        away = {"by ATR": hours.atr-hours.entries.mul(hours.atr).sum()/hours.entries.sum(), "by forecast": hours.forecast-hours.announced}
+        rows = [(k, *r) for k, r in shown.iterrows()] + [("mean gap by hour", *(f"{x.abs().mean():.1%}" for x in away.values()), "")]
+        yield f"Horizon {h} bars\n\n{table(['', *shown], rows)}\n\n{found.notes()[0]}\n\n{found.verdict}\n"
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0]); p.add_argument("--sizes", type=int, nargs="+", default=SIZES); p.add_argument("--out", help="append the tables to this file")
-    a = p.parse_args(); parts = []
+    p.add_argument("--candles", nargs="+", help="compare stops on random entries of these files instead"); a = p.parse_args(); parts = []
     def show(text): print(text, flush=True); parts.append(text)
     show(f"## {' '.join(['python', 'benchmarks/backtest.py', *sys.argv[1:]])}\n\n{platform.processor() or platform.machine()}, one core of {os.cpu_count()}, Python {platform.python_version()}, numpy {np.__version__}, "
          f"pandas {pd.__version__}, numba {numba.__version__}\n")
+    if a.candles:
+        for text in entries(a.candles): show(text)
+        return save(a.out, parts)
     candles, signals = case(2000); start = time.perf_counter(); simulate_trades(candles, signals); first = time.perf_counter()-start
-    show(f"{ours(a.sizes)}\n"); show(f"{peer(100_000)}\n")
+    show(f"{ours(a.sizes)}\n"); show(f"{peer(100_000)}\n"); show(f"Stops and sizes by forecast, 100,000 bars: {by_forecast(100_000):.3f} s.\n")
     candles, signals = case(50_000); whole = median(lambda: backtest(candles, signals, Config()), 3, 0.)[0]
     show(f"First call in a new process: {first:.1f} s (once a machine more, to compile). The whole `backtest` of 50,000 bars, with 1,000 resamples and 100 shuffled signals: {whole:.1f} s.\n")
-    if a.out:
-        with open(a.out, "a") as f: f.write("\n".join(parts) + "\n")
+    save(a.out, parts)
+
+
+def save(path, parts):
+    if not path: return
+    with open(path, "a") as f: f.write("\n".join(parts) + "\n")
 
 
 if __name__ == "__main__": main()

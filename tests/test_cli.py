@@ -229,7 +229,7 @@ def test_evaluate_scores_only_later_bars(run):
     later = read_candles(sample)[:5000]; later.index += pd.Timedelta("1100D"); write_candles(later, cwd/"revised/FRESH.csv")
     refused(natron("evaluate", "--candles", cwd/"revised/FRESH.csv", cwd=cwd, ok=False), "move as those of EURUSD")
     short, full = (natron("evaluate", "--candles", sample, *more, cwd=cwd).stdout for more in ([], ["--full"]))
-    assert short.startswith("Model demo, ") and len(short.strip().splitlines()) <= 10 and "recall" in full and "recall" not in short
+    assert short.startswith("Model demo, ") and len(short.strip().splitlines()) <= 11 and "recall" in full and "recall" not in short
 
 
 @pytest.mark.slow
@@ -245,6 +245,11 @@ def test_walk_forward_compare_and_backtest(run):
     assert dear["figures"]["strategy"]["total_return"] < free["figures"]["strategy"]["total_return"] and dear["trials"] > 1
     r = natron("backtest", "--candles", sample, "--set", "backtest.threshold=0.001", "--report", "account.html", "--trades", "trades.csv", cwd=cwd); trades = pd.read_csv(cwd/"trades.csv")
     assert len(trades) == free["figures"]["strategy"]["trades"] > 0 and {"entry", "exit_price"} <= set(trades) and "<h2>Trades</h2>" in (cwd/"account.html").read_text()
+    by_range = "--set", "backtest.unit=range", "--set", "backtest.stop=0.6", "--set", "backtest.target=1", "--set", "backtest.size=forecast"
+    other = json.loads(natron("backtest", "--candles", sample, "--set", "backtest.threshold=0.001", *by_range, "--json", cwd=cwd).stdout)
+    assert other["figures"]["strategy"]["trades"] not in (0, free["figures"]["strategy"]["trades"])
+    told = json.loads(natron("backtest", "--candles", sample, "--entries", "random", *by_range, "--json", cwd=cwd).stdout)
+    assert told["entries"] > 700 and told["unit"] == "range" and told["model"]["name"] == "demo" and abs(told["figures"]["atr"]["hit"] - told["figures"]["atr"]["announced"]) < 1e-9
     refused(natron("backtest", "--candles", sample, "--trades", "trades.csv", cwd=cwd, ok=False), "--trades trades.csv: expected a new file")
     refused(natron("backtest", "--candles", sample, "--set", "train.epochs=1", cwd=cwd, ok=False), "a trained model is what it is")
     refused(natron("evaluate", "--candles", sample, "--rolling", cwd=cwd, ok=False), "--walk-forward")

@@ -6,7 +6,8 @@ The fenced blocks of a document are run in their order, in a folder with the dem
 - ```python is run, and a ```text block right after it is what it prints. ```sh is run, and shows no output.
 - <!-- parsed only: REASON --> before a block: nothing is run, but every option and setting of its commands must exist.
 - `...` in an output stands for anything. The run here is a short one, so a figure (decimal fraction, percentage), a
-  content hash, a class, a baseline and the kind of "no edge" stand for any other; everything else must be equal.
+  content hash, a class, a baseline and the kind of "no edge" (of a range: "not told apart") stand for any other; everything else must
+  be equal.
 """
 import ast, contextlib, functools, io, json, os, re, shlex, shutil, socket, subprocess, sys, urllib.request
 from configparser import ConfigParser
@@ -64,6 +65,7 @@ def shape(text, names):
     text = re.sub(r"\b[0-9a-f]{12}\b", "#", text)
     text = re.sub(r"[+-]?\d[\d,]*(\.\d+)?(e-\d+|%)|[+-]?\d[\d,]*\.\d+", "0.0", text)
     text = re.sub("no edge over|no edge: worse than", "no edge", text)
+    text = re.sub("is not told apart from|is worse than", "is no better than", text)
     return " ".join(re.sub(names, "NAME", text).split())
 
 
