@@ -8,10 +8,11 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Libraries are compiled when they are first imported, and stay so: it is half of the time that a command takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-fast lab readme notebooks clean
+.PHONY: help demo ready test test-fast lab readme notebooks clean
 
 help:
 	@echo "make demo       train on the embedded candles, report, predict (a few minutes)"
+	@echo "make ready      train the model that comes with Natron again: make ready CANDLES='A.csv.gz B.csv.gz'"
 	@echo "make test       every test"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make lab        JupyterLab on the notebooks"
@@ -29,6 +30,15 @@ $(VENV)/.all $(VENV)/.dev: $(VENV)/.%: settings.ini setup.py constraints.txt too
 
 demo: $(VENV)/.all
 	$(BIN)/natron demo
+
+# CLOCK is the zone of times that state none (data/README.md tells how it was found).
+CLOCK ?= EET
+ready: $(VENV)/.all
+	@test -n "$(CANDLES)" || { echo "name the candle files: make ready CANDLES='AUDUSD.csv.gz EURJPY.csv.gz ...'"; exit 2; }
+	rm -rf runs/natron_fx
+	$(BIN)/natron train --config configs/ready.yaml --name natron_fx --tz $(CLOCK) --candles $(CANDLES)
+	cp runs/natron_fx/natron_v2.pt data/natron_fx.pt
+	sha256sum data/natron_fx.pt
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -83,7 +83,8 @@ input int         RangeHorizon     = 12;          // Bars of the drawn range: 1,
 #define READ_BYTES     4096        // of one read
 #define READS_A_CALL   8
 #define SEND_BYTES     16384       // of one call
-#define MAX_LINE_BYTES 1048576
+#define MAX_LINE_BYTES 131072
+#define MAX_VALUES     4096        // of one line
 #define BUDGET_MS      20          // of one timer call
 #define CONNECT_MS     500
 #define CLOCK_ERROR    120         // seconds by which a clock may be wrong
@@ -158,6 +159,8 @@ int CJson::Find(const string path)
 int CJson::Add(const string path,const JSON_KIND kind,const string value)
   {
    int n=ArraySize(m_paths);
+   if(n==MAX_VALUES)
+      return(-1);
    ArrayResize(m_paths,n+1,128);
    ArrayResize(m_values,n+1,128);
    ArrayResize(m_kinds,n+1,128);
@@ -213,7 +216,8 @@ bool CJson::Value(const string path,const int depth)
 
 bool CJson::Object(const string path,const int depth)
   {
-   Add(path,JSON_OBJECT,"");
+   if(Add(path,JSON_OBJECT,"")<0)
+      return(false);
    m_at++;
    Blanks();
    if(Take('}'))
@@ -236,6 +240,8 @@ bool CJson::Object(const string path,const int depth)
 bool CJson::Items(const string path,const int depth)
   {
    int self=Add(path,JSON_ARRAY,"0"),n=0;
+   if(self<0)
+      return(false);
    m_at++;
    Blanks();
    if(Take(']'))
@@ -344,10 +350,11 @@ private:
    bool              m_tls;
    uchar             m_out[];           // not sent yet
    uchar             m_in[];            // no line has been made of it yet
-   int               m_scanned;         // bytes of m_in in which no line ends
+   int               m_from;            // bytes of m_in that were made lines
+   int               m_scanned;         // bytes of m_in up to which all line ends are found
    int               ReadSome(uchar &piece[]);
 public:
-                     CLink(void) { m_socket=INVALID_HANDLE; m_tls=false; m_scanned=0; }
+                     CLink(void) { m_socket=INVALID_HANDLE; m_tls=false; m_from=0; m_scanned=0; }
    bool              Open(const string host,const int port,const bool tls);
    void              Close(void);
    void              Say(const string line);
@@ -378,6 +385,7 @@ void CLink::Close(void)
    m_socket=INVALID_HANDLE;
    ArrayResize(m_out,0);
    ArrayResize(m_in,0);
+   m_from=0;
    m_scanned=0;
   }
 
@@ -445,10 +453,16 @@ bool CLink::NextLine(string &line)
    while(m_scanned<n && m_in[m_scanned]!='\n')
       m_scanned++;
    if(m_scanned==n)
+     {
+      if(m_from>0)
+         ArrayRemove(m_in,0,(uint)m_from);
+      m_scanned-=m_from;
+      m_from=0;
       return(false);
-   line=CharArrayToString(m_in,0,m_scanned,CP_UTF8);
-   ArrayRemove(m_in,0,(uint)m_scanned+1);
-   m_scanned=0;
+     }
+   line=CharArrayToString(m_in,m_from,m_scanned-m_from,CP_UTF8);
+   m_scanned++;
+   m_from=m_scanned;
    return(true);
   }
 
@@ -485,8 +499,9 @@ int        g_window=96;                 // candles that the model needs
 int        g_context=512;               // candles that it can use
 int        g_offset=0;                  // seconds of the broker's clock ahead of UTC, as the bridge was told
 bool       g_clock_ok=true;
-string     g_model="";                  // first digits of the model's SHA-256
-bool       g_model_is_new=false;
+string     g_model="";                  // first digits of the SHA-256 of the model that spoke last
+string     g_greeted="";                // and of the one that has said welcome
+bool       g_model_is_new=false;        // it has not answered a bar yet
 bool       g_plan_known=true;
 int        g_plan_side=0;
 Answer     g_answer;
@@ -747,6 +762,7 @@ void Hello(void)
    g_offset=CurrentOffset();
    string fields=",\"symbol\":"+Quote(MarketName())+",\"timeframe\":\""+TimeframeName()+"\"";
    fields+=",\"gmt_offset\":"+IntegerToString(g_offset);
+   fields+=",\"broker_time\":"+IntegerToString(TimeTradeServer())+",\"gmt_time\":"+IntegerToString(TimeGMT());
    if(VolumeKind==SEND_NO_VOLUME)
       fields+=",\"no_volume\":true";
    if(Token!="")
@@ -875,10 +891,23 @@ void Welcomed(CJson &m)
   {
    g_window=(int)m.Double("data.window",96);
    g_context=(int)m.Double("data.context",512);
-   g_model=StringSubstr(m.Text("data.model"),0,12);
+   g_greeted=StringSubstr(m.Text("data.model"),0,12);
    g_state=LINK_HISTORY;
-   Note("connected to "+m.Text("data.name")+" "+g_model+", broker's clock UTC"+(g_offset<0 ? "-" : "+")
+   Note("connected to "+m.Text("data.name")+" "+g_greeted+", broker's clock UTC"+(g_offset<0 ? "-" : "+")
         +DoubleToString(MathAbs(g_offset)/3600.0,2));
+   Meet(g_greeted);
+  }
+
+//--- Another model than before, by its answer or by the welcome of another bridge: what it says first is not traded
+void Meet(const string model)
+  {
+   if(g_model!="" && model!=g_model)
+     {
+      Note("the model was replaced: "+g_model+" by "+model+"; its first answer is not traded");
+      g_model_is_new=true;
+      g_plan_known=true;
+     }
+   g_model=model;
   }
 
 //--- The connection is refused as a whole, or a line of ours was none
@@ -932,9 +961,9 @@ void Predicted(CJson &m)
    DrawRange(m);
    Print("Natron: ",Sentence());
    Decide();
-   if(g_model_is_new)
-      Hello();                                  // the new model's window and context
    g_model_is_new=false;
+   if(g_model!=g_greeted)
+      Hello();                                  // the new model's window and context
   }
 
 void Remember(CJson &m)
@@ -951,11 +980,7 @@ void Remember(CJson &m)
    g_answer.warnings="";
    for(int k=0; m.Kind("data.warnings."+IntegerToString(k))==JSON_OBJECT; k++)
       g_answer.warnings+=(k>0 ? "," : "")+m.Text("data.warnings."+IntegerToString(k)+".code");
-   if(g_answer.model!=g_model)
-     {
-      Note("the model was replaced: "+g_model+" by "+g_answer.model+"; its first answer is not traded");
-      g_model_is_new=true;
-     }
+   Meet(g_answer.model);
   }
 
 //+------------------------------------------------------------------+
@@ -1251,17 +1276,38 @@ void AskPlan(const int side)
    fields+=",\"horizon\":"+IntegerToString(PlanHorizon);
    if(RiskPercent>0)
      {
-      fields+=",\"equity\":"+DoubleToString(AccountInfoDouble(ACCOUNT_EQUITY),2);
+      double rate=QuoteRate();
+      if(rate<=0)
+        {
+         Note("no order: the broker does not say what a tick is worth in the account's currency");
+         return;
+        }
+      fields+=",\"equity\":"+DoubleToString(AccountInfoDouble(ACCOUNT_EQUITY)/rate,2);
       fields+=",\"risk\":"+DoubleToString(RiskPercent/100,6);
      }
    Ask(ASK_PLAN,"plan",fields);
+  }
+
+//--- The account's money for one unit of the quotes' currency, from what a tick is worth; 0: the broker does not say
+double QuoteRate(void)
+  {
+   double value=SymbolInfoDouble(_Symbol,SYMBOL_TRADE_TICK_VALUE_LOSS);
+   double units=SymbolInfoDouble(_Symbol,SYMBOL_TRADE_TICK_SIZE)*SymbolInfoDouble(_Symbol,SYMBOL_TRADE_CONTRACT_SIZE);
+   return(value>0 && units>0 ? value/units : 0);
+  }
+
+//--- Whether a plan is of the bar and the model whose answer is traded
+bool OfTheAnswer(CJson &m)
+  {
+   return(m.Text("data.model.sha256")==g_answer.model
+          && StringFind(m.Text("data.timestamp"),StringSubstr(Iso(Utc(g_answer.bar)),0,19))==0);
   }
 
 //--- Stop and target are prices of the chart, size is units
 void Planned(CJson &m)
   {
    MqlTick tick;
-   string why=WhyIdle();
+   string why=OfTheAnswer(m) ? WhyIdle() : "the plan is of another bar or model";
    if(why=="")
       why=Holding() ? "a position is open" : WhyNoEntry();
    double stop=m.Double("data.stop",0),target=m.Double("data.target",0);

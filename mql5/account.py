@@ -30,6 +30,15 @@ def signals_on(wire):
     return pd.Series([p["UP"] - p["DOWN"] for p in probs], pd.to_datetime([d["timestamp"] for d in data], utc=True))
 
 
+def in_time(run, signals, candles, seconds=60):
+    "Those of the signals whose answer the EA had so soon after its bar that it may trade it; 0 for the others."
+    told = {p.split()[1]: t for p, t in zip(run.prints, run.times) if " buy " in p}
+    told = pd.Series(told.values(), pd.to_datetime(list(told), utc=True))
+    opens = candles.index[candles.index.searchsorted(told.index, "right")].as_unit("s").asi8   # of the next bar
+    once = signals[~signals.index.duplicated()]
+    return once.where(once.index.isin(told.index[told.to_numpy() - opens <= seconds]), 0.)
+
+
 def backtest_of(signals, candles, cfg, last, name="EURUSD"):
     "Natron's account of these signals, up to the bar `last`."
     signals = signals.copy()

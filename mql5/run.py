@@ -41,7 +41,7 @@ def year(program, file, candles, port, threshold, folder):
     run = run_terminal(program, file, inputs_of(cfg) | dict(Port=port), start=FIRST, bars=bars, phases="1,70", wire=wire, **broker)
     print(f"{bars:,} bars from {candles.index[FIRST]:%Y-%m-%d %H:%M}: {run.prints[-1].partition('; ')[2]}")
     broken = broken_promises(run, bars) or "none"
-    print(f"longest wait in a socket call: {run.summary['worst_wait_ms']} ms; promises broken: {broken}\n")
+    print(f"longest event: {run.summary['worst_ms']:.0f} ms; promises broken: {broken}\n")
     if not run.trades: return print("no trade; a lower --threshold gives some")
     sim = backtest_of(signals_on(wire), candles, cfg, candles.index[-1])
     both = beside(run, sim)
@@ -57,7 +57,7 @@ def fault_row(program, file, port, fault, bars, **inputs):
         run = run_terminal(program, file, eager | dict(Port=network.port), control=network.control, start=FIRST, bars=bars,
                            phases="1,5,30,70,1800")
     broken = len(broken_promises(run, bars))
-    return run.tally | dict(orders=len(run.orders), wait_ms=run.summary["worst_wait_ms"], broken=broken)
+    return run.tally | dict(orders=len(run.orders), longest_ms=round(run.summary["worst_ms"]), broken=broken)
 
 
 def faults(program, file, port, bars=24):

@@ -53,6 +53,8 @@ class Subject:
             raise AuditError(f"{self.name} returned what is no number, nor true or false: {e}") from e
 
 # %% ../nbs/01c_audit.ipynb #6637902e
+def _ns(times): return times.as_unit("ns").asi8
+
 @patch
 def _framed(self: Subject, out, candles):
     "An answer as a frame with the candles' times, if it is one."
@@ -61,11 +63,12 @@ def _framed(self: Subject, out, candles):
         raise AuditError(f"{self.name} returned {type(out).__name__}; expected a DataFrame with a row for each bar")
     if len(out) != len(candles):
         raise AuditError(f"{self.name} returned {len(out)} rows for {len(candles)} bars; expected one for each")
-    dated = isinstance(out.index, pd.DatetimeIndex)
-    if dated and (out.index.as_unit("ns").asi8 != candles.index.as_unit("ns").asi8).any():
+    same = out.index.equals(candles.index)
+    if not same and isinstance(out.index, pd.DatetimeIndex) and (_ns(out.index) != _ns(candles.index)).any():
         raise AuditError(f"{self.name} returned rows that carry other times than the candles, the first {out.index[0]} "
                          f"for {candles.index[0]}; return them by the candles' index")
-    return out.set_axis(candles.index).set_axis([str(c) for c in out.columns], axis=1)
+    if not same: out = out.set_axis(candles.index)
+    return out if all(isinstance(c, str) for c in out.columns) else out.set_axis([str(c) for c in out.columns], axis=1)
 
 # %% ../nbs/01c_audit.ipynb #d126eac4
 def spread(base: pd.DataFrame) -> np.ndarray: # (F,)
@@ -194,7 +197,7 @@ def short(self: Case,
     lost = [c for c in self.base if c not in out]
     if lost and len(candles) >= self.context:
         raise AuditError(f"{name}: column {lost[0]} is there for {n:,} bars and not for {new}")
-    return out.reindex(columns=self.base.columns)
+    return out if out.columns.equals(self.base.columns) else out.reindex(columns=self.base.columns)
 
 # %% ../nbs/01c_audit.ipynb #bbd99615
 @patch

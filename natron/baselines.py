@@ -4,20 +4,23 @@
 
 # %% auto #0
 __all__ = ['NEEDS', 'BASELINES', 'Part', 'Case', 'Baseline', 'baseline', 'priors_after', 'chandelier', 'oscillators',
-           'nearest_answers', 'parts_of', 'neighbour_forecast', 'softmax_path', 'Trees', 'baseline_forecasts']
+           'nearest_answers', 'parts_of', 'neighbour_forecast', 'softmax_path', 'refit_rows', 'Trees',
+           'baseline_forecasts']
 
 # %% ../nbs/06a_baselines.ipynb #5e7a1d03
 from .core import need
 need("train", "lightgbm", "sklearn")
 
 # %% ../nbs/06a_baselines.ipynb #760a38ee
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import lightgbm as lgb, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from sklearn.linear_model import Ridge
 from .core import NatronError
+from .candles import bar_length
 from .rolling import kernel
 from .indicators import ADX, ATR, CCI, RSI, WaveTrend
 from .tasks import ROLES, Task, shown
@@ -35,6 +38,7 @@ class Part:
     har: np.ndarray | None = None  # (n,14) log volatilities, terciles, seasonals and the clock
     side: np.ndarray | None = None # (n,) of the Chandelier exit, +1 or -1, NaN before it has one
     near: np.ndarray | None = None # (n,8) known answers of the most similar bars, NaN where there are fewer
+    clock: np.ndarray | None = None # (n,2) when its bar closed, and when its answer is known, as a number of closes
 
     def take(self, k):
         "Some of the rows."
@@ -54,6 +58,7 @@ class Case:
     test: Part                   # answers are NaN
     seed: int = 0
     trees: "Trees | None" = None # of the same rows
+    refits: Callable[[], Iterator[tuple[np.ndarray, Part]]] | None = None # from `refit_rows`, with what is known by then
 
     @property
     def C(self): return len(self.task.classes)
@@ -66,7 +71,7 @@ def _base(y, C):
     return (np.bincount(y.astype(int), minlength=C) + 1e-3)/(len(y) + C*1e-3) if C else y.mean(keepdims=True)
 
 # %% ../nbs/06a_baselines.ipynb #9523d3cf
-NEEDS = ("har", "side", "near", "trees")
+NEEDS = ("har", "side", "near", "clock", "trees")
 
 @dataclass(frozen=True)
 class Baseline:
@@ -116,6 +121,11 @@ def priors_after(y: np.ndarray,     # (n,) training answers
 @baseline("prior", of="classes")
 @baseline("mean", of="values")
 def _prior(case): return np.tile(case.base, (len(case.test.y), 1))
+
+def _hour(part): return part.times.hour.to_numpy(float)
+
+@baseline("prior_by_hour", of="classes")
+def _prior_by_hour(case): return priors_after(case.train.y, _hour(case.train), _hour(case.test), case.C)
 
 @baseline("persistence")
 def _persistence(case):
@@ -213,6 +223,19 @@ def _har(s, horizon):
 def _wait(task): return max(task.horizon, 1)   # bars until an answer is known
 def _needed(task): return {n for b in BASELINES.values() if b.fits(task) for n in b.needs}
 
+# %% ../nbs/06a_baselines.ipynb #dd589f07
+_NEVER = np.iinfo(np.int64).max
+
+def _clocks(prep):
+    "When each bar closed, as its number among the closes of all series, (N,) a series."
+    closes = [s.times.as_unit("ns").asi8 + bar_length(s.candles).value for s in prep.series]
+    every = np.unique(np.concatenate(closes))
+    return [np.searchsorted(every, c) for c in closes]
+
+def _due(clock, n):
+    "When each bar closed and when the one `n` bars later did, (N,2)."
+    return np.stack([clock, np.append(clock[n:], np.full(min(n, len(clock)), _NEVER))], 1)
+
 # %% ../nbs/06a_baselines.ipynb #1c57cd52
 def _neighbours(prep, z, rows, tasks):
     "The neighbours' answers (n,8) of each of `tasks`, by number, at these rows of each series."
@@ -232,7 +255,7 @@ class _Columns:
         every, horizon = set().union(*self.needs), prep.config.labels.volatility_horizon
         make = dict(side=lambda s: chandelier(s.candles)[0], har=lambda s: _har(s, horizon))
         self.shared = {n: [f(s) for s in prep.series] for n, f in make.items() if n in every}
-        self.z = _oscillators(prep) if "near" in every else None
+        self.z, self.clocks = _oscillators(prep) if "near" in every else None, _clocks(prep)
 
     def parts(self, data):
         "The rows of one part, a `Part` a task."
@@ -243,6 +266,7 @@ class _Columns:
         for k, (task, needs) in enumerate(zip(self.prep.labels.tasks, self.needs)):
             y = [s.y[:, k].astype(float) for s in self.prep.series]
             known, own = pick([_before(a, _wait(task)) for a in y]), {n: a for n, a in shared.items() if n in needs}
+            if "clock" in needs: own["clock"] = pick([_due(c, _wait(task)) for c in self.clocks])
             yield Part(x, pick(y), known, data.times, np.arange(len(x)), **own, near=near.get(k))
 
 # %% ../nbs/06a_baselines.ipynb #63a60e05
@@ -324,23 +348,63 @@ def _ridge_path(x, y, penalties):
     return [(m.coef_[:, None], m.intercept_) for m in fits]
 
 # %% ../nbs/06a_baselines.ipynb #0515ec43
-def _regression(case, x="x", penalties=_PENALTIES):
-    "Logistic regression, or ridge for values, on the part's `x`, with the penalty that validation likes best."
-    train, valid, test = (getattr(part, x) for part in (case.train, case.valid, case.test))
-    mean, sd = train.mean(0, dtype=float), _sd(train)
-    def columns(a): return (a - mean)/sd
-    own, seen, forecast = columns(train), columns(valid), _probabilities if case.C else _logits
-    fits = softmax_path(own, case.train.y, case.C, penalties) if case.C else _ridge_path(own, case.train.y, penalties)
-    best = min(fits, key=lambda fit: _loss(forecast(fit, seen), case.valid.y, case.C))
-    return forecast(best, columns(test))
+def _fits(part, C, x, penalties):
+    "By penalty, the forecast of a regression on a part's columns `x`: logistic, or ridge for values."
+    own = getattr(part, x)
+    mean, sd, forecast = own.mean(0, dtype=float), _sd(own), _probabilities if C else _logits
+    own = (own - mean)/sd
+    path = softmax_path(own, part.y, C, penalties) if C else _ridge_path(own, part.y, penalties)
+    def says(fit): return lambda asked: forecast(fit, (getattr(asked, x) - mean)/sd)
+    return dict(zip(penalties, map(says, path)))
+
+def _chosen(case, x, penalties):
+    "The penalty that validation likes best, and the forecast of its fit."
+    def loss(fit): return _loss(fit[1](case.valid), case.valid.y, case.C)
+    return min(_fits(case.train, case.C, x, penalties).items(), key=loss)
 
 # %% ../nbs/06a_baselines.ipynb #5971bc09
 @baseline("har", role="volatility", needs=["har"])
-def _har_forecast(case): return _regression(case, "har", _HAR_PENALTIES)
+def _har_forecast(case): return _chosen(case, "har", _HAR_PENALTIES)[1](case.test)
 
 @baseline("logistic", of="classes")
 @baseline("ridge", of="values")
-def _linear(case): return _regression(case)
+def _linear(case): return _chosen(case, "x", _PENALTIES)[1](case.test)
+
+# %% ../nbs/06a_baselines.ipynb #83b8dbe2
+_REFIT, _MEMORY = 500, 12_000   # bars between two fits, and bars that a fit learns from
+
+def refit_rows(made: np.ndarray, # (m,) number of the close of each row that may be learnt from
+               due: np.ndarray,  # (m,) number of the close at which its answer is known
+               asked: np.ndarray # (n,) number of the close of each row to forecast
+              ) -> Iterator[tuple[np.ndarray, np.ndarray]]: # rows of `asked`; the rows that they are forecast from
+    "The spans of rolling refits: which rows share a fit, and what was known when the first of them closed."
+    for start in range(asked.min(), asked.max()+1, _REFIT):
+        now = np.flatnonzero((start <= asked) & (asked < start+_REFIT))
+        if len(now): yield now, np.flatnonzero((due <= start) & (made >= start-_MEMORY))
+
+# %% ../nbs/06a_baselines.ipynb #dc56dd03
+def _joined(parts):
+    "The rows of several parts as one part."
+    def joined(name):
+        first, *rest = (getattr(p, name) for p in parts)
+        return None if first is None else first.append(rest) if name == "times" else np.concatenate([first, *rest])
+    return Part(**{name: joined(name) for name in vars(parts[0])})
+
+def _refits(train, valid, test):
+    "What `Case.refits` gives: test rows, and the rows that were known by then."
+    every = _joined([train, valid, test.answered()])
+    for now, rows in refit_rows(*every.clock.T, test.clock[:, 0]): yield now, every.take(rows)
+
+# %% ../nbs/06a_baselines.ipynb #99652c98
+@baseline("har_rolling", role="volatility", needs=["har", "clock"])
+def _har_rolling(case):
+    "As `har` until ten rows a column are known."
+    penalty, once = _chosen(case, "har", _HAR_PENALTIES)
+    out = once(case.test)
+    for now, known in case.refits():
+        if len(known.y) < 10*known.har.shape[1]: continue
+        out[now] = _fits(known, case.C, "har", (penalty,))[penalty](case.test.take(now))
+    return out
 
 # %% ../nbs/06a_baselines.ipynb #9ddaa817
 _LAGS = 6, 24               # bars ago, that trees see beside now
@@ -442,6 +506,7 @@ def baseline_forecasts(task: Task, train: Part, valid: Part, test: Part, # answe
     train, valid = train.answered(), valid.answered()
     if not len(train.y) or not len(valid.y):
         raise NatronError(f"task {task.name}: no answered training or validation row to fit the baselines on")
-    case = Case(task, train, valid, replace(test, y=np.full(len(test.y), np.nan)), seed, trees)
+    blind, refits = replace(test, y=np.full(len(test.y), np.nan)), partial(_refits, train, valid, test)
+    case = Case(task, train, valid, blind, seed, trees, refits)
     mine = {n: b for n, b in BASELINES.items() if b.fits(task) and (trees or "trees" not in b.needs)}
     return {n: _checked(n, b.forecast(case), case) for n, b in mine.items()}

@@ -273,7 +273,8 @@ def fault(self: Connection, kind, e, id):
 # %% ../nbs/08d_bridge.ipynb #0beae8db
 _DATA, _SYMBOL = dict(data=NotRequired[Any]), dict(symbol=NotRequired[Symbol])
 _MARKET = _SYMBOL | dict(no_volume=NotRequired[NoVolume])
-_HELLO = _MARKET | dict(token=NotRequired[str], timeframe=NotRequired[str], gmt_offset=NotRequired[int])
+_CLOCKS = dict(gmt_offset=NotRequired[int], broker_time=NotRequired[int], gmt_time=NotRequired[int])
+_HELLO = _MARKET | _CLOCKS | dict(token=NotRequired[str], timeframe=NotRequired[str])
 
 @message("ping", lambda schema: _DATA, lambda candles: dict(data="anything"))
 def _ping(client: Connection, m, id):
@@ -294,6 +295,7 @@ def _hello(client: Connection, m, id):
     frame, offset = m.get("timeframe"), m.get("gmt_offset", client.offset)
     client._check_timeframe(frame)
     check_offset(offset)
+    _check_clocks(offset, m.get("broker_time"), m.get("gmt_time"))
     client.known, client.symbol, client.offset = True, m.get("symbol", client.symbol), offset
     client.bar, client.no_volume = _TIMEFRAMES.get(frame, client.bar), m.get("no_volume", client.no_volume)
     client.bridge.count("hello", "ok")
@@ -312,6 +314,22 @@ def _check_timeframe(self: Connection, frame: str | None):
     if not bars or has in bars: return
     minutes = " and ".join(f"{b/60:g}" for b in bars)
     raise RequestError(f"the model was trained on bars of {minutes} minutes, {frame} has {has/60:g}", "timeframe")
+
+# %% ../nbs/08d_bridge.ipynb #c10c7a11
+_CLOCK_DIFFERENCE = 120.   # seconds by which two clocks of a hello may differ
+
+def _check_clocks(offset: int, broker_time: int | None, gmt_time: int | None):
+    "Raises `RequestError` if GMT is not the server's, or the broker's clock is not ahead of it by the offset."
+    now = time.time()
+    utc = now if gmt_time is None else gmt_time
+    if abs(utc - now) > _CLOCK_DIFFERENCE:
+        raise RequestError(f"your computer's clock is {_apart(utc - now)} the server's; set both by the internet's time, "
+                           "and check the computer's time zone", "gmt_time")
+    if broker_time is None or abs(broker_time - utc - offset) <= _CLOCK_DIFFERENCE: return
+    raise RequestError(f"the broker's clock is {_apart(broker_time - utc)} GMT, gmt_offset says {offset} s; mend it "
+                       "(WinterOffset and BrokerClock in the Expert Advisor)", "gmt_offset")
+
+def _apart(seconds): return f"{abs(seconds):.0f} s {'behind' if seconds < 0 else 'ahead of'}"
 
 # %% ../nbs/08d_bridge.ipynb #ee22f5d4
 @patch
@@ -565,10 +583,12 @@ class BridgeClient:
                  gmt_offset: int | None = None,   # seconds that times without a zone are ahead of UTC
                  timeout: float = 10.,            # seconds for an answer
                  retries: int = 7,                # attempts to connect; the waits between double from half a second
-                 tls: ssl.SSLContext | None = None): # such as ssl.create_default_context(cafile="cert.pem")
+                 tls: ssl.SSLContext | None = None, # such as ssl.create_default_context(cafile="cert.pem")
+                 broker_clock: Callable[[], float] | None = None): # seconds since 1970 that the broker's clock shows
         if retries < 1: raise NatronError(f"retries {retries}: it takes one attempt at least")
         self.at, self.timeout, self.retries, self.tls, self.sock = (host, port), timeout, retries, tls, None
         self.greeting = _given(token=token, symbol=symbol, timeframe=timeframe, gmt_offset=gmt_offset)
+        self.broker_clock = broker_clock
         self.ids, self.pushed, self.histories = itertools.count(1), defaultdict(deque), {} # the last two by symbol
         self.followed = set()
         self.info = self._connect()
@@ -594,7 +614,12 @@ def _open(self: BridgeClient):
     sock = socket.create_connection(self.at, self.timeout)
     self.sock = self.tls.wrap_socket(sock, server_hostname=self.at[0]) if self.tls else sock
     self.lines = self.sock.makefile("rb")
-    return self._exchange("hello", self.greeting)["data"]
+    return self._exchange("hello", self.greeting | self._clocks())["data"]
+
+@patch
+def _clocks(self: BridgeClient):
+    "What the broker's clock and this computer's show; nothing where the broker's is not known."
+    return dict(broker_time=int(self.broker_clock()), gmt_time=int(time.time())) if self.broker_clock else {}
 
 # %% ../nbs/08d_bridge.ipynb #92d8ec8b
 @patch

@@ -94,13 +94,13 @@ def inlined(f):
 # %% ../nbs/06d_broker.ipynb #90ff9db6
 @inlined
 def size_of(equity: float, price: float,
-            risk: float,  # share of the equity that the stop costs; 0: `share` decides
-            stop: float,  # distance of the stop, in price
-            share: float, # of the equity
-            free: float   # money by which positions may grow
-           ) -> float:    # units
+            risk: float,     # share of the equity that a move by `distance` costs; 0: `share` decides
+            distance: float, # in price: the stop's, or a forecast standard deviation
+            share: float,    # of the equity
+            free: float      # money by which positions may grow
+           ) -> float:       # units
     "Size of a position."
-    size = risk*equity/stop if risk > 0 else share*equity/price
+    size = risk*equity/distance if risk > 0 else share*equity/price
     return min(size, free/price)
 
 # %% ../nbs/06d_broker.ipynb #24744d71

@@ -235,6 +235,17 @@ def _check_spans(s):
     _check_span("fit_span.known", [s["validation"][1], s["known"]])
     if type(s["series"]) is not dict: raise BundleError("fit_span.series must be a dict")
     for name, about in s["series"].items(): _check_series(name, about)
+    if "parent" in s: _check_parent(s["parent"])
+
+# %% ../nbs/04e_bundle.ipynb #c3b8070a
+def _check_parent(parent):
+    "Of a finetuned model: the hash of the file that it began with, and by what that one's bars are known again."
+    if type(parent) is not dict or set(parent) != {"sha256", "series"}:
+        raise BundleError("fit_span.parent must have sha256 and series")
+    if type(parent["sha256"]) is not str or len(parent["sha256"]) != 64:
+        raise BundleError(f"fit_span.parent.sha256 must be 64 hexadecimal digits, got {parent['sha256']!r:.40}")
+    if type(parent["series"]) is not dict or not all(type(s) is dict for s in parent["series"].values()):
+        raise BundleError("fit_span.parent.series must be dictionaries by name")
 
 # %% ../nbs/04e_bundle.ipynb #408bad93
 def _check_series(name, about):
@@ -727,7 +738,8 @@ def __repr__(self: Bundle):
                 fitted=f"{first} to {last}, validation to {end}",
                 network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, "
                         f"{size:,} parameters",
-                phases=", ".join(self.phases), **_policy_rows(self.rl_policy), checked=_CHECKED, word=_NOT_CHECKED)
+                phases=", ".join(self.phases) + (f", from {p['sha256'][:12]}" if (p := self.fit_span.get("parent")) else ""),
+                **_policy_rows(self.rl_policy), checked=_CHECKED, word=_NOT_CHECKED)
     return "\n".join([f"Natron model {self.sha256[:12] or '(not saved)'}", *(f"  {k:9} {v}" for k, v in rows.items())])
 
 # %% ../nbs/04e_bundle.ipynb #6e62c38c

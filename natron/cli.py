@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End',
-           'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'FirstBar', 'Host',
-           'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'model_file', 'simulate',
-           'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo', 'evaluate',
-           'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay', 'export', 'main']
+           'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'Entries', 'FirstBar',
+           'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'ready_model',
+           'model_file', 'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder',
+           'train', 'demo', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay',
+           'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -64,22 +66,28 @@ SampleOr = Annotated[list[Path] | None, typer.Option(
 ConfigPath = Annotated[Path | None, typer.Option(
     "--config", help="YAML file, or one that comes with Natron; the defaults without it.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; repeatable.")]
-Model = Annotated[Path | None, typer.Option("--model", help="Model file, or its run; the newest run's without it.")]
+Model = Annotated[Path | None, typer.Option("--model", 
+    help="Model file, its run, or ready, the one that comes with Natron; without it the newest run's, else ready.")]
 Zone = Annotated[str, typer.Option("--tz", help="Zone of times that state none: Europe/Berlin, or +02:00.")]
 NoVolume = Annotated[bool, typer.Option("--no-volume", help="The market has no volume: no column is needed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda, ...")]
 
 # %% ../nbs/09b_cli.ipynb #ed386347
-def _config(path, sets):
-    "The configuration of a file with what `--set` changes."
+def _overrides(sets):
+    "What `--set` changes, by the setting's name."
     config, pairs = _mod("config"), {}
     for s in sets or []:
         k, eq, v = s.partition("=")
         if not eq: raise config.ConfigError(f"--set {s}: write it as name=value, such as train.epochs=3")
         pairs[k.strip()] = config.parse_yaml(v, f"--set {s}: {v!r}")
     if "path" in pairs: raise config.ConfigError("--set path: there is no such setting; a file is named with --config")
-    try: return config.load_config(path, **pairs)
+    return pairs
+
+def _config(path, sets):
+    "The configuration of a file with what `--set` changes."
+    config = _mod("config")
+    try: return config.load_config(path, **_overrides(sets))
     except config.OverrideError as e: raise config.ConfigError(f"--set {e}") from e
 
 # %% ../nbs/09b_cli.ipynb #0c9ffec2
@@ -101,19 +109,30 @@ def _series(paths, tz, no_volume=False):
     return {n: _of(n, one, r.candles) for n, r in _readings(paths, tz, no_volume).items()}
 
 # %% ../nbs/09b_cli.ipynb #b2ba234c
+def _trained(runs="runs"):
+    "The model files of finished runs, the newest last."
+    return sorted(Path(runs).glob("*/natron_v2.pt"), key=lambda p: p.stat().st_mtime)
+
 def newest_model(runs: str | Path = "runs") -> Path:
     "The model file of the newest finished run; raises `NatronError` if there is none."
-    found = sorted(Path(runs).glob("*/natron_v2.pt"), key=lambda p: p.stat().st_mtime)
-    if not found: raise _err(f"no model under {runs}/; train one with `natron demo`, or name one with --model")
-    return found[-1]
+    if found := _trained(runs): return found[-1]
+    raise _err(f"no model under {runs}/; train one with `natron demo`, or name one with --model")
+
+# %% ../nbs/09b_cli.ipynb #b2ba234d
+def ready_model() -> Path | None: # None where this installation lacks it
+    "The model file that comes with Natron."
+    path = _mod("core").resource("data")/"natron_fx.pt"
+    return path if path.is_file() else None
 
 # %% ../nbs/09b_cli.ipynb #420fa367
-def model_file(name: str | Path | None = None # a file, the folder of a run, or its name under runs/
+def model_file(name: str | Path | None = None # a file, the folder of a run, its name under runs/, or "ready"
               ) -> Path:
-    "The model file that is meant; the newest run's without a name. Raises `NatronError` if there is none."
-    if name is None: return newest_model()
+    "The model file that is meant; the newest run's without a name, or else Natron's own. Raises `NatronError` if there is none."
+    ready = ready_model()
+    if name is None: return ready if ready and not _trained() else newest_model()
+    if ready and str(name) == "ready": return ready
     tried = [Path(name), Path(name)/"natron_v2.pt", Path("runs")/name/"natron_v2.pt"]
-    found, runs = [p for p in tried if p.is_file()], sorted(p.parent.name for p in Path("runs").glob("*/natron_v2.pt"))
+    found, runs = [p for p in tried if p.is_file()], sorted(p.parent.name for p in _trained())
     if not found: raise _err(f"no model file at {name}" + f"; under runs/ there are {', '.join(runs)}"*bool(runs))
     return found[0]
 
@@ -121,7 +140,8 @@ def model_file(name: str | Path | None = None # a file, the folder of a run, or 
 def _answering(name):
     "The model file that is meant, told to the user."
     path = model_file(name)
-    _note(f"model: {path}" + " (the newest run's; name another with --model)"*(name is None))
+    whose = "it comes with Natron" if path == ready_model() else "the newest run's"
+    _note(f"model: {path}" + f" ({whose}; name another with --model)"*(name is None))
     return path
 
 # %% ../nbs/09b_cli.ipynb #7d825d49
@@ -137,18 +157,31 @@ def simulate(out: Annotated[Path, typer.Option("--out", "-o", help="File to writ
     print(f"{bars:,} candles written to {out}")
 
 # %% ../nbs/09b_cli.ipynb #52db1c0c
+def _events_within(own, candles):
+    "How many events of a calendar fall into the time of these candles."
+    within = own.loc[candles.index[0]:candles.index[-1]]
+    return (f"  {len(within):,} events of {' and '.join(sorted(own.currency.unique()))} in their time, "
+            f"{(within.importance == 'high').sum():,} of high importance")
+
 @app.command()
 def join(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, *,
-         to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")]):
-    "Write candles beside columns of what all of these markets did."
+         to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where NAME.csv.gz of each series goes.")],
+         events: Annotated[Path | None, typer.Option("--events", metavar="FILE", callback=_one_readable, help=(
+             "Calendar of scheduled events, CSV: time, currency, importance."))] = None):
+    "Write candles beside columns of what all of these markets did, and of scheduled events."
     files = {_name(p): to/f"{_name(p)}.csv.gz" for p in candles}
     taken = next((p for p in files.values() if os.path.lexists(p)), None)
     if taken: raise _err(f"{taken} exists; choose another --to")
-    joined = _mod("markets").join_markets(_series(candles, tz, no_volume))
+    markets = _mod("markets")
+    calendar = None if events is None else markets.read_events(events, zoned=tz != "UTC")
+    series = _series(candles, tz, no_volume)
+    joined = markets.join_markets(series) if len(series) > 1 or calendar is None else series
+    if calendar is not None: joined = markets.join_events(joined, calendar)
     to.mkdir(parents=True, exist_ok=True)
     for n, c in joined.items():
         _mod("candles").write_candles(c, files[n])
         print(f"{len(c):,} candles with {c.shape[1]-5} columns beside them written to {files[n]}")
+        if calendar is not None: print(_events_within(markets.events_of(n, calendar), c))
 
 # %% ../nbs/09b_cli.ipynb #8d113ee7
 def _sizes(configs, sets):
@@ -358,7 +391,8 @@ def _run_notebook(folder: Path,             # where everything lands
                   cfg: "Config",
                   candles: dict[str, Path], # candle file by series name
                   tz: str = "UTC", resume: bool = False, no_volume: bool = False,
-                  lock: Path | None = None  # file of the lock that this process holds
+                  lock: Path | None = None, # file of the lock that this process holds
+                 parent: Path | None = None # model file that the training begins with
                  ) -> None:
     "Run the training notebook with these parameters; its prints go to standard error as they come."
     import logging, papermill
@@ -368,7 +402,7 @@ def _run_notebook(folder: Path,             # where everything lands
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve().parent}/mlflow.db")
     files = {n: str(Path(p).resolve()) for n, p in candles.items()}
     params = dict(candles=files, tz=tz, no_volume=no_volume, resume=resume,
-                  lock=lock and str(lock.resolve()))
+                  parent=parent and str(parent.resolve()), lock=lock and str(lock.resolve()))
     source = core.resource("nbs/runs/train.ipynb")
     how = dict(kernel_name="python3", progress_bar=False, cwd=folder, stdout_file=sys.stderr, stderr_file=sys.stderr)
     with _tidy(folder), _sockets() as sockets:
@@ -413,17 +447,30 @@ def _learnt(cfg):
     others = {"evaluate", "device", "threads"} | ({"backtest"} if cfg.rl.agent == "none" else set())
     return cfg.model_dump(exclude=others)
 
+# %% ../nbs/09b_cli.ipynb #b89b8b4e
+def _run_config(folder, config, sets, resume, parent):
+    "The settings of a run: of a file, of the run that is resumed, or those of the model that it begins with."
+    if resume and not config: return _config(folder/"config.yaml", sets)
+    if not parent: return _config(config, sets)
+    if config: raise _err("--from brings the settings of its model; leave --config out, and name what changes with --set")
+    _mod("core").need("train", "accelerate", "tqdm")
+    try: return _mod("finetune").finetune_config(_mod("bundle").load_bundle(parent), **_overrides(sets))
+    except _mod("config").OverrideError as e: raise _err(f"--set {e}") from e
+
 # %% ../nbs/09b_cli.ipynb #b0cb8d4a
 @app.command()
 def train(candles: SampleOr = None,
           name: Annotated[str | None, typer.Option(help="The run's name; results go to runs/NAME. Without it, the "
                                                         "configuration's.")] = None,
           config: ConfigPath = None, sets: Set = None, tz: Zone = "UTC", no_volume: NoVolume = False,
-          resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False):
+          resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+          start: Annotated[str | None, typer.Option("--from", metavar="MODEL", help="Finetune this model, named as in "
+              "--model: its tasks, features and scaler stay.")] = None):
     "Train on candle files; everything lands in runs/NAME."
     name = _run_name(name, config)
     folder = run_folder(name, resume)
-    cfg = _config(config or (folder/"config.yaml" if resume else None), sets)
+    parent = model_file(start) if start else None
+    cfg = _run_config(folder, config, sets, resume, parent)
     _need_training(cfg)
     if resume and _learnt(cfg) != _learnt(_config(folder/"config.yaml", None)):
         raise _err(f"the unfinished run at {folder} has other settings; "
@@ -432,19 +479,61 @@ def train(candles: SampleOr = None,
     with _alone(folder) as lock:
         run_folder(name, resume)                                               # as nobody else has changed it since
         if candles: _series(candles, tz, no_volume)                            # refuses what cannot be read
-        _run_notebook(folder, cfg, files, tz, resume, no_volume, lock)
+        _run_notebook(folder, cfg, files, tz, resume, no_volume, lock, parent)
     _summary(folder)
 
 # %% ../nbs/09b_cli.ipynb #ccdc02c1
 @app.command()
 def demo(sets: Set = None,
          app: Annotated[bool, typer.Option("--app", help="Then show its page; a finished run stays.")] = False,
-         port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, its port; 0 for any.")] = 8000):
-    "Train and evaluate a first model, on a year of EURUSD, in runs/demo."
+         port: Annotated[int, typer.Option(min=0, max=65_535, help="With --app, its port; 0 for any.")] = 8000,
+         ready_only: Annotated[bool, typer.Option("--ready-only", help="Show the model that comes with Natron, and "
+                                                                        "train nothing.")] = False,
+         train_only: Annotated[bool, typer.Option("--train-only", help="Only train.")] = False):
+    "Show the model that comes with Natron, then train a first one, on a year of EURUSD, in runs/demo."
     folder = Path("runs/demo")
+    if ready_only and (train_only or app or sets): raise _err("--ready-only trains nothing; give it alone")
     if app: _free("127.0.0.1", port)
-    if not (app and (folder/"manifest.json").exists() and not sets): _demonstrate(folder, sets)
+    if not (app and (folder/"manifest.json").exists() and not sets):
+        if not train_only: _show_ready(must=ready_only)
+        if not ready_only: _demonstrate(folder, sets)
     if app: serve(folder/"natron_v2.pt", port=port)
+
+# %% ../nbs/09b_cli.ipynb #ccdc02c2
+def _show_ready(must):
+    "The model that comes with Natron, on the sample that is later than its data; where it is missing, say so."
+    path, candles = ready_model(), _mod("core").resource("data/gbpusd_h1_2021.csv.gz")
+    if not path and must: raise _err("this installation lacks the model that comes with Natron; train one with `natron demo`")
+    if not path: return _note("this installation lacks the model that comes with Natron; a first one is trained at once")
+    p, series = _mod("predictor").load_predictor(path), {"GBPUSD": _mod("candles").read_candles(candles)}
+    print(answer_text("GBPUSD", p.predict(series["GBPUSD"].iloc[-p.context:], "GBPUSD")) + "\n")
+    print(_ready_scores(p, series) + "\n", flush=True)
+
+def _ready_scores(p, series):
+    "How a model scores on the later half of a market beside baselines of the earlier half, and how its ranges hold."
+    _mod("core").need("train", "sklearn", "plotly")
+    evaluate, config = _mod("evaluate"), _mod("config")
+    quick = {"evaluate.lightgbm": False, "evaluate.resamples": 300}
+    prep = evaluate.on_own_market(_mod("finetune").prepare_for(p.bundle, series))
+    prep = replace(prep, config=config.with_settings(prep.config, **quick))
+    found = evaluate.evaluate(prep, p.bundle.model(), p.bundle.calibrations())
+    text = _mod("report").Report(found, model=p.about).text() + "\n(baselines learnt on the half year before; LightGBM is left out)"
+    return text + (f"\n{_range_text(p, prep)}" if p.scenarios else "")
+
+# %% ../nbs/09b_cli.ipynb #ccdc02c3
+def _range_text(p, prep):
+    "How often the ranges of the close 12 bars ahead held on the test part, every twelfth bar."
+    import numpy as np
+    m, data = _mod("range_scores"), _mod("dataset").window_data(prep, "test")
+    at = [i for i in range(0, len(data), 12) if data.rows[i] + 24 < len(prep.series[0].times)]
+    said = _mod("finetune").predict_windows(p.bundle.model(), data, rows=at)
+    terms = np.full((len(prep.series[0].times), len(p.terms)), np.nan)
+    terms[data.rows[at]] = np.concatenate([said[k] for k in p.terms], 1)
+    market = m.market(prep.series[0].candles, prep.splits[0])
+    came = m.outcomes(market, data.rows[at])
+    scores = m.row_scores(m.announce(p.scenarios, terms, market, came), came, market.realised[came.rows], .001)
+    held = ", ".join(f"{c} % ranges {scores[f'covered_{c}_12'].mean():.0%}" for c in (50, 80, 90))
+    return f"ranges         of the close in 12 bars, share that held of {len(at)}: {held}"
 
 # %% ../nbs/09b_cli.ipynb #9d1dca10
 def _demonstrate(folder, sets):
@@ -519,6 +608,12 @@ def _evaluation_mode(walk_forward, rolling, compare, ablate, dates, force, engin
     if compare and model: raise err("--compare names both models; leave --model out")
     return mode
 
+# %% ../nbs/09b_cli.ipynb #b4c70030
+def _ranges(bundle, data, cfg):
+    "A model's forecasts of how far price goes, where its backtest goes by them."
+    if not cfg.backtest.by_forecast: return None
+    return _mod("random_entries").range_forecasts(data, bundle.model(), bundle.scenarios_of())
+
 # %% ../nbs/09b_cli.ipynb #20bc0349
 def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, force, engine, trials):
     "The report on one model, in one mode."
@@ -530,7 +625,9 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
     fair = not (found.warning or found.scores.note)
     ranges = _mod("range_report").report_ranges(found.prep, bundle.model()) if fair else None
-    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges)
+    return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges,
+                              forecasts=_ranges(bundle, found.prep, cfg))
+
 
 # %% ../nbs/09b_cli.ipynb #87cedb96
 def _comparison_report(paths, series, start, end):
@@ -593,25 +690,41 @@ def _changed(cfg, sets):
     return type(cfg)(**{g: (v | changes.get(g, {}) if isinstance(v, dict) else v) for g, v in cfg.model_dump().items()})
 
 # %% ../nbs/09b_cli.ipynb #7abc5bfb
+Entries = Annotated[str | None, typer.Option(metavar="random", help="Instead of the signals, compare stops by ATR and by "
+                                             "forecast on the same random entries.")]
+
 @app.command()
 def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
-             start: Start = None, end: End = None,
+             start: Start = None, end: End = None, entries: Entries = None,
              trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Write every trade to a new file.")] = None,
              sets: Set = None, report: Page = None, as_json: Json = False):
     "Trade a model's signals on bars it has never seen, with costs."
-    _new_page(report); _new_page(trades, "--trades", ".csv"); _changes(sets)
+    _check_entries(entries, trades, report); _changes(sets)
     path, series, trials = _answering(model), _series(candles, tz, no_volume), _trial_log()
     bundle = _open_model(path)
-    account = _traded(bundle, series, start, end, _changed(bundle.config, sets), trials)
-    who, result = _model_and_warnings(bundle, path, series, end), account.to_dict()
-    result |= dict(model=who["model"], warnings=who["warnings"] + result["warnings"])
-    heading = _heading(who["model"], who["warnings"])
-    print(json.dumps(result, indent=2) if as_json else f"{heading}\n{account.text()}")
+    cfg, who = _changed(bundle.config, sets), _model_and_warnings(bundle, path, series, end)
+    if entries: return _show(_compared(bundle, series, start, end, cfg), who, as_json)
+    account = _traded(bundle, series, start, end, cfg, trials)
+    _show(account, who, as_json)
     if report: _page(report, "backtest", who, _mod("report").backtest_page(account))
     if trades:
         with _mod("core").atomic_write(trades) as tmp: account.trades.to_csv(tmp, index=False)
         _note(f"{len(account.trades):,} trades written to {trades}")
     trials.write()
+
+# %% ../nbs/09b_cli.ipynb #b4c70031
+def _check_entries(entries, trades, report):
+    "Refuse options that do not go together."
+    _new_page(report); _new_page(trades, "--trades", ".csv")
+    if entries not in (None, "random"): raise _err(f"--entries {entries}: expected random")
+    for option, path in {"--trades": trades, "--report": report}.items():
+        if entries and path: raise _err(f"--entries random takes no {option}: its positions are no account's")
+
+def _show(found, who, as_json):
+    "Print a result beside the model and its warnings."
+    told = found.to_dict()
+    told |= dict(model=who["model"], warnings=who["warnings"] + told.get("warnings", []))
+    print(json.dumps(told, indent=2) if as_json else f"{_heading(who['model'], who['warnings'])}\n{found.text()}")
 
 # %% ../nbs/09b_cli.ipynb #aebeebf6
 def _traded(bundle, series, start, end, cfg, trials):
@@ -619,11 +732,17 @@ def _traded(bundle, series, start, end, cfg, trials):
     evaluate = _mod("evaluate")
     data = evaluate.prepare_for(bundle, series, start, end)
     forecasts = evaluate.task_forecasts(data, bundle.model(), bundle.calibrations(), True)
-    account = _mod("report").traded(forecasts, series, cfg, trials)
+    account = _mod("report").traded(forecasts, series, cfg, trials, _ranges(bundle, data, cfg))
     if account is None:
         raise _err(f"this model answers {', '.join(f.task.name for f in forecasts)}; "
                    "trading takes the task direction, or buy and sell, and bars of one length")
     return account
+
+# %% ../nbs/09b_cli.ipynb #b4c70032
+def _compared(bundle, series, start, end, cfg):
+    "Stops by ATR and by a model's forecasts, on random entries of the bars that it has never seen."
+    data, entries = _mod("evaluate").prepare_for(bundle, series, start, end), _mod("random_entries")
+    return entries.compare_stops(series, entries.range_forecasts(data, bundle.model(), bundle.scenarios_of()), cfg)
 
 # %% ../nbs/09b_cli.ipynb #2c693ff4
 def _page(path, what, who, body):

@@ -11,6 +11,7 @@ __all__ = ['ABILITIES', 'Group', 'FeaturesConfig', 'LabelsConfig', 'DataConfig',
 import difflib
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,9 +66,17 @@ class LabelsConfig(Group):
             raise ValueError(f"weights names {sorted(odd)[0]!r}, which is none of the tasks {self.tasks}")
         return self
 
+# %% ../nbs/00a_config.ipynb #3a1c5d70
+def _date(v):
+    "The day in ISO form: YAML reads a bare 2021-01-01 as a date."
+    try: return v if v is None else date.fromisoformat(str(v)).isoformat()
+    except ValueError as e: raise ValueError("expected a date, such as 2021-01-01") from e
+
 # %% ../nbs/00a_config.ipynb #fc0973df
 class DataConfig(Group):
     "Chronological split, scaling and windows."
+    until: Annotated[str | None, BeforeValidator(_date)] = None   # cut-off date: candles from it on, UTC, are left out
+                                                              # of training, validation and test; null: none are
     window_length: int = Field(96, ge=8, le=3584)  # bars of a window; with its context, 4,096 candles at most
     train: float = Field(0.70, gt=0, lt=1)                    # share of each series for training, the oldest bars
     validation: float = Field(0.15, gt=0, lt=1)               # share for early stopping and calibration, the bars after
@@ -78,6 +87,8 @@ class DataConfig(Group):
     stride: int = Field(1, ge=1)                              # bars between the ends of neighbouring training windows
     cold_start: float = Field(0.15, ge=0, le=1)               # share of training windows that hide what a caller with a
                                                               # single window of candles could not have (augmentation)
+    no_volume: float = Field(0.0, ge=0, le=1)                 # share of training windows that hide the columns made of
+                                                              # volume, as in a market without any (augmentation)
 
     @model_validator(mode="after")
     def _shares(self):
@@ -213,10 +224,16 @@ class BacktestConfig(Group):
     "From signals to positions, and what trading costs."
     threshold: float = Field(0.1, gt=0, le=1)                 # strength from which a signal, -1 to 1, becomes an order
     confidence: float = Field(0.0, ge=0, le=1)                # least confidence of the answer behind an order
-    risk: float = Field(0.01, ge=0, lt=1)  # share of equity lost at the stop (fixed fractional sizing);
+    size: Literal["risk", "forecast"] = "risk"                # what costs `risk`: the stop (fixed fractional sizing), or
+                                                              # a forecast standard deviation over `horizon` (volatility
+                                                              # targeting)
+    risk: float = Field(0.01, ge=0, lt=1)  # share of equity at risk, as `size` counts it;
                                                               # 0: no leverage, equity shared out among `positions`
-    stop: float = Field(2.0, ge=0)                            # stop loss, in ATR14; 0: none
-    target: float = Field(3.0, ge=0)                          # take profit, in ATR14; 0: none
+    unit: Literal["atr", "range", "chance"] = "atr"           # of `stop` and `target`: ATR14; forecast standard deviation
+                                                              # over `horizon`; chance to be touched within `horizon`
+    horizon: int = Field(24, ge=1, le=24)                     # bars ahead of the forecast by which `unit` and `size` go
+    stop: float = Field(2.0, ge=0)                            # stop loss, in `unit`; 0: none
+    target: float = Field(3.0, ge=0)                          # take profit, in `unit`; 0: none
     bars: int = Field(0, ge=0)                                # longest holding, in bars; 0: until the opposite signal
     positions: int = Field(3, ge=1)                           # open at once, over all instruments; one an instrument
     leverage: float = Field(30.0, gt=0)                       # most of all positions together, in times of equity
@@ -228,10 +245,22 @@ class BacktestConfig(Group):
     pips: dict[str, Annotated[float, Field(gt=0)]] = {}  # size of a pip by instrument, where it is not the usual one
     equity: float = Field(10_000.0, gt=0)                     # at the start, in the currency of the account
 
+    @property
+    def by_forecast(self): return self.unit != "atr" or self.size == "forecast"   # a forecast of volatility is needed
+
     @model_validator(mode="after")
     def _sized(self):
-        if self.risk and not self.stop:
+        if self.size == "risk" and self.risk and not self.stop:
             raise ValueError("risk is what is lost at the stop, and stop: 0 has none; set a stop, or risk: 0")
+        if self.size == "forecast" and not self.risk:
+            raise ValueError("size: forecast makes a forecast standard deviation cost risk; set risk above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _chances(self):
+        for k in ("stop", "target") if self.unit == "chance" else ():
+            if not (x := getattr(self, k)) < 1:
+                raise ValueError(f"{k}: with unit: chance it is the chance to be touched, below 1, as 0.15, got {x:g}")
         return self
 
 # %% ../nbs/00a_config.ipynb #c3a1f0b3

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['IN_SAMPLE', 'VALIDATED', 'TaskForecasts', 'row_uncertainty', 'task_forecasts', 'Evaluation', 'score', 'evaluate',
-           'evaluate_bundle', 'fit_model', 'pooled', 'walk_forward', 'compare', 'without', 'ablate', 'ablation_losses']
+           'evaluate_bundle', 'on_own_market', 'fit_model', 'pooled', 'walk_forward', 'compare', 'without', 'ablate',
+           'ablation_losses']
 
 # %% ../nbs/06h_evaluate.ipynb #9e524d07
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from .config import Config, EvaluateConfig
 from .labels import LabelGenerator
 from .tasks import Task, shown
 from .dataset import Prepared, prepare, window_data
-from .splits import walk_forward_splits
+from .splits import Splits, split_series, walk_forward_splits
 from .model import Calibration, Ensemble
 from .bundle import Bundle
 from .engine import engine_model
@@ -185,6 +186,17 @@ def evaluate_bundle(bundle: Bundle,                    # a model file
         prep = prepare_for(bundle, candles, start, end, forced=True)
     model, about = (bundle.model(), "") if engine == "torch" else engine_model(bundle, engine)
     return evaluate(prep, model, bundle.calibrations(), note, " ".join(filter(None, (warning, about))))
+
+# %% ../nbs/06h_evaluate.ipynb #0e5a1b11
+def on_own_market(prep: Prepared # from `prepare_for`: its test part is shared out
+                 ) -> Prepared:
+    "The same bars, the earlier half for baselines to learn from, the later half to be scored."
+    later, horizon = [s.test for s in prep.splits], max(t.horizon for t in prep.labels.tasks)
+    shares = prep.config.data.model_copy(update=dict(train=.3, validation=.2, test=.5))
+    cut = split_series([s.times[r] for s, r in zip(prep.series, later)], shares, horizon)
+    def moved(part, r): return slice(r.start + part.start, r.start + part.stop)
+    splits = [Splits(*(moved(p, r) for p in vars(c).values())) for c, r in zip(cut, later)]
+    return replace(prep, splits=splits)
 
 # %% ../nbs/06h_evaluate.ipynb #1ff7b9fc
 def fit_model(prep: Prepared) -> tuple[torch.nn.Module, dict[str, Calibration]]:

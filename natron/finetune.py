@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['task_loss', 'class_weights', 'confidence_loss', 'multitask_loss', 'finetune', 'predict_windows', 'month_hashes',
-           'fit_spans', 'make_bundle', 'ensemble_disagreement', 'OverlapError', 'utc', 'held_out', 'prepare_for']
+           'fit_spans', 'make_bundle', 'ensemble_disagreement', 'OverlapError', 'utc', 'held_out', 'prepare_for',
+           'finetune_config', 'prepare_from']
 
 # %% ../nbs/06_finetune.ipynb #21fb7d66
 import copy, hashlib, re
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
-from .core import NatronError, pick_device
+from .core import ConfigError, NatronError, pick_device
 from .candles import bar_length, data_hash
-from .config import with_settings
+from .config import Config, with_settings
 from .tasks import Task
 from .reference import Reference, market_reference
-from .dataset import Prepared, WindowDataset, resume_key, jittered, make_series, window_data
-from .splits import Splits, fingerprints, fitted_rows, purge_gap, time_of_row
+from .dataset import Prepared, WindowDataset, resume_key, jittered, make_series, training_candles, window_data
+from .splits import Splits, fingerprints, fitted_rows, purge_gap, split_series, time_of_row
 from .model import Calibration, Ensemble, Policy, new_model, to_probs
 from .train import fit
 from .ranges import Scenarios
@@ -100,17 +101,26 @@ def multitask_loss(tasks: Sequence[Task],
 def finetune(prep: Prepared,
              folder: Path | None = None, # for checkpoints and logs
              resume: bool = False,       # go on from the folder's checkpoint
-             backbone: dict[str, torch.Tensor] | None = None # weights to begin with, from `pretrain`
+             backbone: dict[str, torch.Tensor] | None = None, # weights to begin with, from `pretrain`
+             parent: Bundle | None = None # a trained model to begin with, for which `prepare_from` made `prep`
             ) -> tuple[torch.nn.Module, pd.DataFrame]: # in evaluation mode; its history by epoch and `member`
     "Train every task of `prep.config` on the training windows, stopping on the validation windows."
-    if prep.config.train.members > 1: return _deep_ensemble(prep, folder, resume, backbone)
+    begins = _parent_weights(parent) if parent else [None]*prep.config.train.members
+    key = {"pretrained": backbone is not None} | ({"parent": parent.sha256} if parent else {})
+    if prep.config.train.members > 1: return _deep_ensemble(prep, folder, resume, backbone, begins, key)
+    return _train_network(prep, folder, resume, backbone, begins[0], key)
+
+# %% ../nbs/06_finetune.ipynb #7e99a937
+def _train_network(prep, folder, resume, backbone, begin, key):
+    "One network of `finetune`, from new weights, a pretrained backbone's, or a trained model's."
     prep = jittered(prep)
     cfg, model, dense = prep.config, new_model(prep), prep.config.model.supervision == "dense"
     if backbone: model.backbone.load_state_dict(backbone)
-    train = window_data(prep, "train", dense, cfg.data.stride, cfg.data.cold_start)
+    if begin: model.load_state_dict(_grown(begin, model.state_dict()))
+    train = window_data(prep, "train", dense, cfg.data.stride, cfg.data.cold_start, cfg.data.no_volume)
     valid = window_data(prep, "validation", dense, cfg.data.window_length-1-cfg.model.dense_from if dense else 1)
     history = fit(model, _loss(prep), train, valid, cfg.train, cfg.seed, folder, pick_device(cfg.device), resume,
-                  resume_key(prep) | {"pretrained": backbone is not None})
+                  resume_key(prep) | key, keep_start=begin is not None)
     return model.eval(), history.assign(member=0)
 
 # %% ../nbs/06_finetune.ipynb #956304d9
@@ -122,12 +132,12 @@ def _loss(prep):
                           cfg.experimental.confidence_penalty)
 
 # %% ../nbs/06_finetune.ipynb #48f2df88
-def _deep_ensemble(prep, folder, resume, backbone):
+def _deep_ensemble(prep, folder, resume, backbone, begins, key):
     cfg, models, histories = prep.config, [], []
-    for k in range(cfg.train.members):
+    for k, begin in enumerate(begins):
         own = replace(prep, config=with_settings(cfg, **{"seed": cfg.seed+k, "train.members": 1}))
         where = Path(folder)/f"member{k}" if folder and k else folder
-        model, history = finetune(own, where, resume, backbone)
+        model, history = _train_network(own, where, resume, backbone, begin, key)
         models.append(model)
         histories.append(history.assign(member=k))
     return Ensemble(models).eval(), pd.concat(histories, ignore_index=True)
@@ -200,6 +210,17 @@ def _markets(prep, candles):
 def _scaler(scaler):
     return {f"scaler_{k}": torch.from_numpy(getattr(scaler, k)) for k in ("mean", "scale", "low", "high")}
 
+# %% ../nbs/06_finetune.ipynb #9960615a
+def _with_parent(span, parent):
+    "Spans that reach over the parent's, its hash, and the fingerprints of its bars and of its own parent's."
+    was = parent.fit_span
+    first, last = (f(span[k][i], was[k][i], key=pd.Timestamp) for f, k, i in ((min, "train", 0), (max, "validation", 1)))
+    known = max(span["known"], was["known"], key=pd.Timestamp)
+    prints = {f"{n} of the parent": dict(fingerprints=s.get("fingerprints", [])) for n, s in was["series"].items()}
+    series = was.get("parent", {}).get("series", {}) | prints
+    return span | dict(train=[first, span["train"][1]], validation=[span["validation"][0], last], known=known,
+                       parent=dict(sha256=parent.sha256, series=series))
+
 # %% ../nbs/06_finetune.ipynb #ed740b5d
 def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.DataFrame],
                 calibration: dict[str, Calibration] | None = None, # by task
@@ -207,18 +228,21 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                 reference: Reference | None = None,          # what the training features looked like, for drift
                 policy: Policy | None = None,                # of reinforcement learning, on this very model
                 policy_facts: Mapping | None = None,         # its seed, steps and verdict, for `Bundle.rl_policy`
-                scenarios: Scenarios | None = None           # from `fit_scenarios`; without them there are no ranges
+                scenarios: Scenarios | None = None,          # from `fit_scenarios`; without them there are no ranges
+               parent: Bundle | None = None                 # the model that the training began with
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
+    candles = {n: c.iloc[:len(s.times)] for (n, c), s in zip(candles.items(), prep.series)}   # before a cut-off
     span = fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
     hashes = "".join(d["hash"] for d in span["series"].values())
+    if parent: span = _with_parent(span, parent)
     bundle = Bundle(
         model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
         feature_columns=prep.columns, window_length=prep.config.data.window_length, phases=list(phases),
         tasks=[asdict(t) for t in model.tasks], calibration={k: asdict(c) for k, c in (calibration or {}).items()},
         fit_span=span | dict(scaler=list(prep.scaler.span)), data_hash=hashlib.sha256(hashes.encode()).hexdigest(),
         settings=prep.config.model_dump(), label_state=prep.labels.state, reference_outputs=_outputs(model, prep),
-        markets=_markets(prep, candles), **_scaler(prep.scaler),
+        markets=(parent.markets if parent else {}) | _markets(prep, candles), **_scaler(prep.scaler),
         reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {},
         scenarios=scenario_tensors(scenarios) if scenarios else {})
     return with_policy(bundle, policy, policy_facts) if policy else bundle
@@ -340,3 +364,70 @@ def _splits_for(bundle, candles, horizon, start, end, forced):
     splits = held_out(times, bundle.fit_span, gap, horizon, start, end)
     _check_unseen(bundle, candles, splits)
     return splits
+
+# %% ../nbs/06_finetune.ipynb #f17e0002
+_GENTLE = {"train.layer_decay": 0.7, "pretrain.epochs": 0, "rl.agent": "none", "rl.train_encoder": False,
+           "data.until": None, "data.train": 0.7, "data.validation": 0.15, "data.test": 0.15}
+
+def finetune_config(parent: Bundle, **overrides # as for `load_config`
+                   ) -> Config:
+    "The parent's settings with a gentler training and the usual shares; raises `ConfigError` for what it cannot change."
+    cfg = with_settings(parent.config, **{"train.lr": parent.config.train.lr/10} | _GENTLE)
+    cfg = with_settings(cfg, **overrides)
+    _check_settings(parent.config, cfg)
+    return cfg
+
+# %% ../nbs/06_finetune.ipynb #f17e0003
+_WEIGHTS = ("features", "labels", "model", "data.window_length", "data.scaler", "data.clip", "train.members")
+
+def _check_settings(was, now):
+    "Raise a `ConfigError` for a setting that the weights of a trained model depend on."
+    def flat(cfg): return {f"{g}.{k}": v for g, o in cfg.model_dump().items() if isinstance(o, dict) for k, v in o.items()}
+    was, now = flat(was), flat(now)
+    odd = [k for k in was if k.startswith(_WEIGHTS) and was[k] != now[k]]
+    if odd:
+        raise ConfigError(f"{odd[0]} is {was[odd[0]]} in the model that the training begins with, and its weights fit "
+                          f"that alone, got {now[odd[0]]}; leave it out, or train without a model to begin with")
+
+# %% ../nbs/06_finetune.ipynb #f17e0004
+def prepare_from(parent: Bundle, candles: dict[str, pd.DataFrame], # checked candles by series name
+                 cfg: Config,                       # from `finetune_config`
+                 splits: list[Splits] | None = None # None: the shares of the configuration, of the candles before its cut-off
+                ) -> Prepared:
+    "Arrays and parts of these candles with what the parent fitted; raises `NatronError` for candles that do not fit it."
+    _check_settings(parent.config, cfg)
+    if splits is None: candles = training_candles(candles, cfg.data)
+    for c in candles.values(): parent.check_timeframe(c)
+    labels, scaler, net = parent.label_generator(), parent.scaler(), parent.model_config
+    times, horizon = [c.index for c in candles.values()], max(t.horizon for t in labels.tasks)
+    splits = splits or split_series(times, cfg.data, horizon)
+    _check_later(parent, candles, splits)
+    frames = [parent.features(c) for c in candles.values()]
+    known = [*net["instruments"], *(n for n in candles if n not in net["instruments"])], net["timeframes"]
+    return Prepared(make_series(candles, frames, labels, scaler, *known), splits, labels, scaler,
+                    parent.feature_columns, cfg, *known)
+
+# %% ../nbs/06_finetune.ipynb #f17e0006
+def _check_later(parent, candles, splits):
+    "Raise an `OverlapError` for parts that the parent makes in-sample."
+    end = pd.Timestamp(parent.fit_span["known"])
+    remedy = "bring later candles, or give the parts before a larger share (data.train, data.validation)"
+    for (name, c), s in zip(candles.items(), splits):
+        if (test := c[s.test]).empty: continue
+        if test.index[0] < end:
+            raise OverlapError(f"{name}: the test part begins on {test.index[0]:%Y-%m-%d %H:%M}, and the model that the "
+                               f"training begins with knows bars up to {end:%Y-%m-%d %H:%M}: scores would be in-sample; {remedy}")
+        if fitted_rows(c[s.validation], parent.fit_span):
+            raise OverlapError(f"{name}: the validation part holds bars that the model was fitted on with which the "
+                               f"training begins, and its calibration would be too confident; {remedy}")
+
+# %% ../nbs/06_finetune.ipynb #f17e0007
+def _parent_weights(parent):
+    "The weights of each member."
+    net = parent.model()
+    return [m.state_dict() for m in getattr(net, "members", [net])]
+
+def _grown(weights, new):
+    "Weights for a network that knows more instruments: each new one begins as an unknown one is embedded."
+    def one(w, like): return w if w.shape == like.shape else torch.cat([w, w[:1].expand(len(like)-len(w), -1)])
+    return {k: one(w, new[k]) for k, w in weights.items()}

@@ -131,7 +131,8 @@ def pretrain(prep: Prepared,
     "Pretrain the backbone of `prep.config` on its own candles; `finetune` begins from its weights."
     cfg, own = prep.config, prep.config.pretrain
     net = Pretrainer(new_model(prep), cfg)
-    def data(part, stride): return Unlabelled(window_data(prep, part, True, stride, cfg.data.cold_start))
+    hidden = cfg.data.cold_start, cfg.data.no_volume
+    def data(part, stride): return Unlabelled(window_data(prep, part, True, stride, *hidden))
     train, valid = data("train", cfg.data.stride), data("validation", cfg.data.window_length//2)
     loop = cfg.train.model_copy(update=dict(epochs=own.epochs, batch_size=own.batch_size, lr=own.lr))
     history = fit(net, pretrain_loss, train, valid, loop, cfg.seed, folder, pick_device(cfg.device), resume,

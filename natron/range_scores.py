@@ -32,7 +32,7 @@ from .splits import Splits
 from .dataset import Prepared, window_data
 from .tasks import HORIZONS
 from .ranges import Scenarios, forecast_sd, pool, scenarios_from
-from .baselines import Case, Part, Trees
+from .baselines import Case, Part, Trees, refit_rows
 from .finetune import predict_windows
 from .metrics import FEW_BLOCKS, block_resamples, interval, rank_bins, resample_sums
 
@@ -116,20 +116,17 @@ def _by_ewma(market):
     return _every_bucket(np.where(np.arange(len(v)) < _WARMUP, np.nan, v))
 
 # %% ../nbs/06j_range_scores.ipynb #039628f9
-_REFIT, _SPAN = 500, 12_000   # bars
-
 def refitted(x: np.ndarray,       # (N,F) what is known at each bar
              realised: np.ndarray, # (N,5), known so many bars later as its bucket ends
              first: int           # row from which forecasts are wanted
             ) -> np.ndarray:      # (N,5), NaN before
     "Least squares of each bucket, fitted again and again on what was known."
-    out, usable = np.full(realised.shape, np.nan), np.isfinite(x).all(1)
-    for start in range(first, len(x), _REFIT):
-        for k, h in enumerate(HORIZONS):
-            rows = np.arange(max(start-_SPAN, 0), start-h+1)
+    out, usable, bars = np.full(realised.shape, np.nan), np.isfinite(x).all(1), np.arange(len(x))
+    for k, h in enumerate(HORIZONS):
+        for now, rows in refit_rows(bars, bars+h, bars[first:]):
             rows = rows[usable[rows] & np.isfinite(realised[rows, k])]
             if len(rows) > 10*x.shape[1]:
-                out[start:start+_REFIT, k] = x[start:start+_REFIT]@np.linalg.lstsq(x[rows], realised[rows, k])[0]
+                out[first+now, k] = x[first+now]@np.linalg.lstsq(x[rows], realised[rows, k])[0]
     return out
 
 # %% ../nbs/06j_range_scores.ipynb #5efa104e

@@ -12,11 +12,15 @@ __all__ = ['HURST_LAGS', 'PROFILE_BINS', 'SWING_SIDE', 'kernel', 'rolling_sum', 
 import math
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 def kernel(f):
     "Compile `f`, once a machine (in a notebook, whose cells change, every time); a division by zero is no exception."
-    return njit(cache=f.__module__ != "__main__", nogil=True, error_model="numpy")(f)
+    compiled = njit(cache=f.__module__ != "__main__", nogil=True, error_model="numpy")(f)
+    template = compiled.get_call_template
+    plain = lambda args: tuple(map(types.unliteral, args))                # 5 is a number, not a type of its own
+    compiled.get_call_template = lambda args, kws: template(plain(args), dict(zip(kws, plain(kws.values()))))
+    return compiled
 
 # %% ../nbs/00d_rolling.ipynb #1418c8b9
 @kernel

@@ -120,5 +120,6 @@ def fitted_rows(candles: pd.DataFrame, # close
     "Where candles hold bars that a model was fitted on, known by their content."
     rows, here = fingerprints(candles)
     here = np.array(here, str)
-    found = {n: rows[np.isin(here, s.get("fingerprints", []))] for n, s in fit_span["series"].items()}
+    series = fit_span["series"] | fit_span.get("parent", {}).get("series", {})      # of a finetuned model, its parent's
+    found = {n: rows[np.isin(here, s.get("fingerprints", []))] for n, s in series.items()}
     return {n: r for n, r in found.items() if len(r)}

@@ -130,7 +130,8 @@ def _movement(b, i, s):
     s.up_7, s.down_7 = _gains(s.up_7, s.down_7, d, m, 7)
     s.up_14, s.down_14 = _gains(s.up_14, s.down_14, d, m, 14)
     s.up_21, s.down_21 = _gains(s.up_21, s.down_21, d, m, 21)
-    if m >= STANDSTILL and (np.diff(_last(b[_C], i, STANDSTILL+1)) == 0).all():
+    closes = _last(b[_C], i, STANDSTILL+1)
+    if m >= STANDSTILL and closes.max() == closes.min():
         s.up_7 = s.down_7 = s.up_14 = s.down_14 = s.up_21 = s.down_21 = 0.
     up, down, tie, keep = b[_H, i]-b[_H, i-1], b[_L, i-1]-b[_L, i], EPS*c, 1. if m < 14 else 1 - 1/14
     s.plus = keep*s.plus + (up if up > max(down+tie, 0.) else 0.)

@@ -100,6 +100,7 @@ class Run:
         self.scheduler = make_scheduler(opt, cfg)
         self.net, self.opt = self.acc.prepare(self.loss, opt)
         self.history, self.best, self.stale = [], None, 0   # rows, best weights, epochs since they were found
+        self.start = math.inf                               # validation loss that the first epoch must beat
 
     def batch(self, data, idx):
         return {k: v.to(self.device, non_blocking=True) for k, v in data.__getitems__(idx).items()}
@@ -192,11 +193,15 @@ def one_epoch(self: Run, train, validation, bar: tqdm) -> dict:
 
 # %% ../nbs/04d_train.ipynb #7955eb9e
 @patch
+def _keep(self: Run):
+    "Keep a copy of the weights as the best so far."
+    self.best, self.stale = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}, 0
+
+@patch
 def _keep_best(self: Run, loss):
     "Early stopping's count of epochs, and a copy of the weights where no validation loss was lower."
     self.stale += 1
-    if loss >= min((o["val_loss"] for o in self.history), default=math.inf): return
-    self.best, self.stale = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}, 0
+    if loss < min([self.start, *(o["val_loss"] for o in self.history)]): self._keep()
 
 # %% ../nbs/04d_train.ipynb #09030d01
 def write_checkpoint(path: Path,
@@ -263,6 +268,15 @@ def load(self: Run, path: Path, about: dict) -> None:
     if ck["scaler"]: self.acc.scaler.load_state_dict(ck["scaler"])
     self.best, self.stale, self.history = ck["best"], ck["stale"], ck["history"]
 
+# %% ../nbs/04d_train.ipynb #d0f1e2a1
+@patch
+def begin(self: Run, validation,   # data set on which the weights that training begins with compete; None: they do not
+          path: Path | None,       # of a checkpoint to go on from, if it is there
+          about: dict) -> None:
+    "Let trained weights compete, and go on from the checkpoint."
+    if validation is not None: self.start = self.validate(validation, 0)["loss"]; self._keep()
+    if path and path.exists(): self.load(path, about)
+
 # %% ../nbs/04d_train.ipynb #0e891f6b
 def _check_fit(train, validation, folder, resume):
     if not len(train) or not len(validation):
@@ -277,16 +291,16 @@ def fit(model: nn.Module,            # trained in place; ends with its best weig
         cfg: TrainConfig,
         seed: int,                   # of the order of the windows and of dropout
         folder: Path | None = None,  # for `checkpoint.pt` and `logs/`; None keeps nothing
-        device: torch.device | None = None, # None: the best one here
-        resume: bool = False,        # go on from the folder's checkpoint, if there is one
+        device: torch.device | None = None, resume: bool = False, # None: the best one here; go on from a checkpoint
         resume_key: dict | None = None, # plain values, such as a digest of the data; with others nothing is resumed
-        callbacks: tuple = ()        # each `f(model, row)` may return entries to add to the row
+        callbacks: tuple = (),       # each `f(model, row)` may return entries to add to the row
+        keep_start: bool = False     # where no epoch is better, end with the weights that it begins with
        ) -> pd.DataFrame:            # one row an epoch
     "Train until the epochs are over or validation has stopped improving."
     _check_fit(train, validation, folder, resume)
     run = Run(model, loss_fn, cfg, seed, device or pick_device(), folder)
     about, path = run.about(train, validation, resume_key), folder and Path(folder)/"checkpoint.pt"
-    if resume and path.exists(): run.load(path, about)
+    run.begin(validation if keep_start else None, path if resume else None, about)
     with tracked(run.acc, about, folder, resume), run.progress(len(train)) as bar:
         while len(run.history) < cfg.epochs and run.stale < cfg.patience:
             row = run.one_epoch(train, validation, bar)

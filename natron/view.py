@@ -6,9 +6,9 @@
 __all__ = ['UPLOAD', 'SHOWN', 'EVALUATED', 'EPISODE', 'likelihood_word', 'class_probabilities', 'kind_text', 'verdict_rows',
            'verdict_sentence', 'model_html', 'warnings_of', 'warning_html', 'confidence_html', 'action_html',
            'verdict_html', 'meaning', 'remedy_here', 'read_upload', 'CandleView', 'SessionTrials', 'figure', 'marked',
-           'onsets', 'plot_market', 'shown_span', 'kinds_text', 'select_head', 'plot_weights', 'features_html',
-           'paths_of', 'plot_paths', 'probabilities_of', 'plot_history', 'evaluation_html', 'measured_html',
-           'pip_sentence', 'episode_html', 'stale', 'own_warnings', 'limitations']
+           'onsets', 'plot_market', 'shown_span', 'kinds_text', 'plan_html', 'select_head', 'plot_weights',
+           'features_html', 'paths_of', 'plot_paths', 'probabilities_of', 'plot_history', 'evaluation_html',
+           'measured_html', 'pip_sentence', 'episode_html', 'stale', 'own_warnings', 'limitations']
 
 # %% ../nbs/08e_view.ipynb #3e1a0060
 from .core import need
@@ -24,18 +24,19 @@ from fastcore.basics import patch
 from .core import NatronError
 from .config import ABILITIES, EvaluateConfig, LabelsConfig
 from .candles import CandleError, Reading, read_source
-from .charts import PALETTE, plot_candles, plot_lines, price_format, time_ticks
+from .charts import PALETTE, plot_candles, plot_lines, price_digits, price_format, time_ticks
 from .features import Indicators
 from .dataset import Series, WindowDataset
-from .tasks import TASKS, Task, of_role
+from .tasks import HORIZONS, TASKS, Task, of_role
 from .drift import Drift, drift, plot_distances, plot_drift
 from .reference import SHORTEST
 from .metrics import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, plot_equity, signal_of
-from .broker import pip_size
+from .broker import costs_of, pip_size, swap_nights
 from .model import ACTIONS, action_of
 from .explain import (agreement, attention_maps, attention_rollout, attention_note, attributions, embeddings,
                             nearest_windows, plot_attention, plot_attributions, top_features)
+from .ranges import Fan, PlanError, add_range, plot_range
 from .predictor import MAX_CANDLES, Predictor, Window
 
 # %% ../nbs/08e_view.ipynb #34fa4e63
@@ -331,6 +332,7 @@ class CandleView:
         self.x, self.mask = predictor.scaler.transform(predictor.bundle.rows(candles))  # (N,F) each
         self.mark, self.viewed = secrets.token_hex(4), time.monotonic()                 # other candles, another mark
         self.known, self.drawn, self.measured_text = {}, {}, None                       # answers, figures by span
+        self.planning = None, None, None                                                # bar, its fan, its chart
 
     @functools.cached_property
     def network(self):
@@ -495,41 +497,187 @@ def plot_market(candles: pd.DataFrame,  # the part that is shown
     return fig.update_layout(title=title, hovermode="x", dragmode=False)
 
 # %% ../nbs/08e_view.ipynb #3e1a0029
-SHOWN = 120   # bars in a figure
+SHOWN = 120                      # bars in a figure
+_AHEAD = HORIZONS[-1]            # bars that a range reaches
+_STEP = SHOWN - 2*_AHEAD         # so many bars have room on both sides
 
 def shown_span(n: int,  # candles in all
-               bar: int # the one that must be seen
+               bar: int # the one that must be seen, with those that a range is about
               ) -> tuple[int, int]:
     "Which bars the figure shows, from one up to another."
-    end = n - (n-1-bar)//(3*SHOWN//4)*(3*SHOWN//4)
+    end = n - max(n-1-bar-_AHEAD, 0)//_STEP*_STEP
     return max(0, end-SHOWN), end
 
 # %% ../nbs/08e_view.ipynb #658c1188
-def kinds_text(tasks: list[Task] # the model's
+def kinds_text(tasks: list[Task],    # the model's
+               ranges: bool = False # whether a cone is drawn
               ) -> str:
     "What in the figure of the candles describes now, and what is a forecast."
     shown = {t.name: t.kind for role in ("entry_long", "entry_short", "regime") for t in of_role(tasks, role)}
     asked = {t.kind for t in tasks if t.classes}
+    if ranges: shown["range"] = "forecast"
     if asked: shown["confidence"] = "forecast" if "forecast" in asked else "nowcast"
     by = {k: ", ".join(n for n, kind in shown.items() if kind == k) for k in ("nowcast", "forecast")}
     return "; ".join(f"{k}: {names}" for k, names in by.items() if names) or "candles"
 
 # %% ../nbs/08e_view.ipynb #3e1a002b
 _MARKET = ("Click a candle, or move the slider, to ask about another bar. Hollow candles rise, filled ones fall; "
-           "dotted lines are stops. Triangles show where the entry rules begin to hold; the tab Backtest trades the "
-           "forecast of direction. Confidence is the expected share of such forecasts that are right, not the chance "
-           "that one of them is.")
+           "coloured dotted lines are stops. Triangles show where the entry rules begin to hold; the tab Backtest "
+           "trades the forecast of direction. Confidence is the expected share of such forecasts that are right, not "
+           "the chance that one of them is.")
+_RANGE = ("The cone is where the close may lie in the 24 bars after the chosen one, with 50, 80 and 95 %; the thin dotted "
+          "lines are touched by highs and by lows with one in ten each. Candles in the cone are what came. ")
+_DRAWN = 8    # figures that are kept
 
 @patch
-def market(self: CandleView, start: int, end: int # bars
-          ) -> str:                               # a `figure`
-    "The candles of a span with signals, regime and confidence; drawn once."
+def _span_figure(self: CandleView, start, end):
+    "The candles of a span with signals, regime and confidence; drawn once while others are few."
     if (start, end) not in self.drawn:
+        if len(self.drawn) >= _DRAWN: self.drawn.clear()
         answers, tasks = self.answers(max(start-1, self.first), end), self.predictor.tasks
         atr, stop = Indicators(self.candles).atr_14[start:end], self.predictor.bundle.config.backtest.stop
         fig = plot_market(self.candles[start:end], answers, tasks, atr, max(0, self.out_of_sample-start), stop)
-        self.drawn[start, end] = figure(fig, kinds_text(tasks), _MARKET)
+        self.drawn[start, end] = fig
     return self.drawn[start, end]
+
+# %% ../nbs/08e_view.ipynb #8e240002
+@patch
+def market(self: CandleView, bar: int,
+           bands: dict | None = None # of the answer there, from a model with scenarios
+          ) -> str:                  # a `figure`
+    "The candles around a bar with signals, regime and confidence, and the cone of its range."
+    start, end = shown_span(len(self.candles), bar)
+    fig, note = self._span_figure(start, end), _MARKET
+    if bands:
+        fig, note = add_range(go.Figure(fig), bands, self.candles.close.iloc[bar], bar-start), _RANGE + _MARKET
+        fig.update_layout(title_text="Candles, range of the coming 24 bars, signals where they begin, regime and "
+                                     "confidence")
+    return marked(figure(fig, kinds_text(self.predictor.tasks, bool(bands)), note), bar-start)
+
+# %% ../nbs/08e_view.ipynb #8e250002
+@patch
+def _planning(self: CandleView, bar):
+    "Scenarios of a bar, and the chart of its range, made once while the bar stays in view."
+    if self.planning[0] != bar:
+        fans = self.predictor.fans([self.window(bar)])
+        if not fans: raise NatronError("this model has no scenarios, so there is nothing to plan with; reload the page")
+        chart = plot_range(fans[0].bands(), self.candles[:bar+1], self.candles[bar+1:])
+        self.planning = bar, fans[0], chart
+    return self.planning[1:]
+
+@patch
+def fan(self: CandleView, bar: int) -> Fan:
+    "The scenarios of a bar."
+    return self._planning(bar)[0]
+
+# %% ../nbs/08e_view.ipynb #8e250003
+@patch
+def costs(self: CandleView, side: str # long or short
+         ) -> dict:                   # fee, swap, commission and pip, as `Fan.plan` takes them
+    "What a position costs by the settings."
+    cfg, name = self.predictor.bundle.config.backtest, self.symbol or "these candles"
+    cost, nights = costs_of(name, self.candles, cfg), swap_nights(self.candles.index).mean()     # nights a bar
+    return dict(fee=float(cost["fee"]), swap=float(nights*cost[f"swap_{side}"]), commission=float(cost["commission"]),
+                pip=pip_size(name, self.candles, cfg))
+
+@patch
+def planned(self: CandleView, bar: int, side: str, stop: float | None, target: float | None = None,
+            horizon: int = _AHEAD,       # bars
+            equity: float | None = None, # money, in the currency of the quotes
+            risk: float | None = None    # share of the equity that the stop loses
+           ) -> dict:                    # as `Fan.plan`
+    "The plan of a position at the close of a bar; raises `PlanError`."
+    if stop is None: raise PlanError("stop", "give a price")
+    return self.fan(bar).plan(side, stop, target, horizon=horizon, equity=equity, risk=risk, **self.costs(side))
+
+# %% ../nbs/08e_view.ipynb #8e250007
+_USUAL = .25   # chance that a level is touched
+
+@patch
+def usual_levels(self: CandleView, bar: int, side: str) -> tuple[float, float]: # stop and target, prices
+    "Levels that are each touched with 25 % within 24 bars."
+    fan, digits = self.fan(bar), price_digits(self.candles)
+    return tuple(round(fan.level_of(_USUAL, above=above), digits) for above in (side == "short", side == "long"))
+
+# %% ../nbs/08e_view.ipynb #8e25000a
+def _ending_line(name, p, interval):
+    "A way in which a plan may end, with its chance and the interval."
+    low, high = interval
+    return (f"<li><span>{name}</span><span class=num>{p:.0%} <small>({low:.0%} to {high:.0%})</small></span>"
+            f"<span class=track aria-hidden=true><i style='width:{100*p:.0f}%'></i>"
+            f"<u style='left:{100*low:.0f}%;width:{100*(high-low):.0f}%'></u></span></li>")
+
+def _endings(plan):
+    "The ways in which a plan may end."
+    names = dict(p_target="target first", p_stop="stop first", p_neither=f"neither within {plan['horizon']} bars")
+    if plan["target"] is None: del names["p_target"]
+    return "".join(_ending_line(name, plan[k], plan["intervals"][k]) for k, name in names.items())
+
+def _amount(x):
+    "A size or a sum of money, in digits that matter."
+    return f"{x:,.0f}" if x >= 1000 else f"{x:,.4g}"
+
+# %% ../nbs/08e_view.ipynb #8e25000b
+def _away(plan, name):
+    "How far a level is away, and the chance that it is touched."
+    return f"{name} {plan['pips'][name]:,.1f} pips away, touched with {plan[f'{name}_chance']:.0%}"
+
+def _plan_facts(plan):
+    "Distances, holding time, size and costs of a plan, a sentence each."
+    pips, target = plan["pips"], plan["target"] is not None
+    reward = f"; {_away(plan, 'target')}, {pips['target']/pips['stop']:.2f} times as far as the stop" if target else ""
+    yield f"{_away(plan, 'stop').capitalize()}{reward}."
+    yield f"Held {plan['bars']:.1f} bars on average, {plan['horizon']} at most."
+    paid = f", {_amount(plan['cost_money'])} in all" if "size" in plan else ""
+    cost = f"Costs {pips['cost']:.2f} pips, which is {plan['cost_r']:.1%} of what the stop loses{paid}."
+    if "size" in plan: yield f"Size {_amount(plan['size'])} units: the stop loses {_amount(plan['at_risk'])}."
+    yield cost
+
+# %% ../nbs/08e_view.ipynb #8e25000c
+def _plan_limits(plan, effective):
+    "What a plan cannot know, a sentence each."
+    yield (f"With {plan['p_jump']:.1%} an open jumps the stop, over a gap or at news, and more is lost than planned."
+           if plan["p_jump"] else "No open jumps the stop in these scenarios; over a gap or at news one may.")
+    yield ("No direction is claimed: every scenario stands beside its mirror image, so on average the plan loses its "
+           "costs. What comes on top is what you know and the model does not: news, calendar, order book.")
+    yield (f"The intervals (95 %) come from {effective:.0f} scenarios that do not overlap, and cannot know whether the "
+           "coming market is like theirs.")
+
+def plan_html(plan: dict,      # as from `CandleView.planned`
+              effective: float # scenarios that do not overlap
+             ) -> str:
+    "Chances, distances, size and costs of a plan, and what it cannot know."
+    told = "".join(f"<p>{o}</p>" for o in _plan_facts(plan))
+    limits = "".join(f"<li>{o}</li>" for o in _plan_limits(plan, effective))
+    return (f"<section class='card forecast plan'><h3>{plan['side']} from {plan['entry']:g} "
+            f"<span class=tag>forecast: the next {plan['horizon']} bars</span></h3><ul>{_endings(plan)}</ul>{told}"
+            f"</section><ul class='limits small'>{limits}</ul>")
+
+# %% ../nbs/08e_view.ipynb #8e25000f
+_LINES = dict(stop=PALETTE[1], target=PALETTE[2])
+_PLANNED = ("Drag the lines of stop and target, or type their prices. The cone is where the close may lie, with 50, 80 and "
+            "95 %; candles in it are what came.")
+
+def _add_level(fig, name, price, x, digits):
+    "A line at a level, from the bar to the horizon."
+    label = dict(text=f"{name} {price:{digits}}", textposition="end", yanchor="bottom", font_color=_LINES[name])
+    fig.add_shape(type="line", name=name, x0=x[0], x1=x[1], y0=price, y1=price, label=label,
+                  line=dict(color=_LINES[name], width=2.5))
+
+@patch
+def plan_figure(self: CandleView, bar: int, stop: float | None, target: float | None, horizon: int = _AHEAD
+               ) -> str: # a `figure`
+    "The range of a bar, with the levels of a plan."
+    fig, close = go.Figure(self._planning(bar)[1]), self.candles.close.iloc[bar]
+    names, digits = fig.layout.xaxis.categoryarray, price_format(self.candles)
+    place = len(names) - 1 - _AHEAD
+    x = place, place + (horizon if horizon in range(1, _AHEAD+1) else _AHEAD)
+    fig.add_scatter(x=[names[k] for k in x], y=[close]*2, mode="lines", line=dict(color="#666666", width=1), name="entry",
+                    hoverinfo="skip", showlegend=False)
+    for name, price in (("stop", stop), ("target", target)):
+        if price is not None and 0 < price < np.inf: _add_level(fig, name, price, x, digits)
+    fig.update_layout(title_text="Plan: stop and target over the range", dragmode=False)
+    return figure(fig, f"forecast: the next {_AHEAD} bars", _PLANNED)
 
 # %% ../nbs/08e_view.ipynb #d014a366
 def select_head(maps: np.ndarray,        # (L,H,T,T) attention

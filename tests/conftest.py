@@ -8,22 +8,28 @@ import pytest
 from filelock import FileLock
 from served import save_toy
 
-# Seconds on two quiet cores, of a test, of a notebook, or of a module whose tests stay together; a notebook that is not named takes ten, any other
+# Seconds of one quiet core, of a test, of a notebook, or of a module whose tests stay together; a notebook that is not named takes ten, any other
 # test none. The longest start first, so that no worker waits long for another in the end; what takes more than five is slow.
 SECONDS = {
-    "test_policies_resume_to_the_same_model": 120, "test_app": 100, "01_features": 77, "01c_audit": 75, "audit_public_packages": 70, "first_steps": 60,
-    "live_metatrader": 60, "01b_stream": 55, "00b_candles": 50, "test_killed_run_resumes_to_the_same_model": 45,
-    "08f_app": 40, "04d_train": 35, "07b_rl": 35, "07a_bandit": 25, "07_environment": 25, "07c_rl_evaluate": 25, "04c_ranges": 20, "06g_explain": 25, "04e_bundle": 25, "06h_evaluate": 25, "06a_baselines": 25,
-    "05_pretrain": 20, "00c_charts": 4, "00_core": 1, "00a_config": 1}
+    "audit_public_packages": 100, "test_app": 100, "01c_audit": 80, "test_policies_resume_to_the_same_model": 60,
+    "test_killed_run_resumes_to_the_same_model": 45, "01_features": 35, "07b_rl": 31, "01b_stream": 30,
+    "06_finetune": 29, "test_schemathesis_finds_nothing": 25, "06g_explain": 24, "your_own_feature": 24, "00b_candles": 23, "07a_bandit": 23,
+    "first_steps": 22, "04d_train": 20, "04e_bundle": 20, "08_predictor": 20, "05_pretrain": 19, "reading_a_report": 18, "06a_baselines": 17,
+    "06b_metrics": 16, "06e_backtest": 17, "06h_evaluate": 16, "06j_range_scores": 16, "07_environment": 15, "08b_service": 15,
+    "your_own_task": 15, "two_instruments": 15, "09b_cli": 14, "00d_rolling": 12, "07c_rl_evaluate": 12,
+    "00c_charts": 4, "00_core": 1, "00a_config": 1}
 
-# What compiles nearly every kernel, in two processes; each worker would do all of it, and at the same time.
-COMPILED = ("from natron.features import compute_features; compute_features(sample_candles())",
-            "from natron.stream import FeatureStream; FeatureStream(sample_candles()[:600])")
+# What compiles nearly every kernel, in two processes; each worker would do all of it, and at the same time. Where no slow test needs the stream, the
+# second begins with the last features and meets the first halfway.
+IN_TURN = "from natron.features import GROUPS, compute_features; {}compute_features(candles)"
+BACKWARDS = "groups = dict(reversed(GROUPS.items())); GROUPS.clear(); GROUPS.update(groups); "
+STREAM = "from natron.stream import FeatureStream; FeatureStream(candles[:600]).append(candles.reset_index().iloc[600])"
 
 
 def pytest_configure(config):
     if hasattr(config, "workerinput") or not config.option.numprocesses: return
-    codes = [f"from natron.candles import sample_candles; {code}" for code in COMPILED]
+    compiled = IN_TURN.format(""), IN_TURN.format(BACKWARDS) if config.option.markexpr == "not slow" else STREAM
+    codes = [f"from natron.candles import sample_candles; candles = sample_candles(); {code}" for code in compiled]
     for p in [subprocess.Popen([sys.executable, "-c", code]) for code in codes]: p.wait()
 
 

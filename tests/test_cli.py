@@ -8,7 +8,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 from natron.candles import read_candles, write_candles
 from natron.cli import app, main
-from natron.core import hold, let_go
+from natron.core import hold, let_go, resource
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
@@ -83,7 +83,7 @@ def run(tmp_path_factory):
     cwd = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)/"natron-demo"
     cwd.mkdir(exist_ok=True)
     with FileLock(cwd/"lock"):
-        if not (cwd/"runs/demo/manifest.json").exists(): (cwd/"out").write_text(natron("demo", *quick, cwd=cwd, process=True).stdout)
+        if not (cwd/"runs/demo/manifest.json").exists(): (cwd/"out").write_text(natron("demo", "--train-only", *quick, cwd=cwd, process=True).stdout)
     return cwd, (cwd/"out").read_text()
 
 
@@ -109,7 +109,7 @@ def test_same_seed_same_weights(run, tmp_path):
     "Two runs with one seed give the same model, to the bit; the run before steps aside."
     digest = lambda folder: json.loads((folder/"manifest.json").read_text())["model"]
     shutil.copytree(run[0]/"runs", tmp_path/"runs")
-    r = natron("demo", *quick, cwd=tmp_path, process=True)
+    r = natron("demo", "--train-only", *quick, cwd=tmp_path, process=True)
     assert digest(tmp_path/"runs/demo") == digest(tmp_path/"runs/demo.1") == digest(run[0]/"runs/demo") and "runs/demo.1" in r.stderr
 
 
@@ -287,7 +287,7 @@ def test_bad_input_is_refused_and_nothing_is_lost(run, tmp_path):
     refused(natron("train", "--name", "new", "--candles", cwd/"high.csv", cwd=cwd, ok=False), "777")
     refused(natron("train", "--name", "new", "--candles", sample, "--set", "train.epoch=1", cwd=cwd, ok=False), "train.epochs")
     runs = sorted(os.listdir(cwd/"runs"))
-    refused(natron("demo", "--set", "data.window_length=3000", cwd=cwd, ok=False), "too few bars", began=True)
+    refused(natron("demo", "--train-only", "--set", "data.window_length=3000", cwd=cwd, ok=False), "too few bars", began=True)
     assert sorted(os.listdir(cwd/"runs")) == runs and not list(cwd.rglob("kernel-*"))      # a run that fails at once leaves nothing
     report = cwd/"report.html"; report.write_text("mine")
     for path in (report, cwd/"none/report.html", model): refused(natron("evaluate", "--candles", sample, "--report", path, cwd=cwd, ok=False), "--report")
@@ -299,3 +299,66 @@ def test_bad_input_is_refused_and_nothing_is_lost(run, tmp_path):
     refused(natron("info", "--model", damaged, cwd=cwd, ok=False), "damaged.pt")
     assert {p: p.read_bytes() for p in (cwd/"runs/demo").iterdir() if p.is_file()} == before
     assert not (cwd/"runs/new").exists()
+
+
+@pytest.fixture
+def shipped(toy_model, tmp_path, monkeypatch):
+    "A folder without runs, in an installation that brings the toy as its model; and the sample that is later than its data."
+    shutil.copytree(root/"data", tmp_path/"data", ignore=lambda *_: ["contract"])
+    shutil.copy(toy_model, tmp_path/"data/natron_fx.pt")
+    monkeypatch.setattr("natron.core.resource", lambda name: tmp_path/name if name.startswith("data") else resource(name))
+    (tmp_path/"home").mkdir()
+    return tmp_path/"home", tmp_path/"data/gbpusd_h1_2021.csv.gz"
+
+
+def test_the_model_that_comes_with_natron_answers_where_none_was_trained(shipped):
+    cwd, later = shipped
+    part = ["--candles", later, "--start", "2022-02-14"]
+    for command in (["predict", *part[:2]], ["plan", *part[:2], "--side", "long", "--stop-chance", ".2"], ["evaluate", *part], ["backtest", *part], ["drift", *part]):
+        r = natron(*command, cwd=cwd, ok=command[0] != "drift")
+        assert r.stderr.startswith("model: ") and "data/natron_fx.pt (it comes with Natron; name another with --model)\n" in r.stderr, command
+        assert re.search("odel natron_fx", r.stdout) and "2017-11-06" in r.stdout, command
+    assert "data/natron_fx.pt" in natron("info", cwd=cwd).stdout
+    (cwd/"runs/mine").mkdir(parents=True)
+    shutil.copy(later.parent/"natron_fx.pt", cwd/"runs/mine/natron_v2.pt")
+    mine, ready = (natron("predict", *part[:2], *more, cwd=cwd) for more in ([], ["--model", "ready"]))
+    assert mine.stderr == "model: runs/mine/natron_v2.pt (the newest run's; name another with --model)\n" and "model mine" in mine.stdout
+    assert ready.stderr == f"model: {later.parent/'natron_fx.pt'}\n" and "model natron_fx" in ready.stdout
+
+
+@pytest.mark.parametrize("minutes", [15, 240])
+def test_bars_of_another_length_are_refused(shipped, minutes):
+    "A model answers for the bar length that its calibration was measured on, and no other."
+    cwd, later = shipped
+    candles = read_candles(later)[-1000:]
+    candles.index = pd.date_range("2021-01-01", periods=len(candles), freq=f"{minutes}min", tz="UTC", name="time")
+    write_candles(candles, cwd/"GBPUSD.csv")
+    for command in (["predict"], ["plan", "--side", "long", "--stop-chance", ".2"], ["evaluate"], ["backtest"], ["drift"]):
+        refused(natron(*command, "--candles", "GBPUSD.csv", cwd=cwd, ok=False), f"these candles are {minutes} minutes long, and the model was trained on 60")
+
+
+@pytest.mark.slow
+def test_demo_shows_the_model_that_comes_with_natron(shipped):
+    cwd, later = shipped
+    told = natron("demo", "--ready-only", cwd=cwd).stdout
+    assert told.startswith("GBPUSD at 2022-03-04T21:00:00+00:00\n  model natron_fx")
+    assert re.search(r"\nvolatility +log_loss \d\.\d+, ", told) and "50 % ranges" in told and not (cwd/"runs").exists()
+    refused(natron("demo", "--ready-only", "--set", "seed=1", cwd=cwd, ok=False), "--ready-only trains nothing; give it alone")
+    (later.parent/"natron_fx.pt").unlink()
+    refused(natron("demo", "--ready-only", cwd=cwd, ok=False), "this installation lacks the model that comes with Natron")
+
+
+@pytest.mark.slow
+def test_train_from_a_model(shipped):
+    "A finetuned run keeps its parent's scaler and tasks, names it, and is refused what it does not fit."
+    cwd, later = shipped
+    train = ["train", "--from", "ready", "--candles", later, "--name", "mine"]
+    refused(natron(*train, "--config", "demo", cwd=cwd, ok=False), "--from brings the settings of its model")
+    refused(natron(*train, "--set", "labels.tasks=[volatility]", cwd=cwd, ok=False), "labels.tasks is ['buy'", "its weights fit that alone")
+    refused(natron(*train[:4], sample, *train[5:], cwd=cwd, ok=False), "the validation part holds bars that the model was fitted on", began=True)
+    natron(*train, *few[:6], cwd=cwd)
+    manifest, parent, child = json.loads((cwd/"runs/mine/manifest.json").read_text()), *(json.loads(natron("info", "--json", "--model", m, cwd=cwd).stdout) for m in ("ready", "mine"))
+    assert child["fit_span"]["parent"]["sha256"] == manifest["fit_span"]["parent"]["sha256"] == parent["sha256"]
+    assert child["fit_span"]["scaler"] == parent["fit_span"]["scaler"] and child["tasks"] == parent["tasks"] and child["phases"] == ["finetune", "finetune"]
+    assert child["instruments"] == ["EURUSD", "gbpusd_h1_2021"] and child["data_end"] > parent["data_end"]
+    assert "unknown_instrument" not in natron("predict", "--candles", later, "--json", cwd=cwd).stdout

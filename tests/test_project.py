@@ -22,6 +22,7 @@ def test_settings_page_is_made_from_the_settings():
 # Private names that have no public counterpart: package, module, and the name in it.
 PRIVATE_NAMES = [
     ("accelerate", "accelerate.state", "AcceleratorState._reset_state"),
+    ("numba", "numba.core.dispatcher", "Dispatcher.get_call_template"),
     ("limits", "limits.storage.memory", "MemoryStorage._MemoryStorage__schedule_expiry"),
     ("limits", "limits.storage.memory", "MemoryStorage._MemoryStorage__expire_events"),
     ("uvicorn", "uvicorn.protocols.http.httptools_impl", "HttpToolsProtocol._start_asgi_task"),
@@ -180,37 +181,53 @@ m.PathFinder.find_spec = lambda name, *a: None if name.partition(".")[0] in hidd
     return run
 
 
-def natron_there(bare, *args):
-    return bare(f"sys.argv = ['natron', *{[str(a) for a in args]!r}]\nfrom natron.cli import main\nmain()")
+def natron_there(bare, *commands):
+    "What became of each command, one after the other in one process: exit code, output, errors."
+    r = bare(f"""import contextlib, io, json
+from natron.cli import main
+for args in {[[str(a) for a in c] for c in commands]!r}:
+    sys.argv, out, err, code = ["natron", *args], io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try: main()
+        except SystemExit as e: code = e.code or 0
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+""")
+    assert r.returncode == 0, r.stderr
+    return [json.loads(line) for line in r.stdout.splitlines()]
 
 
 @pytest.mark.slow
 def test_base_requirements_compute_read_audit_and_predict(bare, toy_model):
     sample = root/"data/eurusd_h1_2017.csv.gz"
     audit = ["audit", "natron.features:compute_features", "--candles", sample, "--cuts", "3", "--check", "truncation"]
-    for args in (["info", "--model", toy_model], ["check", "--candles", sample], ["predict", "--model", toy_model, "--candles", sample], audit):
-        r = natron_there(bare, *args)
-        assert r.returncode == 0, r.stderr
+    commands = [["info", "--model", toy_model], ["check", "--candles", sample], ["predict", "--model", toy_model, "--candles", sample], audit]
+    for command, (code, _, err) in zip(commands, natron_there(bare, *commands)): assert code == 0, (command, err)
 
 
-@pytest.mark.parametrize("args,package,extra", [
-    (["train", "--name", "x", "--candles", "data"], "accelerate", "train"), (["demo"], "accelerate", "train"),
-    (["evaluate", "--candles", "data"], "plotly", "train"), (["serve", "--port", "0"], "limits", "serve"), (["bridge", "--port", "0"], "limits", "serve")])
-def test_a_command_names_the_extra_that_it_lacks(bare, args, package, extra):
-    args = [str(root/"data/eurusd_h1_2017.csv.gz") if a == "data" else a for a in args]
-    if args[0] in ("evaluate", "serve", "bridge"): args += ["--model", root/"settings.ini"]       # none is opened
-    r = natron_there(bare, *args)
-    said = [line for line in r.stderr.splitlines() if not line.startswith("model: ")]
-    assert (r.returncode, r.stdout) == (2, "")
-    assert said == [f'natron: {package} is not installed; install it with: pip install "natron[{extra}]"']
+def lacks(package, extra): return f'{package} is not installed; install it with: pip install "natron[{extra}]"'
 
 
-@pytest.mark.parametrize("module,package,extra", [
-    ("charts", "plotly", "lab"), ("explore", "ipywidgets", "lab"), ("train", "accelerate", "train"), ("calibrate", "sklearn", "train"),
-    ("baselines", "lightgbm", "train"), ("rest", "anyio", "serve"), ("app", "fastapi", "app"), ("all", "accelerate", "all")])
-def test_a_module_names_the_extra_that_it_lacks(bare, module, package, extra):
-    r = bare(f"import natron.{module}")
-    assert r.stderr.splitlines()[-1] == f'natron.core.ExtraError: {package} is not installed; install it with: pip install "natron[{extra}]"'
+def test_commands_name_the_extra_that_they_lack(bare):
+    sample, model = root/"data/eurusd_h1_2017.csv.gz", root/"settings.ini"                       # no model is opened
+    missing = {("train", "--name", "x", "--candles", sample): ("accelerate", "train"), ("demo",): ("accelerate", "train"),
+               ("evaluate", "--candles", sample, "--model", model): ("plotly", "train"),
+               ("serve", "--port", "0", "--model", model): ("limits", "serve"), ("bridge", "--port", "0", "--model", model): ("limits", "serve")}
+    told = natron_there(bare, *missing)
+    assert len(told) == len(missing)
+    for (code, out, err), (command, names) in zip(told, missing.items()):
+        said = [line for line in err.splitlines() if not line.startswith("model: ")]
+        assert (code, out, said) == (2, "", [f"natron: {lacks(*names)}"]), command
+
+
+def test_modules_name_the_extra_that_they_lack(bare):
+    missing = dict(charts=("plotly", "lab"), explore=("ipywidgets", "lab"), train=("accelerate", "train"), calibrate=("sklearn", "train"),
+                   baselines=("lightgbm", "train"), rest=("anyio", "serve"), app=("fastapi", "app"), all=("accelerate", "all"))
+    r = bare(f"""import importlib
+for module in {[*missing]!r}:
+    try: importlib.import_module("natron." + module)
+    except ImportError as e: print(f"{{type(e).__qualname__}}: {{e}}")
+""")
+    assert r.stdout.splitlines() == [f"ExtraError: {lacks(*names)}" for names in missing.values()], r.stderr
 
 
 def test_uv_looks_where_pip_does():
@@ -229,7 +246,7 @@ def test_wheel_carries_what_the_commands_need(tmp_path):
     subprocess.run([*uv, "build", "--wheel", "--no-build-isolation", "--out-dir", tmp_path, root], check=True)
     import zipfile
     names = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).namelist()
-    for n in ("natron/data/eurusd_h1_2017.csv.gz", "natron/configs/demo.yaml", "natron/nbs/runs/train.ipynb", "natron/cli.py"): assert n in names
+    for n in ("natron/data/eurusd_h1_2017.csv.gz", "natron/data/gbpusd_h1_2021.csv.gz", "natron/data/README.md", "natron/configs/demo.yaml", "natron/nbs/runs/train.ipynb", "natron/cli.py"): assert n in names
     meta = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).read(next(n for n in names if n.endswith("METADATA"))).decode()
     assert re.search(r"Requires-Python: (>=3\.11,<3\.15|<3\.15,>=3\.11)", meta)
     python = installed(next(tmp_path.glob("natron-*.whl")), tmp_path/"venv")
@@ -240,7 +257,7 @@ def test_wheel_carries_what_the_commands_need(tmp_path):
     costs = json.loads(natron("info", "--config", "configs/demo.yaml", "--json").stdout)
     assert costs["configs/demo.yaml"]["backbone"] == "transformer"
     r = natron("train", "--name", "x", "--config", "configs/dmo.yaml", "--candles", root/"data/eurusd_h1_2017.csv.gz")
-    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; Natron brings cpu, demo, full, hybrid, natron, rl, temporal\n")
+    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; Natron brings cpu, demo, full, hybrid, natron, ready, rl, temporal\n")
 
 
 def installed(wheel, folder):

@@ -33,6 +33,7 @@ def comments(group):
 
 def kind(a):
     "A type as a reader says it."
+    if a is type(None): return "null"
     if get_origin(a) is Annotated: return kind(get_args(a)[0])
     if get_origin(a) is Literal: return " or ".join(f"`{o}`" for o in get_args(a))
     if get_origin(a) in (list, dict): return f"{get_origin(a).__name__} of {kind(get_args(a)[-1])}"
@@ -46,7 +47,8 @@ def limits(field):
 
 def default(v):
     "A value as YAML has it."
-    return f"`{str(v).lower() if isinstance(v, bool) else v}`".replace("'", "")
+    plain = "null" if v is None else str(v).lower() if isinstance(v, bool) else v
+    return f"`{plain}`".replace("'", "")
 
 
 def table(group, prefix=""):

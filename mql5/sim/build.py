@@ -7,7 +7,7 @@ sys.path.insert(0, str(HERE))
 from preprocess import translate
 
 TERMINAL = [HERE/"mql5.hpp", HERE/"sim.cpp"]
-SANITIZE = ["-std=c++17", "-O0", "-g", "-fno-omit-frame-pointer",
+SANITIZE = ["-std=c++17", "-Og", "-g1", "-fno-omit-frame-pointer",
             "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 TLS = ["-lssl", "-lcrypto"] if Path("/usr/include/openssl/ssl.h").exists() else []
 

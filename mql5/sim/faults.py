@@ -51,7 +51,14 @@ class Junk(Fault):
 
 class Endless(Fault):
     "Every fifth answer is a line without an end."
-    def answer(self, network, line): return [(0, line)] if self.answers % 5 else [(0, b"x"*8_192)]*160
+    def answer(self, network, line): return [(0, line)] if self.answers % 5 else [(0, b"x"*8_192)]*20
+
+
+class Flood(Fault):
+    "Before the fifth answer come a thousand pongs, and a line of thirty thousand values."
+    def answer(self, network, line):
+        if self.answers != 5: return [(0, line)]
+        return [(0, b'{"type":"pong"}\n'*1_000), (0, b'{"type":"pong","data":[' + b"1,"*30_000 + b"1]}\n" + line)]
 
 
 class Stale(Fault):
@@ -102,12 +109,13 @@ class Down(Fault):
     def answer(self, network, line): return [(0, line)] + [(0, None)]*(self.answers == 6)
 
 
-class Restarted(Fault):
-    "The bridge forgets its candles: another process answers from the sixth answer on. `restart` returns its port."
-    def __init__(self, restart): super().__init__(); self.restart = restart
+class Replaced(Fault):
+    "Something is done to the bridge after an answer, by its number; if that returns a port, another process answers there."
+    def __init__(self, deeds): super().__init__(); self.deeds = deeds
     def answer(self, network, line):
-        if self.answers != 6: return [(0, line)]
-        network.bridge_port = self.restart()
+        port = self.deeds.get(self.answers, lambda: None)()
+        if port is None: return [(0, line)]
+        network.bridge_port = port
         return [(0, line), (0, None)]
 
 
@@ -117,6 +125,22 @@ class Warned(Fault):
         said = json.loads(line)
         if said["type"] == "prediction": said["data"]["warnings"].append(dict(code="unlike_training", message="..."))
         return [(0, json.dumps(said).encode() + b"\n")]
+
+
+class OtherPlan(Fault):
+    "Every plan is another model's, or another bar's."
+    def answer(self, network, line):
+        said = json.loads(line)
+        if said["type"] == "plan" and self.answers % 2: said["data"]["model"]["sha256"] = "beef"*3
+        elif said["type"] == "plan": said["data"]["timestamp"] = "2016-01-01T00:00:00+00:00"
+        return [(0, json.dumps(said).encode() + b"\n")]
+
+
+class Older(Fault):
+    "The bridge knows no clocks in a hello."
+    def request(self, network, line):
+        said = json_of(line)
+        return json.dumps({k: v for k, v in said.items() if k not in ("broker_time", "gmt_time")}).encode()
 
 
 class Misdated(Fault):
@@ -138,7 +162,7 @@ class Busy(Fault):
     def answer(self, network, line): return [(0, line if self.answers % 5 else busy(line, 30))]
 
 
-NETWORK_FAULTS = {c.__name__.lower(): c for c in (Fault, Split, Together, Held, Cut, Mute, Junk, Endless, Stale, Duplicate,
+NETWORK_FAULTS = {c.__name__.lower(): c for c in (Fault, Split, Together, Held, Cut, Mute, Junk, Endless, Flood, Stale, Duplicate,
                                                   Slow, Lost, Swapped, Down, Warned, Misdated, Busy)}
 
 

@@ -18,21 +18,22 @@ static_assert(sizeof(long) == 8 && sizeof(int) == 4, "MQL5's long has 8 bytes");
 
 namespace sim {
 [[noreturn]] void die(const std::string &what);             // with the line of the .mq5 file
-inline void check(long i, long n) { if (i < 0 || i >= n) die("array out of range: element " + std::to_string(i) + " of " + std::to_string(n)); }
+extern long work;                                           // elements of arrays and texts that were touched
+inline void check(long i, long n) { work++; if (i < 0 || i >= n) die("array out of range: element " + std::to_string(i) + " of " + std::to_string(n)); }
 }
 
 class string {
   std::u16string s;
 public:
   string() {}
-  string(const string &) = default;
-  string &operator=(const string &) = default;
-  explicit string(const std::u16string &text) : s(text) {}
+  string(const string &o) : s(o.s) { sim::work += (long)s.size(); }
+  string &operator=(const string &o) { s = o.s; sim::work += (long)s.size(); return *this; }
+  explicit string(const std::u16string &text) : s(text) { sim::work += (long)s.size(); }
   static string utf8(const std::string &bytes);
   std::string utf8() const;
   const std::u16string &units() const { return s; }
   string operator+(const string &o) const { return string(s + o.s); }
-  string &operator+=(const string &o) { s += o.s; return *this; }
+  string &operator+=(const string &o) { s += o.s; sim::work += (long)o.s.size(); return *this; }
   bool operator==(const string &o) const { return s == o.s; }
   bool operator!=(const string &o) const { return s != o.s; }
   bool operator<(const string &o) const { return s < o.s; }
@@ -43,6 +44,7 @@ inline string MQL_TEXT(const char *literal, size_t n) { return string::utf8(std:
 // A dynamic array. What ArrayResize adds holds garbage, as in MetaTrader.
 template <class T> class Array {
   std::vector<T> v;
+  long room = 0;                                             // elements that fit without being moved
 public:
   Array() {}
   Array(std::initializer_list<T> items) : v(items) {}
@@ -51,12 +53,13 @@ public:
   long size() const { return v.size(); }
   T *data() { return v.data(); }
   const T *data() const { return v.data(); }
-  void resize(long n) {
+  void resize(long n, long reserve = 0) {
     long old = v.size();
+    if (n > room) { sim::work += n; room = n + reserve; }
     v.resize(n);
     if constexpr (std::is_trivially_copyable_v<T>) if (n > old) memset((void *)(v.data() + old), 0xCD, (n - old)*sizeof(T));
   }
-  void erase(long from, long n) { v.erase(v.begin() + from, v.begin() + from + n); }
+  void erase(long from, long n) { sim::work += (long)v.size() - from; v.erase(v.begin() + from, v.begin() + from + n); }
 };
 
 //: API types
@@ -73,8 +76,8 @@ enum ENUM_ACCOUNT_INFO_INTEGER { ACCOUNT_TRADE_ALLOWED, ACCOUNT_TRADE_EXPERT, AC
 enum ENUM_ACCOUNT_MARGIN_MODE { ACCOUNT_MARGIN_MODE_RETAIL_NETTING, ACCOUNT_MARGIN_MODE_EXCHANGE, ACCOUNT_MARGIN_MODE_RETAIL_HEDGING };
 enum ENUM_ACCOUNT_INFO_DOUBLE { ACCOUNT_BALANCE, ACCOUNT_EQUITY, ACCOUNT_MARGIN_FREE };
 enum ENUM_SYMBOL_INFO_INTEGER { SYMBOL_SPREAD, SYMBOL_TRADE_STOPS_LEVEL, SYMBOL_TRADE_FREEZE_LEVEL, SYMBOL_DIGITS };
-enum ENUM_SYMBOL_INFO_DOUBLE { SYMBOL_BID, SYMBOL_ASK, SYMBOL_POINT, SYMBOL_TRADE_TICK_SIZE, SYMBOL_TRADE_CONTRACT_SIZE, SYMBOL_VOLUME_MIN,
-                               SYMBOL_VOLUME_MAX, SYMBOL_VOLUME_STEP };
+enum ENUM_SYMBOL_INFO_DOUBLE { SYMBOL_BID, SYMBOL_ASK, SYMBOL_POINT, SYMBOL_TRADE_TICK_SIZE, SYMBOL_TRADE_TICK_VALUE_LOSS, SYMBOL_TRADE_CONTRACT_SIZE,
+                               SYMBOL_VOLUME_MIN, SYMBOL_VOLUME_MAX, SYMBOL_VOLUME_STEP };
 enum ENUM_ORDER_TYPE { ORDER_TYPE_BUY, ORDER_TYPE_SELL };
 enum ENUM_POSITION_TYPE { POSITION_TYPE_BUY, POSITION_TYPE_SELL };
 enum ENUM_POSITION_PROPERTY_INTEGER { POSITION_TICKET, POSITION_TIME, POSITION_TYPE, POSITION_MAGIC };
@@ -118,7 +121,7 @@ string EnumToString(ENUM_TIMEFRAMES period);
 
 //: API arrays
 template <class T> int ArraySize(const Array<T> &a) { return (int)a.size(); }
-template <class T> int ArrayResize(Array<T> &a, int n, int reserve = 0) { (void)reserve; a.resize(n); return n; }
+template <class T> int ArrayResize(Array<T> &a, int n, int reserve = 0) { a.resize(n, reserve); return n; }
 template <class T> int ArrayCopy(Array<T> &to, const Array<T> &from, int to_start = 0, int from_start = 0, int count = WHOLE_ARRAY) {
   int left = (int)from.size() - from_start, n = count == WHOLE_ARRAY || count > left ? left : count;
   if (n <= 0) return 0;

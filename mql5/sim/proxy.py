@@ -69,7 +69,7 @@ class Network:
         while self.client and self.received < sent: self._take()
         self._deliver()
         if self.client is None: return self.delivered, 1, 0
-        return self.delivered, 0, int(any(due <= self.now for due, _ in self.waiting))
+        return self.delivered, 0, int(bool(self.waiting) and self.waiting[0][0] <= self.now)
 
     def _accept(self):
         self._hang_up()

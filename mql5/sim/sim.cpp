@@ -56,7 +56,6 @@ std::string quote(const std::string &s) {
   return out + "\"";
 }
 void tell(char kind, const std::string &json) { printf("%c %s\n", kind, json.c_str()); }
-void print(const std::string &s) { tell('P', quote(s)); }
 
 //--- Clock
 long now_ms = 0, waited_ms = 0;         // UTC; of it, what socket calls waited in the current event
@@ -85,6 +84,7 @@ bool us_summer(long utc) { long y = day_of(floor_day(utc)).year; return utc >= s
 bool eu_summer(long utc) { long y = day_of(floor_day(utc)).year; return utc >= last_sunday(y, 3)*86400 + 3600 && utc < last_sunday(y, 10)*86400 + 3600; }
 int offset(long utc) { return broker_winter + ((broker_rule == "us" && us_summer(utc)) || (broker_rule == "eu" && eu_summer(utc)) ? 3600 : 0); }
 long utc() { return now_ms/1000; }
+void print(const std::string &s) { tell('P', "[" + std::to_string(utc()) + "," + quote(s) + "]"); }
 void wait(long ms) { now_ms += ms; waited_ms += ms; }
 
 //--- Candles
@@ -107,21 +107,22 @@ struct Position { ulong ticket; int side; double lots, price, sl, tp; long time,
 std::vector<Position> positions;
 Position selected;
 double balance = 10000, contract = 100000, spread = 0, commission = 0, leverage = 30, swap_long = 0, swap_short = 0;
+double rate = 1;                         // the account's money for one unit of the quotes' currency
 long tickets = 0, orders = 0, stops_level = 0, freeze_level = 0;
 bool hedging = true, market_open = true;
 std::map<long, uint> script;            // number of the order: return code
 double bid() { return price; }
 double ask() { return price + spread; }
 double closing(const Position &p) { return p.side > 0 ? bid() : ask(); }
-double profit_of(const Position &p, double exit) { return p.side*(exit - p.price)*p.lots*contract; }
+double profit_of(const Position &p, double exit) { return p.side*(exit - p.price)*p.lots*contract*rate; }
 double equity() { double e = balance; for (auto &p : positions) e += profit_of(p, closing(p)) + p.swap; return e; }
-double margin_used() { double m = 0; for (auto &p : positions) m += p.lots*contract*p.price/leverage; return m; }
+double margin_used() { double m = 0; for (auto &p : positions) m += p.lots*contract*p.price*rate/leverage; return m; }
 
 void end_part(Position &p, double lots, double exit, const char *reason) {
   Position part = p;
   part.lots = lots;
-  double share = lots/p.lots, profit = profit_of(part, exit), swap = p.swap*share, paid = p.commission*share + commission*lots*contract*exit;
-  balance += profit + swap - commission*lots*contract*exit;
+  double share = lots/p.lots, profit = profit_of(part, exit), swap = p.swap*share, fee = commission*lots*contract*exit*rate, paid = p.commission*share + fee;
+  balance += profit + swap - fee;
   p.lots -= lots; p.swap -= swap; p.commission -= p.commission*share;
   std::ostringstream o;
   o.precision(17);
@@ -148,7 +149,7 @@ void open_bar(long k) {                  // rollover, and what a gap does to sto
   price = high_now = low_now = bars[k].open;
   double n = k > 0 ? nights(bars[k - 1].utc, bars[k].utc) : 0;
   for (auto &p : positions) {
-    p.swap += n*p.lots*contract*(p.side > 0 ? swap_long : swap_short);
+    p.swap += n*p.lots*contract*rate*(p.side > 0 ? swap_long : swap_short);
     double now = closing(p);
     if (p.sl > 0 && p.side*(now - p.sl) <= 0) end(p, now, "stop");
     else if (p.tp > 0 && p.side*(now - p.tp) >= 0) end(p, p.tp, "target");
@@ -177,7 +178,7 @@ void order_told(const char *what, int side, double lots, uint code) {
   tell('O', o.str());
 }
 void fill(int side, double lots, double sl, double tp, ulong magic) {
-  double at_price = side > 0 ? ask() : bid(), paid = commission*lots*contract*at_price;
+  double at_price = side > 0 ? ask() : bid(), paid = commission*lots*contract*at_price*rate;
   balance -= paid;
   if (!hedging) for (auto &p : positions) {
     if (p.side == side) { p.price = (p.price*p.lots + at_price*lots)/(p.lots + lots); p.lots += lots; p.commission += paid; p.sl = sl; p.tp = tp; return; }
@@ -220,6 +221,18 @@ void record(Socket &s, std::string &rest, const char *data, long n, bool mine) {
     if (counts) s.owed += mine ? 1 : -1;
     rest.clear();
   }
+}
+//--- The bridge lives today, the terminal in the year of its candles: the clocks of a hello are moved from one to the other
+std::string leaving(const Array<uchar> &buffer, long n) {
+  std::string bytes((const char *)buffer.data(), (size_t)n);
+  if (number("today", 1) > 0) for (const char *key : {"\"broker_time\":", "\"gmt_time\":"}) {
+    size_t k = bytes.find(key), from = k + strlen(key), end = bytes.find_first_not_of("0123456789", from);
+    if (k == std::string::npos || end == std::string::npos) continue;
+    std::string moved = std::to_string(std::stol(bytes.substr(from, end - from)) + (long)time(nullptr) - utc());
+    if (moved.size() != end - from) die("the clock of a hello has another length");
+    bytes.replace(from, end - from, moved);
+  }
+  return bytes;
 }
 int took(Socket &s, Array<uchar> &buffer, const std::vector<char> &data, long n) {
   if (buffer.size() < n) buffer.resize(n);
@@ -297,12 +310,12 @@ std::string string::utf8() const {
   return out;
 }
 int StringLen(const string &t) { return (int)t.units().size(); }
-ushort StringGetCharacter(const string &t, int k) { return k < 0 || k >= StringLen(t) ? 0 : t.units()[k]; }
+ushort StringGetCharacter(const string &t, int k) { sim::work++; return k < 0 || k >= StringLen(t) ? 0 : t.units()[k]; }
 string StringSubstr(const string &t, int from, int length) {
   if (from < 0 || from >= StringLen(t)) return string();
   return string(t.units().substr(from, length < 0 ? std::u16string::npos : (size_t)length));
 }
-int StringFind(const string &t, const string &part, int from) { return (int)(long)t.units().find(part.units(), from); }
+int StringFind(const string &t, const string &part, int from) { sim::work += StringLen(t); return (int)(long)t.units().find(part.units(), from); }
 int StringReplace(string &t, const string &part, const string &by) {
   std::u16string s = t.units();
   int n = 0;
@@ -410,6 +423,7 @@ double SymbolInfoDouble(const string &, ENUM_SYMBOL_INFO_DOUBLE what) {
     case SYMBOL_BID: return bid();
     case SYMBOL_ASK: return ask();
     case SYMBOL_POINT: case SYMBOL_TRADE_TICK_SIZE: return _Point;
+    case SYMBOL_TRADE_TICK_VALUE_LOSS: return number("no_tick_value", 0) > 0 ? 0 : _Point*contract*rate;
     case SYMBOL_TRADE_CONTRACT_SIZE: return contract;
     case SYMBOL_VOLUME_MIN: return number("volume_min", volume_step());
     case SYMBOL_VOLUME_MAX: return number("volume_max", 500);
@@ -522,7 +536,8 @@ int SocketSend(int handle, const Array<uchar> &buffer, uint length) {
   if (!s) return -1;
   if (!s->connected) return broken(*s);
   if (length > buffer.size()) die("SocketSend: more bytes than the array has");
-  long most = (long)number("send_max", 1e9), n = ::send(s->fd, buffer.data(), std::min((long)length, most), MSG_NOSIGNAL | MSG_DONTWAIT);
+  std::string bytes = leaving(buffer, std::min((long)length, (long)number("send_max", 1e9)));
+  long n = ::send(s->fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   if (n < 0 && errno != EAGAIN) return broken(*s);
   if (n < 0) return 0;
   s->sent += n;
@@ -572,7 +587,8 @@ int SocketTlsSend(int handle, const Array<uchar> &buffer, uint length) {
   if (!s->connected || !s->tls) return broken(*s);
   if (length > buffer.size()) die("SocketTlsSend: more bytes than the array has");
   ERR_clear_error();
-  int n = SSL_write(s->ssl, buffer.data(), (int)length);
+  std::string bytes = leaving(buffer, length);
+  int n = SSL_write(s->ssl, bytes.data(), (int)length);
   if (n <= 0) return SSL_get_error(s->ssl, n) == SSL_ERROR_WANT_WRITE ? 0 : broken(*s);
   s->sent += n;
   record(*s, s->out, (const char *)buffer.data(), n, true);
@@ -587,10 +603,10 @@ int SocketTlsSend(int, const Array<uchar> &, uint) { last_error = 5273; return -
 
 // Trade
 bool OrderCalcProfit(ENUM_ORDER_TYPE type, const string &, double volume, double open, double close, double &profit) {
-  profit = (type == ORDER_TYPE_BUY ? 1 : -1)*(close - open)*volume*contract;
+  profit = (type == ORDER_TYPE_BUY ? 1 : -1)*(close - open)*volume*contract*rate;
   return true;
 }
-bool OrderCalcMargin(ENUM_ORDER_TYPE, const string &, double volume, double price_, double &margin) { margin = volume*contract*price_/leverage; return true; }
+bool OrderCalcMargin(ENUM_ORDER_TYPE, const string &, double volume, double price_, double &margin) { margin = volume*contract*price_*rate/leverage; return true; }
 int PositionsTotal() { return (int)positions.size(); }
 ulong PositionGetTicket(int k) {
   if (k < 0 || k >= (int)positions.size()) return 0;
@@ -602,7 +618,7 @@ bool PositionSelectByTicket(ulong ticket) {
   return false;
 }
 long PositionGetInteger(ENUM_POSITION_PROPERTY_INTEGER what) {
-  return what == POSITION_TICKET ? (long)selected.ticket : what == POSITION_TIME ? selected.time : what == POSITION_MAGIC ? selected.magic : selected.side > 0 ? POSITION_TYPE_BUY : POSITION_TYPE_SELL;
+  return what == POSITION_TICKET ? (long)selected.ticket : what == POSITION_TIME ? selected.time : what == POSITION_MAGIC ? selected.magic : (long)(selected.side > 0 ? POSITION_TYPE_BUY : POSITION_TYPE_SELL);
 }
 string PositionGetString(ENUM_POSITION_PROPERTY_STRING what) { return what == POSITION_SYMBOL ? _Symbol : string(); }
 bool CTrade::deal(int side, double volume, const string &symbol, double sl, double tp) {
@@ -612,7 +628,7 @@ bool CTrade::deal(int side, double volume, const string &symbol, double sl, doub
   if (symbol != _Symbol || volume < SymbolInfoDouble(symbol, SYMBOL_VOLUME_MIN) - 1e-12 || volume > SymbolInfoDouble(symbol, SYMBOL_VOLUME_MAX) || off > 1e-6) retcode = TRADE_RETCODE_INVALID_VOLUME;
   else if (!filled_by_symbol) retcode = TRADE_RETCODE_INVALID_FILL;
   else if (!stops_ok(side, sl, tp)) retcode = TRADE_RETCODE_INVALID_STOPS;
-  else if (volume*contract*bid()/leverage > equity() - margin_used() + 1e-6) retcode = TRADE_RETCODE_NO_MONEY;
+  else if (volume*contract*bid()*rate/leverage > equity() - margin_used() + 1e-6) retcode = TRADE_RETCODE_NO_MONEY;
   else if (said == 0 || said == TRADE_RETCODE_PLACED || said == TRADE_RETCODE_TIMEOUT) { fill(side, volume, sl, tp, magic); retcode = said ? said : TRADE_RETCODE_DONE; }
   else if (said == TRADE_RETCODE_DONE_PARTIAL) { fill(side, std::round(volume/step/2)*step, sl, tp, magic); retcode = said; }
   else { retcode = said; if (said == TRADE_RETCODE_REQUOTE) price += number("requote", 0)*_Point; }
@@ -645,16 +661,13 @@ string CTrade::ResultRetcodeDescription() const {
 
 // Driver
 namespace sim {
-long worst_wait = 0, calls = 0;
-double worst_cpu = 0;
+const double TOUCHES_A_MS = 1e5;          // elements of arrays and texts: a slow machine's
+long work = 0, calls = 0;
+double worst = 0;                         // milliseconds of one event: waiting, and work by its count, never by a clock
 void event(void (*handler)()) {
-  timespec a, b;
-  waited_ms = 0;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+  waited_ms = work = 0;
   handler();
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
-  worst_cpu = std::max(worst_cpu, (double)(b.tv_sec - a.tv_sec)*1e3 + (double)(b.tv_nsec - a.tv_nsec)/1e6);
-  worst_wait = std::max(worst_wait, waited_ms);
+  worst = std::max(worst, (double)waited_ms + (double)work/TOUCHES_A_MS);
   calls++;
 }
 long traffic() { long n = connections; for (auto &s : sockets) n += s.sent + s.received; return n; }
@@ -708,7 +721,7 @@ void configure() {
   _Point = std::pow(10., -_Digits);
   broker_rule = text("clock", "us");
   broker_winter = (int)number("offset", 7200);
-  balance = number("balance", 10000); spread = number("spread", 0); commission = number("commission", 0); leverage = number("leverage", 30);
+  balance = number("balance", 10000); spread = number("spread", 0); commission = number("commission", 0); leverage = number("leverage", 30); rate = number("rate", 1);
   swap_long = number("swap_long", 0); swap_short = number("swap_short", 0);
   stops_level = (long)number("stops_level", 0); freeze_level = (long)number("freeze_level", 0);
   hedging = text("account", "hedging") == "hedging";
@@ -731,7 +744,7 @@ void summary(int init) {
   for (auto &s : sockets) open += s.open;
   std::ostringstream o;
   o.precision(17);
-  o << "{\"init\":" << init << ",\"balance\":" << balance << ",\"worst_wait_ms\":" << worst_wait << ",\"worst_cpu_ms\":" << worst_cpu << ",\"timer_calls\":" << calls
+  o << "{\"init\":" << init << ",\"balance\":" << balance << ",\"worst_ms\":" << worst << ",\"timer_calls\":" << calls
     << ",\"connections\":" << connections << ",\"open_sockets\":" << open << ",\"nul_bytes\":" << nul_bytes << ",\"reads_of_nothing\":" << reads_of_nothing
     << ",\"most_asked\":" << most_asked << ",\"drawn\":" << drawn << ",\"objects\":" << objects.size() << ",\"orders\":" << orders << ",\"timer\":" << timer_ms << "}";
   tell('R', o.str());

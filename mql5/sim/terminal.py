@@ -3,7 +3,7 @@ import json, subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WAIT_LIMIT_MS = 50      # most that one event of the EA may wait in socket calls
+LIMIT_MS = 50      # most that one event of the EA may take: what it waits in socket calls, and its work by count
 
 
 def write_candles(candles, path):
@@ -18,6 +18,7 @@ def write_candles(candles, path):
 class Run:
     "What one run of the EA left."
     prints: list = field(default_factory=list)    # what it printed
+    times: list = field(default_factory=list)     # and when, in seconds of UTC
     orders: list = field(default_factory=list)    # every order, with the broker's return code
     trades: list = field(default_factory=list)    # every position, or part of one, that ended
     equity: list = field(default_factory=list)    # at the close of each bar
@@ -40,7 +41,7 @@ def _collect(run, line):
     kind, _, rest = line.partition(" ")
     if kind not in "POTECDR" or not rest: return
     said = json.loads(rest)
-    if kind == "P": run.prints.append(said)
+    if kind == "P": run.times.append(said[0]); run.prints.append(said[1])
     elif kind == "O": run.orders.append(said)
     elif kind == "T": run.trades.append(said)
     elif kind == "E": run.equity.append(said)
@@ -72,7 +73,7 @@ def broken_promises(run, bars):
     if run.errors: found.append(run.errors[:3000])
     if run.returncode: found.append(f"exit status {run.returncode}")
     if not s: return found
-    if s["worst_wait_ms"] > WAIT_LIMIT_MS: found.append(f"an event waited {s['worst_wait_ms']} ms in socket calls")
+    if s["worst_ms"] > LIMIT_MS: found.append(f"an event took {s['worst_ms']:.0f} ms")
     if s["nul_bytes"]: found.append(f"{s['nul_bytes']} NUL bytes on the wire")
     if s["open_sockets"]: found.append(f"{s['open_sockets']} sockets are still open")
     if s["objects"] or s["timer"]: found.append("the chart's objects or the timer are left behind")
