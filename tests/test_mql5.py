@@ -594,8 +594,11 @@ def strategy(monkeypatch, server):
         monkeypatch.setitem(sys.modules, "freqtrade", types.ModuleType("freqtrade"))
         monkeypatch.setitem(sys.modules, "freqtrade.strategy", stub)
     s = runpy.run_path(root/"docs/NatronStrategy.py")["NatronStrategy"]({})
-    s.natron, s.threshold = server.urls[0], .01
+    s.natron, s.threshold, s.dp = server.urls[0], .01, running("dry_run")
     return s
+
+
+def running(mode): return types.SimpleNamespace(runmode=types.SimpleNamespace(value=mode))
 
 
 class Trade:
@@ -620,6 +623,11 @@ def test_the_freqtrade_strategy(strategy, model):
     assert strategy.custom_stoploss("EUR/USD", trade, None, 1.2, 0., False) is None
     strategy.order_filled("EUR/USD", trade, types.SimpleNamespace(ft_order_side="buy"), None)
     assert strategy.custom_stoploss("EUR/USD", trade, None, 1.25, 0., False) == pytest.approx(1 - frame.natron_stop.iloc[-1]/1.25)
+
+
+def test_the_freqtrade_strategy_asks_nothing_in_a_backtest(strategy):
+    strategy.dp, strategy.natron = running("backtest"), "http://127.0.0.1:1"
+    assert strategy.populate_indicators(candles[-200:].reset_index(names="date"), {}).natron.isna().all()
 
 
 def test_the_freqtrade_strategy_without_a_plan(strategy, monkeypatch):
