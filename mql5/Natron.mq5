@@ -507,6 +507,7 @@ int        g_plan_side=0;
 Answer     g_answer;
 datetime   g_bar=0;                     // opening time of the current bar
 datetime   g_no_entry=0;                // bar in which nothing is entered any more
+bool       g_held=false;                // a position was open when last looked at
 int        g_answered=0,g_missed=0,g_strays=0,g_drops=0;
 string     g_note="",g_panel="";
 
@@ -549,6 +550,7 @@ void OnTimer(void)
    if(g_state==LINK_OFF)
       return;
    WatchBar();
+   WatchPosition();
    WatchDay();
    if(g_state==LINK_WAIT && GetTickCount64()>=g_wake)
       Connect();
@@ -1046,7 +1048,9 @@ string WhyIdle(void)
 //--- Why nothing is entered; empty: it may be
 string WhyNoEntry(void)
   {
-   if(g_no_entry==g_bar || GlobalVariableGet(Key("entry"))==(double)g_bar)
+   if(g_no_entry==g_bar)
+      return("a position has ended in this bar");
+   if(GlobalVariableGet(Key("entry"))==(double)g_bar)
       return("this bar had its order");
    if(MaxSpreadPoints>0 && SymbolInfoInteger(_Symbol,SYMBOL_SPREAD)>MaxSpreadPoints)
       return("the spread is too wide");
@@ -1137,7 +1141,10 @@ bool ClosePosition(const long ticket)
       g_trade.PositionClose((ulong)ticket,Deviation);
       uint code=g_trade.ResultRetcode();
       if(Succeeded(code))
+        {
+         g_held=false;
          return(!PositionSelectByTicket((ulong)ticket));
+        }
       if(!Requoted(code))
          break;
      }
@@ -1352,6 +1359,18 @@ void WatchBar(void)
       if(OwnPosition(k) && iBarShift(_Symbol,_Period,(datetime)PositionGetInteger(POSITION_TIME))>=MaxBars
          && ClosePosition(PositionGetInteger(POSITION_TICKET)))
          g_no_entry=g_bar;
+  }
+
+//--- A stop or target that was hit, or a hand: nothing is entered any more in this bar, as in Natron's backtest
+void WatchPosition(void)
+  {
+   bool held=false;
+   for(int k=PositionsTotal()-1; k>=0; k--)
+      if(OwnPosition(k))
+         held=true;
+   if(g_held && !held)
+      g_no_entry=g_bar;
+   g_held=held;
   }
 
 void WatchDay(void)

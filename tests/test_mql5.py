@@ -402,6 +402,18 @@ def test_both_sides_are_the_backtests_too(program, file, bridge, tmp_path):
     assert (both.pnl/both.pnl_backtest - 1).abs().max() < 2e-3
 
 
+def test_a_gap_through_stop_or_target_is_the_backtests(program, bridge, folder, tmp_path):
+    "What has ended at the open is not entered anew in this bar."
+    cfg, bars = BacktestConfig(threshold=.02), 60
+    high = 1 + .01*(np.arange(len(candles))//7 % 2)
+    gaps = candles.assign(**{k: candles[k]*high for k in ("open", "high", "low", "close")})
+    run = run_terminal(program, write_candles(gaps, folder/"gaps"), inputs_of(cfg) | dict(Port=bridge), start=START, bars=bars, phases="1", wire=tmp_path/"wire", **broker_of(cfg, gaps), **EXACT)
+    sim = backtest_of(signals_on(tmp_path/"wire"), gaps, cfg, gaps.index[START+bars-1])
+    both = beside(run, sim)
+    assert run.said("a position has ended in this bar") and broken_promises(run, bars) == []
+    assert (both.exit == both.exit_backtest).all() and (both.reason == both.reason_backtest).all()
+
+
 # Orders
 
 def scripted(program, file, bridge, script, inputs=None, **settings):
@@ -582,8 +594,11 @@ def strategy(monkeypatch, server):
         monkeypatch.setitem(sys.modules, "freqtrade", types.ModuleType("freqtrade"))
         monkeypatch.setitem(sys.modules, "freqtrade.strategy", stub)
     s = runpy.run_path(root/"docs/NatronStrategy.py")["NatronStrategy"]({})
-    s.natron, s.threshold = server.urls[0], .01
+    s.natron, s.threshold, s.dp = server.urls[0], .01, running("dry_run")
     return s
+
+
+def running(mode): return types.SimpleNamespace(runmode=types.SimpleNamespace(value=mode))
 
 
 class Trade:
@@ -608,6 +623,11 @@ def test_the_freqtrade_strategy(strategy, model):
     assert strategy.custom_stoploss("EUR/USD", trade, None, 1.2, 0., False) is None
     strategy.order_filled("EUR/USD", trade, types.SimpleNamespace(ft_order_side="buy"), None)
     assert strategy.custom_stoploss("EUR/USD", trade, None, 1.25, 0., False) == pytest.approx(1 - frame.natron_stop.iloc[-1]/1.25)
+
+
+def test_the_freqtrade_strategy_asks_nothing_in_a_backtest(strategy):
+    strategy.dp, strategy.natron = running("backtest"), "http://127.0.0.1:1"
+    assert strategy.populate_indicators(candles[-200:].reset_index(names="date"), {}).natron.isna().all()
 
 
 def test_the_freqtrade_strategy_without_a_plan(strategy, monkeypatch):

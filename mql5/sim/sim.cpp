@@ -700,6 +700,7 @@ void run_bar(long k) {
     at_second(second);
   }
   if (!inside) inside_bar();
+  event(OnTimer);                         // it sees how the bar has ended
   std::ostringstream o;
   o.precision(17);
   o << "{\"bar\":" << bars[k].utc << ",\"equity\":" << equity() << ",\"positions\":" << positions.size() << "}";
