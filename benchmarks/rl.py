@@ -1,11 +1,12 @@
 """Reinforcement learning where the answer is known, how fast it is, and what it finds on real candles: `python benchmarks/rl.py`.
 
-Sections by flag, `--planted`, `--speed`, `--repeat` and `--real FILE...`; without one, the first three. One core, medians, the peer in the same run; time is that of the processor, so that a busy machine does not matter. `--out FILE` appends the tables to a file.
+Sections by flag, `--planted`, `--speed`, `--repeat`, `--real FILE...` and `--sizing FILE...`; without one, the first three. One core, medians, the peer in the same run; time is that of the processor, so that a busy machine does not matter. `--out FILE` appends the tables to a file.
 
 planted  made-up markets: an oracle (the next return leaked), a weak signal (correlation 0.05), noise without costs and with high ones; every agent, `--seeds` seeds of `--steps` steps; trained on 20,000 bars, chosen on another draw, measured on a third of 100,000 bars
 speed    raw steps of 1,024 environments; training steps of PPO at four epochs, beside stable-baselines3's PPO on eight single environments in its `DummyVecEnv`
 repeat   the same seed twice: are the weights the same?
 real     `configs/rl.yaml` on candle files: one network, then the seeds of every agent; the test span is looked at once, and every run is a trial
+sizing   size and stop of trades that begin at every sixth bar of candle files, in both directions: a policy of full information beside equal risk by forecast (HAR, without and with the hour) and by ATR
 """
 import argparse, os, platform, sys, time
 from dataclasses import replace
@@ -18,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tqdm import tqdm
 from common import table
 from natron.backtest import TrialLog
-from natron.bandit import planted_data
+from natron.bandit import SIZES, STOPS, arm_verdict, learn_arms, planted_data, taken, trade_entries
 from natron.calibrate import calibrate
 from natron.candles import read_candles
 from natron.config import Config, load_config, with_settings
@@ -27,7 +28,10 @@ from natron.dataset import prepare
 from natron.environment import TradingEnv, VectorTradingEnv, policy_positions, run_positions
 from natron.finetune import finetune
 from natron.metrics import block_resamples, interval
+from natron.range_scores import RANGE_FORECASTERS, market
 from natron.rl import AGENTS, train_policies, train_policy
+from natron.splits import split_series
+from natron.tasks import HORIZONS
 from natron.rl_evaluate import evaluate_policies, interquartile_mean, relative_score, run_figures, score_draws, series_returns
 
 FREE = {f"backtest.{k}": 0. for k in ("spread", "slippage", "swap_long", "swap_short")} | {"rl.turnover_penalty": 0., "rl.drawdown_penalty": 0.}
@@ -149,14 +153,59 @@ def real(a):
     return "\n\n".join(parts)
 
 
+def entries(name, candles, split, forecaster):
+    "The entries of one series in training, validation and test part, at every sixth bar; forecasts begin at row 2,000."
+    m = market(candles, replace(split, validation=slice(2000, split.validation.stop)))
+    term = RANGE_FORECASTERS[forecaster](m)
+    return [trade_entries(name, candles, m.variance, term, np.arange(part.start, part.stop, 6)) for part in (split.train, split.validation, split.test)]
+
+
+def pooled(parts, field): return np.concatenate([getattr(e, field) for e in parts])
+
+
+def equal_risk(parts, field, alone):
+    "What the arm that is best on the training part brings in the test part, and the arms; one a series where `alone`."
+    train, test = ([getattr(e, field) for e in parts[k]] for k in (0, 2))
+    means = [u.mean(0) for u in train] if alone else [np.concatenate(train).mean(0)]*len(train)
+    arms = [int(m.argmax()) for m in means]
+    said = sorted({f"{SIZES[k % len(SIZES)]} and {STOPS[k//len(SIZES)]:g}" for k in arms})
+    return np.concatenate([u[:, k] for u, k in zip(test, arms)]), ", ".join(said)
+
+
+def sized(a, series, splits, forecaster):
+    "The policy beside rules of equal risk, all series together, by one forecaster."
+    start = time.process_time()
+    parts = list(zip(*(entries(n, c, s, forecaster) for (n, c), s in zip(series.items(), splits))))
+    x, u = ([pooled(p, k) for p in parts] for k in ("contexts", "by_forecast"))
+    policies = [learn_arms((x[0], u[0]), (x[1], u[1]), k) for k in range(a.seeds)]
+    seeds = [taken(u[2], p.arms(x[2])) for p in policies]
+    rows = [(f"policy ({a.seeds} seeds)", "by context", f"{np.mean(seeds):.4f} ({min(map(np.mean, seeds)):.4f} to {max(map(np.mean, seeds)):.4f})", "")]
+    times = parts[2][0].times.append([e.times for e in parts[2][1:]])
+    block = round(240*times.nunique()/max(s.test.stop-s.test.start for s in splits))
+    rules = [(by, field, alone) for by, field in (("forecast", "by_forecast"), ("ATR", "by_atr")) for alone in (False, True)]
+    for by, field, alone in rules:
+        rule, arms = equal_risk(parts, field, alone)
+        v = arm_verdict(times, np.mean(seeds, 0), rule, f"equal risk by {by}", block)
+        rows.append((f"equal risk by {by}, {'an arm a series' if alone else 'one arm'}", arms, f"{rule.mean():.4f}", f"{v.difference:+.4f} [{v.low:+.4f}, {v.high:+.4f}]"))
+    span = " to ".join(f"{t:%Y-%m-%d}" for t in (times.min(), times.max()))
+    return (f"Forecast: {forecaster}; {', '.join(series)}; {len(times):,} entries, {span}, {v.blocks} blocks; {time.process_time()-start:.0f} s of CPU.\n\n"
+            + table(["", "size and stop", "mean utility", "policy less this"], rows))
+
+
+def sizing(a):
+    series = {p.name.split(".")[0]: read_candles(p) for p in a.sizing}
+    splits = split_series([c.index for c in series.values()], Config().data, HORIZONS[-1])
+    return "\n\n".join(sized(a, series, splits, f) for f in ("har", "har_hour"))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("planted", "speed", "repeat"): p.add_argument(f"--{name}", action="store_true")
-    p.add_argument("--real", nargs="+", type=Path, metavar="FILE", help="candle files, one series each"); p.add_argument("--trials", default="runs/trials.jsonl", help="trial log of --real")
+    p.add_argument("--real", nargs="+", type=Path, metavar="FILE", help="candle files, one series each"); p.add_argument("--sizing", nargs="+", type=Path, metavar="FILE", help="candle files, one series each"); p.add_argument("--trials", default="runs/trials.jsonl", help="trial log of --real")
     p.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS)); p.add_argument("--seeds", type=int, default=10); p.add_argument("--steps", type=int, default=200_000)
     p.add_argument("--stride", type=int, default=24, help="bars between training windows of --real"); p.add_argument("--repeats", type=int, default=5); p.add_argument("--out", help="append the tables to this file")
     a = p.parse_args(); torch.set_num_threads(1)
-    asked = [f for f in (planted, speed, repeat, real) if getattr(a, f.__name__)] or [planted, speed, repeat]
+    asked = [f for f in (planted, speed, repeat, real, sizing) if getattr(a, f.__name__)] or [planted, speed, repeat]
     parts = [f"## {' '.join(['python', 'benchmarks/rl.py', *(Path(x).name if Path(x).exists() else x for x in sys.argv[1:])])}\n\n{platform.processor() or platform.machine()}, one core of {os.cpu_count()}, "
              f"Python {platform.python_version()}, torch {torch.__version__}, gymnasium {gymnasium.__version__}, stable-baselines3 {stable_baselines3.__version__}"]
     for f in asked: parts.append(f"### {f.__name__}\n\n{f(a)}"); print(parts[-1], flush=True)

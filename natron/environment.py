@@ -25,8 +25,8 @@ from .candles import OHLCV, bar_length
 from .rolling import kernel
 from .features import context_bars
 from .dataset import Prepared, WindowDataset
-from .model import (ACTIONS, POLICY_BARS, POLICY_LIMIT, Calibration, Policy, calibrated, policy_answer,
-                          policy_inputs)
+from .model import (ACTIONS, POLICY_BARS, POLICY_LIMIT, POSITION_BAND, Calibration, Policy, calibrated,
+                          policy_answer, policy_inputs)
 from .broker import BOOK, MARGIN, ORDER, POSITION, Account, bars_of, costs_of, inlined, size_of, step
 from .backtest import signal_of
 
@@ -284,11 +284,17 @@ def _start(copies, rows, market, rules, obs):
         _observe(copies, i, market, rules, obs[i])
 
 # %% ../nbs/07_environment.ipynb #7135b86c
+@inlined
+def _moved(asked, held):
+    "`rebalanced`, of one account; the positions of discrete actions lie further apart."
+    return held if abs(asked-held) <= POSITION_BAND else asked
+
 @kernel
 def _step(copies, targets, nexts, market, rules, obs, last, rewards, notes, over):
     "One bar of every copy; one whose episode is over leaves what it saw in `last`, and begins at its next row, if any."
     for i in range(len(targets)):
-        ruined = _advance(copies, i, targets[i], market, rules, notes[i])
+        target = _moved(targets[i], copies.state[i].target)
+        ruined = _advance(copies, i, target, market, rules, notes[i])
         notes[i, 4] = copies.books[i].equity
         rewards[i] = notes[i, 0] + notes[i, 1] + notes[i, 2] + notes[i, 3]
         over[0, i] = ruined; over[1, i] = not ruined and copies.state[i].row >= copies.state[i].end
@@ -524,7 +530,7 @@ def _ask(copies, net, a, z, market, rules, x, y, said, out):
             _observe(copies, i, market, rules, x)
             _forward(net, net.weights[i], x, y)
             for k in range(said.shape[2]): said[i, r, k] = x[k]
-            out[i, r] = _position(net, x)
+            out[i, r] = _moved(_position(net, x), copies.state[i].target)
             if r < z and _advance(copies, i, out[i, r], market, rules, parts): break
 
 # %% ../nbs/07_environment.ipynb #081afee9

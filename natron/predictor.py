@@ -26,7 +26,7 @@ from .ranges import Fan, forecast_sd
 from .stream import FeatureStream, candle_time
 from .bundle import Bundle, BundleError, load_bundle
 from .engine import pick_engine
-from .model import ACTIONS, action_of, policy_answer, to_probs
+from .model import ACTIONS, action_of, policy_answer, rebalanced, to_probs
 
 # %% ../nbs/08_predictor.ipynb #bed3ff00
 MAX_CANDLES = 4096
@@ -175,8 +175,8 @@ def probabilities(self: Predictor, windows: Sequence[Window]
     logits = self.engine(x, mask, *names, accounts)
     out = to_probs(logits, self.outputs, self.calibration)
     if self.policy:
-        out["rl"], position = policy_answer(self.policy, logits["rl"])
-        out["rl_position"] = position[:, None]
+        out["rl"], asked = policy_answer(self.policy, logits["rl"])
+        out["rl_position"] = rebalanced(self.policy, asked, torch.from_numpy(accounts[:, 0]))[:, None]
     out = {k: v.double().numpy() for k, v in out.items()}
     if not all(np.isfinite(p).all() for p in out.values()):
         raise BundleError("the model answers with what is no number; its weights are of no use")

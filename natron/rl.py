@@ -223,14 +223,14 @@ class PolicyTraining:
 # %% ../nbs/07b_rl.ipynb #7b000043
 @patch
 def chunk(self: PolicyTraining) -> dict: # the row of the history
-    "Learn from `validate_every` steps, validate, keep the policy if it is the best so far."
+    "Learn from `validate_every` steps, validate, keep the policy if none before it was better."
     env, t = self.agent.env, time.perf_counter()
     env.count()
     self.agent.learn(min(self.rl.validate_every, self.rl.steps-self.steps), self._seed(f"chunk {len(self.history)}"))
     seconds, policy = time.perf_counter()-t, self.agent.policy
     row = dict(step=self.steps+env.steps, **env.counts(), **_validated(policy, self._seen(policy)), seconds=seconds,
                steps_per_s=env.steps/seconds)
-    if row["validation_reward"] > max((r["validation_reward"] for r in self.history), default=-np.inf):
+    if row["validation_reward"] >= max((r["validation_reward"] for r in self.history), default=-np.inf):
         self.best = {k: v.detach().clone() for k, v in policy.state_dict().items()}
     self.history.append(row)
     return row
@@ -279,7 +279,7 @@ def finish(self: PolicyTraining) -> TrainedPolicy:
     "The best policy, on its own."
     policy, history = self.agent.policy, pd.DataFrame(self.history)
     policy.load_state_dict(self.best)
-    best = history.validation_reward.idxmax()
+    best = history.validation_reward[::-1].idxmax()          # the last of equals
     return TrainedPolicy(policy.eval(), history, int(history.step[best]), self.seed)
 
 # %% ../nbs/07b_rl.ipynb #7b000048
