@@ -612,7 +612,7 @@ def _evaluation_mode(walk_forward, rolling, compare, ablate, dates, force, engin
     return mode
 
 # %% ../nbs/09b_cli.ipynb #b4c70030
-def _ranges(bundle, data, cfg):
+def _range_forecasts(bundle, data, cfg):
     "A model's forecasts of how far price goes, where its backtest goes by them."
     if not cfg.backtest.by_forecast: return None
     return _mod("random_entries").range_forecasts(data, bundle.model(), bundle.scenarios_of())
@@ -629,8 +629,7 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
     fair = not (found.warning or found.scores.note)
     ranges = _mod("range_report").report_ranges(found.prep, bundle.model()) if fair else None
     return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges,
-                              forecasts=_ranges(bundle, found.prep, cfg))
-
+                              range_forecasts=_range_forecasts(bundle, found.prep, cfg))
 
 # %% ../nbs/09b_cli.ipynb #87cedb96
 def _comparison_report(paths, series, start, end):
@@ -735,7 +734,7 @@ def _traded(bundle, series, start, end, cfg, trials):
     evaluate = _mod("evaluate")
     data = evaluate.prepare_for(bundle, series, start, end)
     forecasts = evaluate.task_forecasts(data, bundle.model(), bundle.calibrations(), True)
-    account = _mod("report").traded(forecasts, series, cfg, trials, _ranges(bundle, data, cfg))
+    account = _mod("report").traded(forecasts, series, cfg, trials, _range_forecasts(bundle, data, cfg))
     if account is None:
         raise _err(f"this model answers {', '.join(f.task.name for f in forecasts)}; "
                    "trading takes the task direction, or buy and sell, and bars of one length")

@@ -23,7 +23,7 @@ from .charts import PALETTE
 from .rolling import kernel
 from .indicators import ATR
 from .tasks import term_structure
-from .ranges import forecast_sd
+from .ranges import Scenarios, forecast_sd
 from .dataset import Prepared, window_data
 from .finetune import predict_windows
 from .metrics import FEW_BLOCKS, GREY, block_resamples, interval, resample_sums
@@ -33,7 +33,7 @@ from .backtest import RangeForecasts, drawdowns
 # %% ../nbs/06l_random_entries.ipynb #af11bab1
 def range_forecasts(prep: Prepared,         # its test part is forecast
                     model: torch.nn.Module, # that forecasts the term structure
-                    scenarios=None          # of its file, `Scenarios`
+                    scenarios: Scenarios | None = None # of its file
                    ) -> RangeForecasts:
     "A network's forecasts of how far price goes; raises `NatronError` for a model without them."
     tasks = term_structure(model.tasks)

@@ -159,13 +159,13 @@ def signals_of(forecasts: list[TaskForecasts]
 # %% ../nbs/06i_report.ipynb #ca26d70f
 def traded(forecasts: list[TaskForecasts], candles: dict[str, pd.DataFrame], cfg: Config,
            trials: TrialLog | None = None, # counts the backtest
-           ranges: RangeForecasts | None = None # where stops or sizes go by forecast
+           range_forecasts: RangeForecasts | None = None # where stops or sizes go by forecast
           ) -> Backtest | None:
     "Backtest of the forecasts; None where no task has sides, or where bars of several lengths would share an account."
     lengths = {bar_length(candles[n]) for f in forecasts for n in set(f.series)}
     if not _traded_tasks(forecasts) or len(lengths) > 1: return None
     signals, confidence = signals_of(forecasts)
-    return backtest({n: candles[n] for n in signals}, signals, cfg, confidence, trials, ranges)
+    return backtest({n: candles[n] for n in signals}, signals, cfg, confidence, trials, range_forecasts)
 
 # %% ../nbs/06i_report.ipynb #4646d727
 def known_cells(prep: Prepared, part: str # "train", "validation" or "test"
@@ -233,16 +233,15 @@ def make_report(evaluation: Evaluation, candles: dict[str, pd.DataFrame], cfg: C
                 model: dict | None = None,          # which it is, as `about` says
                 policy=None,                        # what a trained policy earned
                 ranges=None,                        # how the price ranges held
-                forecasts: RangeForecasts | None = None # where stops or sizes go by forecast; without, no backtest then
+                range_forecasts: RangeForecasts | None = None # where stops or sizes go by forecast; else no backtest
                ) -> Report:
     "The evaluation with its backtest, and with the drift of its rows; fewer than 96 rows have none."
     if evaluation.warning: return Report(evaluation, model=model)  # in-sample rows are not traded, nor counted
     live = known_cells(evaluation.prep, "test") if reference and evaluation.prep else []
     moved = drift(reference, live) if len(live) >= 96 else None
-    lacks = cfg.backtest.by_forecast and forecasts is None
-    tested = None if lacks else traded(evaluation.forecasts, candles, cfg, trials, forecasts)
+    lacks = cfg.backtest.by_forecast and range_forecasts is None
+    tested = None if lacks else traded(evaluation.forecasts, candles, cfg, trials, range_forecasts)
     return Report(evaluation, tested, moved, model, policy, ranges)
-
 
 # %% ../nbs/06i_report.ipynb #18ae0474
 _FOLDS = "Walk-forward folds: the model's log-loss (or RMSE), and its best baseline's"

@@ -1009,6 +1009,9 @@ def traded(self: CandleView,
     costs = dict(spread=spread, slippage=slippage, commission=commission, threshold=max(threshold, 1e-6), confidence=0.)
     cfg, name = self.predictor.bundle.config, self.symbol or "these candles"
     cfg = cfg.model_copy(update=dict(backtest=cfg.backtest.model_copy(update=costs)))
+    if cfg.backtest.by_forecast:
+        raise NatronError("this model's backtest places stops or sizes by forecast, and this page knows those by ATR "
+                          "alone; `natron backtest` makes it")
     return backtest({name: self.candles}, {name: signal}, cfg, None, trials)
 
 # %% ../nbs/08e_view.ipynb #3e1a0049
