@@ -223,7 +223,7 @@ def _momentum(b, i, s):
 # %% ../nbs/01b_stream.ipynb #6c6739cc
 @kernel
 def _volatility(b, i, s):
-    c, floor = b[_C, i], FLOOR*b[_C, i]
+    floor = FLOOR*b[_C, i]
     (mean, sd), ema, atr = _mean_std(_last(b[_C], i, 20)), s.ema_20, s.atr_20
     return (s.atr_14/c, atr/c, ratio(_mean(b[_TR], i, 5), _mean(b[_TR], i, 50), 1., floor), (mean+2*sd-c)/c,
             (c-mean+2*sd)/c, 4*sd/c, ratio(c-mean, 2*sd, 0., floor),
@@ -282,7 +282,7 @@ def _latest(x):
 # %% ../nbs/01b_stream.ipynb #d08c536d
 @kernel
 def _trend_strength(b, i, s):
-    c, floor = b[_C, i], FLOOR*b[_C, i]
+    floor = FLOOR*b[_C, i]
     cov, vt, vc = _cov(np.arange(20.), _last(b[_C], i, 20))
     return (s.adx, ratio(s.plus, s.range, 0., _floor(b, i)), ratio(s.minus, s.range, 0., _floor(b, i)),
             _latest(_last(b[_H], i, 26))/25, _latest(-_last(b[_L], i, 26))/25,
