@@ -223,7 +223,7 @@ def _momentum(b, i, s):
 # %% ../nbs/01b_stream.ipynb #6c6739cc
 @kernel
 def _volatility(b, i, s):
-    floor = FLOOR*b[_C, i]
+    c, floor = b[_C, i], FLOOR*b[_C, i]
     (mean, sd), ema, atr = _mean_std(_last(b[_C], i, 20)), s.ema_20, s.atr_20
     return (s.atr_14/c, atr/c, ratio(_mean(b[_TR], i, 5), _mean(b[_TR], i, 50), 1., floor), (mean+2*sd-c)/c,
             (c-mean+2*sd)/c, 4*sd/c, ratio(c-mean, 2*sd, 0., floor),
