@@ -505,9 +505,9 @@ def demo(sets: Set = None,
 def _show_ready(must):
     "The model that comes with Natron, on the sample that is later than its data; where it is missing, say so."
     path, candles = ready_model(), _mod("core").resource("data/gbpusd_h1_2021.csv.gz")
-    lacking = "this installation lacks the model that comes with Natron"
+    lacking = "this installation carries no trained model"
     if not path and must: raise _err(f"{lacking}; train one with `natron demo`")
-    if not path: return _note(f"{lacking}; a first one is trained at once")
+    if not path: return _note(f"{lacking}; one is trained now")
     _mod("core").need("train", "sklearn", "plotly")
     p, series = _mod("predictor").load_predictor(path), {"GBPUSD": _mod("candles").read_candles(candles)}
     print(answer_text("GBPUSD", p.predict(series["GBPUSD"].iloc[-p.context:], "GBPUSD")) + "\n")

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
-import numpy as np, pandas as pd
+import numpy as np, pandas as pd, torch
 from fastcore.basics import chunked, patch
 from fastcore.meta import delegates
 from .core import NatronError

@@ -352,7 +352,7 @@ def test_demo_shows_the_model_that_comes_with_natron(shipped):
     assert re.search(r"\nvolatility +log_loss \d\.\d+, ", told) and "50 % ranges" in told and not (cwd/"runs").exists()
     refused(natron("demo", "--ready-only", "--set", "seed=1", cwd=cwd, ok=False), "--ready-only trains nothing; give it alone")
     (later.parent/"natron_fx.pt").unlink()
-    refused(natron("demo", "--ready-only", cwd=cwd, ok=False), "this installation lacks the model that comes with Natron")
+    refused(natron("demo", "--ready-only", cwd=cwd, ok=False), "this installation carries no trained model")
 
 
 @pytest.mark.slow

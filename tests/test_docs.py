@@ -332,7 +332,8 @@ def test_run_folder_and_metrics_are_as_listed(place, run):
 @pytest.mark.slow
 def test_baselines_are_as_listed(place):
     scores = json.loads((place/"runs/demo/metrics.json").read_text())["scores"]["scores"]
-    assert set(cells(texts[root/"docs/evaluate.md"])) == {b for s in scores.values() for b in s} - {"model"} | {"lightgbm"}
+    listed = {name for name in cells(texts[root/"docs/evaluate.md"]) if name.isidentifier()}
+    assert listed == {b for s in scores.values() for b in s} - {"model"} | {"lightgbm"}
 
 
 @pytest.mark.slow
