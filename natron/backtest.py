@@ -31,7 +31,7 @@ from .charts import PALETTE, plot_candles, time_ticks
 from .rolling import kernel
 from .ranges import Scenarios
 from .tasks import HORIZONS, Task, of_role
-from .metrics import FEW_BLOCKS, block_resamples, interval, resample_sums
+from .metrics import block_resamples, interval, resample_sums, rough_guide
 from .broker import (ORDER, POSITION, REASONS, SIGNAL, TIME, Pip, bars_of, costs_of, inlined, new_account, pip_of,
                            size_of, step)
 
@@ -656,7 +656,7 @@ def sentence(self: BacktestVerdict) -> str:
     claim = _CLAIMS[self.kind]
     if self.value is None: return f"{claim}: {self.note}"
     doubt = f", but no proof of skill: {self.note}"*(self.kind == "profit_unproven")
-    rough = f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS)
+    rough = rough_guide(self.blocks)
     return f"{claim} ({_with_interval(self.value, self.low, self.high)}){doubt}{rough}"
 
 # %% ../nbs/06e_backtest.ipynb #46a41960

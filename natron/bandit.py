@@ -26,7 +26,7 @@ from .tasks import HORIZONS
 from .dataset import Prepared, WindowDataset
 from .model import POSITION_BAND, Natron, Policy, PolicySettings, pool, pooled_rows
 from .ranges import forecast_sd
-from .metrics import FEW_BLOCKS, block_resamples, interval, resample_sums
+from .metrics import mean_interval, rough_guide
 from .broker import BAR, COST, HELD, bars_of, costs_of, exit_of, levels_of
 from .environment import Normaliser, TradingData, VectorTradingEnv, series_data
 
@@ -357,7 +357,7 @@ class ArmVerdict:
         if self.kind == "too_few_blocks": return "no verdict: the entries are less than two independent blocks"
         words = dict(better="adds to", worse="is worse than", no_difference="adds nothing to")[self.kind]
         return (f"the policy {words} {self.rule} (utility {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}])"
-                + f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS))
+                + rough_guide(self.blocks))
 
 # %% ../nbs/07a_bandit.ipynb #7a0000b0
 def arm_verdict(times: pd.DatetimeIndex, # (n,) of the entries
@@ -369,11 +369,9 @@ def arm_verdict(times: pd.DatetimeIndex, # (n,) of the entries
                ) -> ArmVerdict:
     "What can be said about a policy and a rule."
     d = learnt-rule
-    unit, starts = block_resamples(times, block, resamples, make_rng(0, "arms"))
-    sums = resample_sums(np.stack([d, np.ones(len(d))], 1), unit, starts, block)
-    low, high = interval(d.mean(), sums[:, 0]/sums[:, 1], starts.shape[1])
+    low, high, blocks = mean_interval(d, times, block, resamples, make_rng(0, "arms"))
     kind = "too_few_blocks" if np.isnan(low) else "better" if low > 0 else "worse" if high < 0 else "no_difference"
-    return ArmVerdict(kind, name, float(d.mean()), low, high, starts.shape[1])
+    return ArmVerdict(kind, name, float(d.mean()), low, high, blocks)
 
 # %% ../nbs/07a_bandit.ipynb #7a0000b4
 _BAR_SDS = 1.6       # an ATR in standard deviations of a bar, for prices that walk at random

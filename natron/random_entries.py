@@ -26,7 +26,7 @@ from .tasks import term_structure
 from .ranges import Scenarios, forecast_sd
 from .dataset import Prepared, window_data
 from .finetune import predict_windows
-from .metrics import FEW_BLOCKS, GREY, block_resamples, interval, resample_sums
+from .metrics import GREY, block_resamples, interval, resample_sums, rough_guide
 from .broker import ORDER, STOP, TIME, bars_of, costs_of, new_account, size_of, step
 from .backtest import RangeForecasts, drawdowns
 
@@ -268,7 +268,7 @@ def sentence(self: StopVerdict) -> str:
     figures = f"({self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}])"
     others = {"lower by forecast": self.lower, "higher by forecast": self.higher, "not told apart": self.alike}
     rest = "".join(f"; {how}: {', '.join(_NAMES[k].split(',')[0] for k in names)}" for how, names in others.items() if names)
-    return f"{_CLAIMS[self.kind]} {figures}{rest}" + f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS)
+    return f"{_CLAIMS[self.kind]} {figures}{rest}" + rough_guide(self.blocks)
 
 # %% ../nbs/06l_random_entries.ipynb #0536bc6c
 def _sign(r, k): return 1 if r[f"{k}_low"] > 0 else -1 if r[f"{k}_high"] < 0 else 0

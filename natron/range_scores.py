@@ -34,7 +34,7 @@ from .tasks import HORIZONS
 from .ranges import Scenarios, forecast_sd, pool, scenarios_from
 from .baselines import Case, Part, Trees, refit_rows
 from .finetune import predict_windows
-from .metrics import FEW_BLOCKS, block_resamples, interval, rank_bins, resample_sums
+from .metrics import mean_interval, rank_bins, rough_guide
 
 # %% ../nbs/06j_range_scores.ipynb #ddd2a39c
 def crps(scenarios: np.ndarray, # (...,S) sorted
@@ -474,7 +474,7 @@ class RangeVerdict:
         words = dict(better="better than", worse="worse than", no_difference="not told apart from")[self.kind]
         share = self.difference/(self.score-self.difference)
         return (f"{self.forecaster} is {words} {self.baseline} ({self.metric} {self.difference:+.3g}, {share:+.1%} "
-                f"[{self.low:+.3g}, {self.high:+.3g}])") + f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS)
+                f"[{self.low:+.3g}, {self.high:+.3g}])") + rough_guide(self.blocks)
 
     def to_dict(self): # plain values; what is not a number is None
         "Everything, ready for JSON."
@@ -490,10 +490,9 @@ def compare(self: RangeScores, forecaster: str, baseline: str,
     pair = np.stack([self.rows[n][metric].to_numpy() for n in (forecaster, baseline)], 1)
     known = np.isfinite(pair).all(1)
     block = max(self.cfg.block, 10*HORIZONS[-1])//self.stride
-    unit, starts = block_resamples(self.about.time[known], block, self.cfg.resamples, make_rng(self.seed, "ranges"))
-    d = pair[known, 0] - pair[known, 1]
-    sums = resample_sums(np.stack([d, np.ones(len(d))], 1), unit, starts, block)
-    low, high = interval(d.mean(), sums[:, 0]/sums[:, 1], starts.shape[1], self.cfg.interval)
+    d, rng = pair[known, 0] - pair[known, 1], make_rng(self.seed, "ranges")
+    times = self.about.time[known]
+    low, high, blocks = mean_interval(d, times, block, self.cfg.resamples, rng, self.cfg.interval)
     kind = "too_few_blocks" if np.isnan(low) else "better" if high < 0 else "worse" if low > 0 else "no_difference"
     return RangeVerdict(kind, metric, forecaster, baseline, pair[known, 0].mean(), d.mean(), low, high,
-                        self.cfg.interval, starts.shape[1])
+                        self.cfg.interval, blocks)

@@ -25,7 +25,7 @@ from .charts import PALETTE, time_ticks
 from .tasks import of_role
 from .dataset import Prepared
 from .model import Calibration
-from .metrics import FEW_BLOCKS, GREY, block_resamples, interval, resample_sums
+from .metrics import GREY, block_resamples, interval, resample_sums, rough_guide
 from .backtest import TrialLog, deflated_sharpe, drawdowns, make_trial
 from .environment import (Normaliser, Rollout, baseline_positions, market_inputs, policy_positions, run_positions,
                                 supervised_signal, trading_data)
@@ -180,7 +180,7 @@ def sentence(self: PolicyVerdict) -> str:
     span, many = f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]", "s"*(self.seeds > 1)
     figures = f"log return {span}, {self.seeds} seed{many}"
     doubt = f", but no proof of skill: {self.note}"*(self.kind == "edge_unproven")
-    rough = f"; only {self.blocks} blocks, a rough guide"*(self.blocks < FEW_BLOCKS)
+    rough = rough_guide(self.blocks)
     return f"{_CLAIMS[self.kind].format(self.baseline)} ({figures}){doubt}{rough}"
 
 # %% ../nbs/07c_rl_evaluate.ipynb #7c000073
