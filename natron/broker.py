@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COST', 'BAR', 'REASONS', 'SIGNAL', 'TIME', 'STOP', 'TARGET', 'END', 'MARGIN', 'HELD', 'ORDER', 'POSITION', 'BOOK',
-           'Pip', 'pip_of', 'pip_size', 'swap_nights', 'costs_of', 'bars_of', 'inlined', 'size_of', 'levels_of',
-           'exit_of', 'Account', 'new_account', 'step']
+           'Pip', 'pip_of', 'pip_size', 'swap_nights', 'costs_of', 'position_costs', 'bars_of', 'inlined', 'size_of',
+           'levels_of', 'exit_of', 'Account', 'new_account', 'step']
 
 # %% ../nbs/06d_broker.ipynb #0a52f872
 from dataclasses import dataclass
@@ -59,6 +59,17 @@ def costs_of(name: str, candles: pd.DataFrame, cfg: BacktestConfig = BacktestCon
     "What trading one instrument costs."
     pips = np.array([cfg.spread/2 + cfg.slippage, cfg.swap_long, cfg.swap_short])
     return np.array((*pip_size(name, candles, cfg)*pips, cfg.commission), COST)[()]
+
+# %% ../nbs/06d_broker.ipynb #5c1e0b02
+def position_costs(name: str, candles: pd.DataFrame, # (N,) bars, whose nights are counted
+                   side: str,                        # long or short
+                   cfg: BacktestConfig = BacktestConfig()
+                  ) -> dict: # fee, swap, commission and pip, as `Fan.plan` takes them
+    "What one position in an instrument costs."
+    cost, nights = costs_of(name, candles, cfg), swap_nights(candles.index).mean()           # nights a bar
+    swap = nights*cost["swap_short" if side == "short" else "swap_long"]
+    return dict(fee=float(cost["fee"]), swap=float(swap), commission=float(cost["commission"]),
+                pip=pip_size(name, candles, cfg))
 
 # %% ../nbs/06d_broker.ipynb #65220c37
 BAR = np.dtype([(k, "i4") for k in ("step", "instrument", "last", "nights")] +

@@ -279,6 +279,11 @@ def answer_text(name: str, answer: dict) -> str:
     return "\n".join(lines)
 
 # %% ../nbs/09b_cli.ipynb #ff745f78
+def _costs(cfg, name, candles, side, pip):
+    "What `Fan.plan` takes, with a pip of the caller's."
+    if pip is not None and pip > 0: cfg = cfg.model_copy(update=dict(pips=cfg.pips | {name: pip}))
+    return _mod("broker").position_costs(name, candles, side, cfg) | ({} if pip is None else dict(pip=pip))
+
 def _plan_option(help): return Annotated[float | None, typer.Option(help=help)]
 
 @app.command()
@@ -293,12 +298,14 @@ def plan(candles: Candles, side: Annotated[str, typer.Option(help="long or short
          lot: _plan_option("Units, of which the size is a multiple.") = None,
          pip: _plan_option("Price of one.") = None,
          tz: Zone = "UTC", no_volume: NoVolume = False, device: Device = "auto", as_json: Json = False):
-    "Plan a position after the last candle: stop, target, chances, size."
+    "Plan a position after the last candle: stop, target, chances, size, and costs by the model's backtest settings."
     path, series = _answering(model), _series(candles, tz, no_volume)
     p = _mod("predictor").load_predictor(path, device)
     asked = dict(stop=stop, target=target, entry=entry, horizon=horizon, stop_chance=stop_chance,
-                 target_chance=target_chance, equity=equity, risk=risk, lot=lot, pip=pip)
-    def planned(name, c): return p.plan(c.iloc[-p.context:], side, symbol=name, **asked)
+                 target_chance=target_chance, equity=equity, risk=risk, lot=lot)
+    def planned(name, c):
+        costs = _costs(p.bundle.config.backtest, name, c, side, pip)
+        return p.plan(c.iloc[-p.context:], side, symbol=name, **asked, **costs)
     answers = {n: _of(n, planned, n, c) for n, c in series.items()}
     print(_as_json(answers) if as_json else "\n\n".join(plan_text(n, a) for n, a in answers.items()))
 
@@ -315,7 +322,13 @@ def plan_text(name: str, plan: dict # as `Predictor.plan` answers
         lines.append(f"  {_ENDINGS[k]:12} {plan[k]:.0%} ({low:.0%} to {high:.0%})")
     lines.append(f"  {'held':12} {plan['bars']:.1f} bars on average")
     if "size" in plan: lines.append(f"  {'size':12} {plan['size']:.6g} units, {plan['at_risk']:.6g} at risk")
-    return "\n".join(lines)
+    lines.append(f"  {'costs':12} {_costs_text(plan)}")
+    return "\n".join(lines + ["  No scenario knows of news to come."])
+
+def _costs_text(plan):
+    pips = f"{plan['pips']['cost']:.1f} pips, " if "pips" in plan else ""
+    money = f", {plan['cost_money']:.4g}" if "cost_money" in plan else ""
+    return f"{pips}{plan['cost_r']:.1%} of what the stop loses{money}"
 _ENDINGS = dict(p_stop="stop first", p_target="target first", p_neither="neither", p_jump="stop jumped")
 
 # %% ../nbs/09b_cli.ipynb #f0a65e13

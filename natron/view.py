@@ -32,7 +32,7 @@ from .drift import Drift, drift, plot_distances, plot_drift
 from .reference import SHORTEST
 from .metrics import plot_reliability, reliability, score_table, verdict
 from .backtest import Backtest, backtest, plot_equity, signal_of
-from .broker import costs_of, pip_size, swap_nights
+from .broker import pip_size, position_costs
 from .model import ACTIONS, action_of
 from .explain import (agreement, attention_maps, attention_rollout, attention_note, attributions, embeddings,
                             nearest_windows, plot_attention, plot_attributions, top_features)
@@ -592,9 +592,7 @@ def costs(self: CandleView, side: str # long or short
          ) -> dict:                   # fee, swap, commission and pip, as `Fan.plan` takes them
     "What a position costs by the settings."
     cfg, name = self.predictor.bundle.config.backtest, self.symbol or "these candles"
-    cost, nights = costs_of(name, self.candles, cfg), swap_nights(self.candles.index).mean()     # nights a bar
-    return dict(fee=float(cost["fee"]), swap=float(nights*cost[f"swap_{side}"]), commission=float(cost["commission"]),
-                pip=pip_size(name, self.candles, cfg))
+    return position_costs(name, self.candles, side, cfg)
 
 @patch
 def planned(self: CandleView, bar: int, side: str, stop: float | None, target: float | None = None,
