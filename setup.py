@@ -13,9 +13,10 @@ carried = {"natron.data": "data", "natron.configs": "configs", "natron.nbs.runs"
 
 def needed(*groups): return sorted({r for g in groups for r in c[f"{g}requirements"].split()})
 
-parts = {"train": ["train_"], "serve": ["serve_"], "app": ["serve_", "app_"], "rl": ["train_", "rl_"], "lab": ["lab_"]}
-parts["all"] = [g for groups in parts.values() for g in groups]
-parts |= {"dev": [*parts["all"], "dev_"], "bench": ["bench_"], "track": ["track_"]}
+parts = {"train": ["train_"], "serve": ["serve_"], "app": ["serve_", "app_"], "rl": ["train_", "rl_"], "lab": ["lab_"],
+         "sweep": ["train_", "sweep_"], "ray": ["ray_"], "markets": ["markets_"]}
+parts["all"] = [g for name in ("train", "serve", "app", "rl", "lab") for g in parts[name]]
+parts |= {"dev": [*parts["all"], "sweep_", "ray_", "markets_", "dev_"], "bench": ["bench_"], "track": ["track_"]}
 
 setup(
     name=c["lib_name"], version=c["version"], description=c["description"], author=c["author"],
