@@ -640,7 +640,7 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
         return report.make_report(forward, series, cfg, None, trials)
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
     fair = not (found.warning or found.scores.note)
-    ranges = _mod("range_report").report_ranges(found.prep, bundle.model()) if fair else None
+    ranges = _mod("range_report").report_ranges(found.prep, bundle.model(), bundle.scenarios_of()) if fair else None
     return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges,
                               range_forecasts=_range_forecasts(bundle, found.prep, cfg))
 
