@@ -1016,9 +1016,13 @@ def read_candles(source,                 # path, open file, DataFrame, or list o
     return read_source(source, tz, check, no_volume).candles
 
 # %% ../nbs/00b_candles.ipynb #065681c5
-def sample_candles() -> pd.DataFrame:
-    "The embedded real market: 6,225 hourly EURUSD candles of 2017, ask prices, volume in units of the base currency."
-    return read_candles(resource("data/eurusd_h1_2017.csv.gz"))
+_SAMPLES = {"EURUSD": "eurusd_h1_2017", "GBPUSD": "gbpusd_h1_2021"}
+
+def sample_candles(name: str = "EURUSD" # or GBPUSD: 6,000 hourly candles to March 2022, volume in ticks
+                  ) -> pd.DataFrame:
+    "An embedded real market: 6,225 hourly EURUSD candles of 2017, ask prices, volume in units of the base currency."
+    if name not in _SAMPLES: raise CandleError(f"there is no sample {name!r}; there are {', '.join(_SAMPLES)}", "sample")
+    return read_candles(resource(f"data/{_SAMPLES[name]}.csv.gz"))
 
 # %% ../nbs/00b_candles.ipynb #1347f2a2
 def bar_length(candles: pd.DataFrame # OHLCV by UTC `time`, two candles at least
