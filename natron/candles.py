@@ -866,8 +866,8 @@ def _oldest_first(table, t, src):
 # %% ../nbs/00b_candles.ipynb #aca74095
 def stored_facts(folder: str | Path # a series of a store
                 ) -> dict:          # `parts`: for each year its file, bars, first and last time, and if any has volume
-    "What `series.json` says; raises `CandleError` where a folder is no series."
-    path = Path(folder)/"series.json"
+    "What `_series.json` says; raises `CandleError` where a folder is no series."
+    path = Path(folder)/"_series.json"
     try: return json.loads(path.read_bytes())
     except ValueError as e: raise CandleError(f"{path} is damaged ({e}); take it from a backup") from e
     except FileNotFoundError as e:
