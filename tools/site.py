@@ -158,7 +158,8 @@ def render(folder):
     built = Site(config.load(folder), quiet=True)
     built.build()
     finish(built.out, "nbs/index.html")
-    return built.out, [w for w in built.warnings if "smalldocs runs no code" not in w]
+    unlisted = [f"{p.relative_to(built.out)}: the sidebar in _quarto.yml does not list this page" for p in built.out.rglob("*.llms.md")]
+    return built.out, [*unlisted, *(w for w in built.warnings if "smalldocs runs no code" not in w)]
 
 
 # Links
@@ -195,5 +196,5 @@ if __name__ == "__main__":
     write_config(folder, modules)
     reference(folder, modules)
     out, warnings = render(folder)
-    if found := [*warnings, *broken(out)]: sys.exit("\n".join([*found, f"{len(found)} links or pages of the site are wrong"]))
+    if found := [*warnings, *broken(out)]: sys.exit("\n".join([*found, f"{len(found)} things are wrong with the site"]))
     print(f"the site is in {out.name}/: python -m http.server --bind 127.0.0.1 --directory {out.name}, then http://127.0.0.1:8000 (without a server all but search works)")
