@@ -204,7 +204,7 @@ def _model_facts(b, path):
     keys = "sha256 phases window_length feature_columns fit_span calibration model_config data_hash".split()
     engine, name = dict(name=made.name, difference=off), _mod("predictor").model_name(path)
     tasks = [t.name for t in _mod("tasks").shown(b.task_list())]
-    keys += ["rl_policy"]*bool(b.rl_policy)
+    keys += ["expires_after", *["rl_policy"]*bool(b.rl_policy)]
     return b.about(name) | dict(tasks=tasks, engine=engine) | {k: getattr(b, k) for k in keys}
 
 def _print_costs(configs, sets, as_json):
@@ -640,7 +640,7 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
         return report.make_report(forward, series, cfg, None, trials)
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
     fair = not (found.warning or found.scores.note)
-    ranges = _mod("range_report").report_ranges(found.prep, bundle.model()) if fair else None
+    ranges = _mod("range_report").report_ranges(found.prep, bundle.model(), bundle.scenarios_of()) if fair else None
     return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges,
                               range_forecasts=_range_forecasts(bundle, found.prep, cfg))
 
