@@ -22,13 +22,14 @@ from natron.dataset import prepare, window_data
 from natron.finetune import finetune, finetune_config, make_bundle, predict_windows, prepare_for, prepare_from
 from natron.metrics import score_table
 from natron.range_scores import RANGE_FORECASTERS, announce, market, network_forecasts, outcomes, row_scores, score_ranges
-from natron.splits import Splits
+from natron.splits import Splits, split_series
 from natron.tasks import shown
 from common import table
 
 READY = Path(__file__).parent.parent/"configs/ready.yaml"
 STRIDE = 5                                                # bars from one scored range to the next; visits every hour
 SPANS = {"3 months": .25, "1 year": 1, "3 years": 3, "8 years": 8}
+ALONE = {"train": .68, "validation": .2, "test": .12}    # shares where one market is learnt from; its scores come from later bars
 NONE = slice(0, 0)
 
 
@@ -45,11 +46,17 @@ def trained(path, candles, cfg, parent=None):
     "A model file of these candles, trained once, as a training run makes it."
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True); start = time.process_time()
-        prep = prepare_from(parent, candles, cfg) if parent else prepare(candles, cfg)
+        prep = prepare_from(parent, candles, cfg, early(candles, parent)) if parent else prepare(candles, cfg)
         model, _ = finetune(prep, parent=parent)
         save_bundle(make_bundle(model, prep, candles, calibrate(prep, model), scenarios=fit_scenarios(prep, model), parent=parent), path)
         print(f"{path.name}: trained in {time.process_time()-start:.0f} processor seconds", flush=True)
     return load_bundle(path)
+
+
+def early(candles, parent):
+    "The parts of a finetuning whose scores come from later bars: no test part."
+    shares, horizon = parent.config.data.model_copy(update=ALONE), max(t.horizon for t in parent.label_generator().tasks)
+    return [replace(s, test=NONE) for s in split_series([c.index for c in candles.values()], shares, horizon)]
 
 
 def model_forecasts(bundle, prep):
@@ -164,7 +171,7 @@ def years_before(candles, cut, years):
 def finetuned(name, bundle, candles, keep):
     "Answers about volatility from the cut-off on: as the model comes, finetuned on a span of the market, trained anew on it."
     cut = bundle.config.data.until
-    alone = load_config(READY, **{"train.tracker": "none", "device": "cpu", "data.until": None, "data.train": .7, "data.validation": .15, "data.test": .15})
+    alone = load_config(READY, **{"train.tracker": "none", "device": "cpu", "data.until": None} | {f"data.{k}": v for k, v in ALONE.items()})
     out = {}
     for span, years in SPANS.items():
         own = {name: years_before(candles[name], cut, years)}
