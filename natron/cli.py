@@ -207,7 +207,7 @@ def _model_facts(b, path):
     keys = "sha256 phases window_length feature_columns fit_span calibration model_config data_hash".split()
     engine, name = dict(name=made.name, difference=off), _mod("predictor").model_name(path)
     tasks = [t.name for t in _mod("tasks").shown(b.task_list())]
-    keys += ["rl_policy"]*bool(b.rl_policy)
+    keys += ["expires_after", *["rl_policy"]*bool(b.rl_policy)]
     return b.about(name) | dict(tasks=tasks, engine=engine) | {k: getattr(b, k) for k in keys}
 
 def _print_costs(configs, sets, as_json):

@@ -33,6 +33,7 @@ class Version(_Record):
     feature_digest: str      # of what its code computes of features and labels
     fitted: tuple[str, str]  # first and last bar that was fitted or validated on, ISO
     known: str               # when the last of its labels was known, ISO
+    expires_after: str | None  # from when on it is stale, ISO; None: never
     parent: str | None       # content hash of the model that its training began with
 
 # %% ../nbs/09_registry.ipynb #9e936ad0
@@ -45,7 +46,7 @@ def _version(number, path):
     span, parent = b.fit_span, b.fit_span.get("parent", {}).get("sha256")
     fitted = span["train"][0], span["validation"][1]
     return Version(number=number, sha256=b.sha256, file_sha256=_hash(Path(path).read_bytes()), feature_digest=digest,
-                   fitted=fitted, known=span["known"], parent=parent)
+                   fitted=fitted, known=span["known"], expires_after=b.expires_after, parent=parent)
 
 # %% ../nbs/09_registry.ipynb #753e7d60
 class Score(_Record):
@@ -432,8 +433,9 @@ def __repr__(self: Registry):
     numbers, since = {v.sha256: n for n, v in versions.items()}, [d for d in decisions if d.kind != "kept"][-1].time
     def row(n, v):
         parent = f", begun with {self.name}@{numbers[v.parent]}" if v.parent in numbers else ""
+        stale = f", stale from {_day(v.expires_after)}" if v.expires_after else ""
         mark = "*" if n == self.champion else " "
-        return f"{mark} {self.name}@{n}  {v.sha256[:12]}  data {_day(v.fitted[0])} to {_day(v.fitted[1])}{parent}"
+        return f"{mark} {self.name}@{n}  {v.sha256[:12]}  data {_day(v.fitted[0])} to {_day(v.fitted[1])}{stale}{parent}"
     return "\n".join([f"{self.name}: champion {self.name}@{self.champion} since {since[:16].replace('T', ' ')}",
                       *(row(n, v) for n, v in versions.items()), *(d.text(self.name) for d in decisions)])
 
