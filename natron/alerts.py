@@ -18,7 +18,7 @@ import orjson, pandas as pd
 from fastcore.basics import patch
 from prometheus_client import Counter
 from .core import NatronError
-from .service import Service, missing_bars
+from .service import Service, overdue_bars
 
 log = logging.getLogger("natron")
 
@@ -27,8 +27,7 @@ _SILENT_BARS = 3        # that were to be expected, and have not come
 
 def _silent(symbol, market, now):
     "The condition of a market from which nothing comes."
-    times = pd.DatetimeIndex([t for t, _ in list(market.kept)])
-    n, last = missing_bars(times, now, market.bar), f"{times[-1]:%Y-%m-%d %H:%M}"
+    n, last = overdue_bars(market, now), f"{market.kept[-1][0]:%Y-%m-%d %H:%M}"
     if n < _SILENT_BARS: return {}
     told = f"{n:,} bars of {symbol} that were to be expected have not come since {last} UTC"
     return {("silent_market", symbol): told}
@@ -50,8 +49,9 @@ class Monitor:
     def __init__(self, service: Service,
                  webhook: str | None = None, # http or https URL
                  hold: float = 60.,          # seconds that it holds, or is gone, before its alert begins or ends
+                 drift_hold: float = 7200.,  # the same of drift, which comes and goes with a bar
                  every: float = 15.):        # seconds between two looks
-        self.service, self.hold, self.every = service, hold, every
+        self.service, self.hold, self.drift_hold, self.every = service, hold, drift_hold, every
         self.active: dict[tuple, str] = {}             # the alerts that have begun
         self.changing: dict[tuple, pd.Timestamp] = {}  # since when a condition is other than its alert
         self.bridged = False                           # terminals were connected
@@ -82,7 +82,8 @@ def look(self: Monitor, now: pd.Timestamp # UTC
     found, events = self._found(now), []
     for key in dict.fromkeys([*found, *self.active]):
         if (key in found) == (key in self.active): self.changing.pop(key, None); continue
-        if (now - self.changing.setdefault(key, now)).total_seconds() < self.hold: continue
+        hold = self.drift_hold if key[0] == "drifted" else self.hold
+        if (now - self.changing.setdefault(key, now)).total_seconds() < hold: continue
         del self.changing[key]
         event = "begin" if key in found else "end"
         message = found[key] if event == "begin" else self.active.pop(key)

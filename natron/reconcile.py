@@ -39,7 +39,7 @@ class Answered(NamedTuple):
 
 class Difference(NamedTuple):
     "One difference between what was served and the backtest."
-    symbol: str | None    # None: nobody's
+    symbol: str           # empty: nobody's, or of no symbol
     time: str | None      # of the bar, ISO; None: of no bar
     kind: str             # one of `KINDS`
     what: str             # in words
@@ -52,14 +52,14 @@ KINDS = dict(line="lines that cannot be read", model="answers of another model",
 @dataclass
 class Served:
     "What a recording holds, by symbol and time of the bar."
-    answers: dict[str | None, dict[pd.Timestamp, Answered]] = field(default_factory=dict)
-    candles: dict[str | None, dict[pd.Timestamp, list]] = field(default_factory=dict)   # open, high, low, close, volume
-    faults: list[Difference] = field(default_factory=list)                              # lines, other models
+    answers: dict[str, dict[pd.Timestamp, Answered]] = field(default_factory=dict)
+    candles: dict[str, dict[pd.Timestamp, list]] = field(default_factory=dict)   # open, high, low, close, volume
+    faults: list[Difference] = field(default_factory=list)                       # lines, other models
 
 # %% ../nbs/08h_reconcile.ipynb #ec000009
 def _note(served, r):
     "Take in one recorded request."
-    symbol, given = r["symbol"], recorded_candles(r)
+    symbol, given = r["symbol"] or "", recorded_candles(r)
     candles = given[OHLCV] if isinstance(given, pd.DataFrame) else pd.DataFrame([given]).set_index("time")[OHLCV]
     served.candles.setdefault(symbol, {}).update(zip(candles.index, candles.to_numpy(float).tolist()))
     if not r["answer"]: return
@@ -71,7 +71,7 @@ def served_from(path: str | Path, sha256: str # of the model that should have an
     "What a recording holds; raises `NatronError` for what is none."
     served = Served()
     for n, r in recorded_lines(path):
-        def fault(kind, what): served.faults.append(Difference(None, None, kind, f"line {n}: {what}"))
+        def fault(kind, what): served.faults.append(Difference("", None, kind, f"line {n}: {what}"))
         if isinstance(r, RequestError): fault("line", str(r))
         elif r["kind"] == "model":
             if r["sha256"] != sha256: fault("model", f"model {r['sha256'][:12]} answered, this is {sha256[:12]}")
@@ -86,15 +86,15 @@ def _rows(candles, times, first):
     rows = candles.index.get_indexer(times)
     return rows[rows >= first]
 
-def computed(predictor: Predictor, symbol: str | None, candles: pd.DataFrame,
+def computed(predictor: Predictor, symbol: str, candles: pd.DataFrame,
              times: pd.DatetimeIndex,             # bars that are asked about
              accounts: dict[pd.Timestamp, dict] = {} # that a policy was told of, by bar
             ) -> dict[pd.Timestamp, dict]: # by bar; none where the file lacks it, or the candles before it
     "What the model says of these bars of a file."
-    said = predictor.predict_bars(candles, _rows(candles, times, predictor.window_length-1), symbol)
+    said = predictor.predict_bars(candles, _rows(candles, times, predictor.window_length-1), symbol or None)
     found = dict(zip(said.candles.index, said.answers))
     for t, account in accounts.items():
-        if t in found: found[t] = predictor.predict(candles[:t].iloc[-predictor.context:], symbol, account)
+        if t in found: found[t] = predictor.predict(candles[:t].iloc[-predictor.context:], symbol or None, account)
     return found
 
 # %% ../nbs/08h_reconcile.ipynb #ec00000f
@@ -164,7 +164,7 @@ def _span(served, candles):
     "Bars of the file from the first answer to the last."
     return candles.index[(candles.index >= min(served)) & (candles.index <= max(served))]
 
-def differences(symbol: str | None, served: Served, now: dict[pd.Timestamp, dict], # from `computed`
+def differences(symbol: str, served: Served, now: dict[pd.Timestamp, dict], # from `computed`
                 candles: pd.DataFrame, tasks: Sequence[Task],
                 bar: float,              # seconds
                 late: float = 60.,       # seconds after the close from which on an answer is late
@@ -215,7 +215,7 @@ def _account(tasks, answers, candles, spans, cfg):
     "Trading these answers, by symbol and bar."
     by = {k: {t: a for t, a in v.items() if t in spans[k]} for k, v in answers.items()}
     signals = {k: _signals(tasks, a, spans[k]) if a else pd.Series(0., spans[k]) for k, a in by.items()}
-    sure = {k: _confidence(tasks, a, spans[k]) for k, a in by.items()}
+    sure = {k: _confidence(tasks, a, spans[k]) if a else pd.Series(0., spans[k]) for k, a in by.items()}
     return simulate_trades(candles, signals, cfg, sure)
 
 def _why_no_account(tasks, spans, cfg):
@@ -229,12 +229,29 @@ def _matched(served, candles):
     "The candles of each answered symbol; raises `NatronError` where a file is missing."
     found = {}
     for symbol in served.answers:
-        names = [n for n in candles if symbol is None or n == symbol or same_instrument(n, symbol)]
+        names = [n for n in candles if not symbol or n == symbol or same_instrument(n, symbol)]
         if len(names) != 1:
             raise NatronError(f"{symbol or 'somebody without a name'} was served, and {len(names)} of the files "
                               f"({', '.join(candles)}) hold its candles; bring exactly one, named after its symbol")
         found[symbol] = candles[names[0]]
     return found
+
+# %% ../nbs/08h_reconcile.ipynb #ec000027
+def _readable(tasks, answer):
+    "Whether an answer has what this model answers."
+    try:
+        signal = answer_signals(tasks, [answer])
+        sum(answer["confidence_by_task"].values())
+    except (KeyError, TypeError, ValueError, AttributeError): return False
+    return signal is None or bool(abs(signal[0]) <= 1)
+
+def _drop_unreadable(served, tasks):
+    "Answers that were written by another model, or by hand, are faults."
+    for symbol, answers in list(served.answers.items()):
+        for t in [t for t, a in answers.items() if not _readable(tasks, a.answer)]:
+            del answers[t]
+            served.faults.append(Difference(symbol, t.isoformat(), "line", "the answer is none of this model"))
+        if not answers: del served.answers[symbol]
 
 # %% ../nbs/08h_reconcile.ipynb #ec00001c
 def reconcile(path: str | Path,                  # a recording of `natron serve --record`
@@ -247,7 +264,9 @@ def reconcile(path: str | Path,                  # a recording of `natron serve 
     "What was served beside the backtest; raises `NatronError` where nothing was served, or a file is missing."
     cfg, tasks = cfg or predictor.bundle.config.backtest, predictor.tasks
     served = served_from(path, predictor.bundle.sha256)
-    if not served.answers: raise NatronError(f"{path} holds no answer; record with --record while terminals ask")
+    _drop_unreadable(served, tasks)
+    if not served.answers: raise NatronError(f"{path} holds no answer of this model; record with --record, while "
+                                             "terminals ask")
     bar = min(s["bar_seconds"] for s in predictor.bundle.fit_span["series"].values())
     files = _matched(served, candles)
     spans = {k: _span(v, files[k]) for k, v in served.answers.items()}

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'REFUSABLE', 'DRAIN_SECONDS', 'Metrics', 'Refusals', 'BusyError', 'DeadlineError', 'ModelError', 'RefusedError',
-           'Job', 'Service', 'check_grid', 'gap_warnings', 'history_gaps', 'missing_bars', 'drift_warnings',
-           'append_warnings', 'TokenError', 'AccessPolicy', 'check_bind', 'log_json', 'Recorder', 'recorded_lines',
-           'recorded_candles', 'answer_differences', 'replay', 'listen', 'tls_context', 'run_servers', 'in_background']
+           'Job', 'Service', 'check_grid', 'gap_warnings', 'history_gaps', 'missing_bars', 'overdue_bars',
+           'drift_warnings', 'append_warnings', 'TokenError', 'AccessPolicy', 'check_bind', 'log_json', 'Recorder',
+           'recorded_lines', 'recorded_candles', 'answer_differences', 'replay', 'listen', 'tls_context', 'run_servers',
+           'in_background']
 
 # %% ../nbs/08b_service.ipynb #5e7a1d10
 from .core import need
@@ -78,9 +79,8 @@ def _symbol_gauges(service, now):
     missing = GaugeMetricFamily("natron_missing_bars", "Bars that were to be expected since", labels=["symbol"])
     drifted = GaugeMetricFamily("natron_drifted", "1 where the market has drifted from training", labels=["symbol"])
     for symbol, market in list(service.predictor.live.items()):
-        times, t = pd.DatetimeIndex([t for t, _ in list(market.kept)]), pd.Timestamp(now, unit="s", tz="UTC")
-        last.add_metric([symbol], (t - times[-1]).total_seconds() - market.bar)
-        missing.add_metric([symbol], missing_bars(times, t, market.bar))
+        last.add_metric([symbol], (now - market.kept[-1][0]).total_seconds() - market.bar)
+        missing.add_metric([symbol], overdue_bars(market, now))
         drifted.add_metric([symbol], symbol in service.drifted)
     return last, missing, drifted
 
@@ -90,10 +90,10 @@ class _AgeCollector:
     def __init__(self, service): self.service = service
 
     def collect(self):
-        now, bundle = time.time(), self.service.predictor.bundle
-        days = (now - pd.Timestamp(bundle.fit_span["validation"][1]).timestamp())/86_400
+        now, bundle = pd.Timestamp.now("UTC"), self.service.predictor.bundle
+        days = (now - pd.Timestamp(bundle.fit_span["validation"][1]))/pd.Timedelta("1D")
         yield GaugeMetricFamily("natron_model_age_days", "Days since the last candle that it was fitted on", days)
-        stale = bundle.stale_at(round(now*1e9))
+        stale = bundle.stale_at(now.as_unit("ns").value)
         yield GaugeMetricFamily("natron_model_stale", "1 from when on the model is stale", stale)
         yield from _symbol_gauges(self.service, now)
 
@@ -345,6 +345,12 @@ def missing_bars(known: pd.DatetimeIndex, # times of a market's candles, oldest 
     if n < 1: return 0
     due = known[-1] + pd.to_timedelta(np.arange(1, min(n, _MAX_GAP)+1)*bar, "s")
     return int((~_closed(due, known)[0]).sum())
+
+# %% ../nbs/08b_service.ipynb #a9e20011
+def overdue_bars(market: Market, now: pd.Timestamp) -> int:
+    "`missing_bars` of a live market."
+    if (now - market.kept[-1][0]).total_seconds() < 2*market.bar: return 0
+    return missing_bars(pd.DatetimeIndex([t for t, _ in list(market.kept)]), now, market.bar)
 
 # %% ../nbs/08b_service.ipynb #b7548fbf
 _SYMBOLS_PER_CLIENT = 64

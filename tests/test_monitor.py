@@ -77,7 +77,7 @@ def serve(monkeypatch, toy_model, *options):
         for s in servers: s.socket.close()
     monkeypatch.setattr(natron.service, "run_servers", run)
     monkeypatch.setattr(natron.service, "log_json", lambda: None)
-    monkeypatch.setattr(natron.alerts.Monitor.__init__, "__defaults__", (None, 0., .01))       # looks at once, holds nothing
+    monkeypatch.setattr(natron.alerts.Monitor.__init__, "__defaults__", (None, 0., 0., .01))       # looks at once, holds nothing
     r = CliRunner().invoke(app, ["bridge", "--model", str(toy_model), "--port", "0", *options])
     return made, r
 
@@ -114,7 +114,7 @@ def test_reconcile_by_command(toy_model, tmp_path):
     r = run()
     assert r.exit_code == 0 and "15 bars, 15 answered in time, 0 differences" in r.output, r.output
     record.write_text("".join(l for k, l in enumerate(record.read_text().splitlines(True)) if k != 15))        # the last but one
-    candles.iloc[520, 4] += 1
+    candles.iloc[520, 3] += .0002                              # the close, between low and high
     candles.to_csv(tmp_path/"EURUSD.csv")
     r = run("--json", "--set", "backtest.spread=2")
     told = json.loads(r.stdout)
