@@ -756,9 +756,9 @@ def __repr__(self: Bundle):
 @patch
 def about(self: Bundle, name: str # what the model is called
          ) -> dict: # JSON-able
-    "The model as an answer names it; `data_end` is the last bar that was fitted or validated on."
+    "The model as an answer names it; `data_end` is the last bar that was fitted or validated on, its cut-off."
     about = dict(name=name, sha256=self.sha256[:12], instruments=list(self.model_config["instruments"]),
-                 data_end=self.fit_span["validation"][1])
+                 data_end=self.fit_span["validation"][1], expires_after=self.expires_after)
     if not (p := self.rl_policy): return about
     return about | dict(policy=dict(agent=p["agent"], verdict=p["verdict"].get("kind", "not evaluated"),
                                     sentence=verdict_text(p["verdict"])))
@@ -766,6 +766,12 @@ _LATE = 183                # days after its data from which on a model is called
 
 # %% ../nbs/04e_bundle.ipynb #05afa957
 def _day(ns): return f"{pd.Timestamp(ns):%Y-%m-%d}"
+
+@patch
+def stale_at(self: Bundle, ns: int # ns since 1970
+            ) -> bool:
+    "Whether the model is stale by then; never without `expires_after`."
+    return self.expires_after is not None and ns > pd.Timestamp(self.expires_after).as_unit("ns").value
 
 # %% ../nbs/04e_bundle.ipynb #67bd0330
 @patch
@@ -782,8 +788,10 @@ def time_warning(self: Bundle, ns: int # ns since 1970, of the bar that is asked
     if ns <= last:
         return "fitted_bars", (f"this bar lies among those that the model was fitted on ({_day(first)} to "
                                f"{_day(last)}): the answer is in-sample, better than others will be")
-    if months*30.44 > _LATE:
-        return "after_training", f"this bar comes {months:.0f} months after the model's data, which end on {_day(last)}"
+    after = f"this bar comes {months:.0f} months after the model's data, which end on {_day(last)}"
+    if self.stale_at(ns):
+        return "stale_model", f"{after}; the model is stale from {self.expires_after[:10]} on: train it again"
+    if months*30.44 > _LATE: return "after_training", after
 
 # %% ../nbs/04e_bundle.ipynb #b56848a3
 @patch
