@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End',
            'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'Entries', 'FirstBar',
+           'Files', 'StoreFolder', 'Source', 'Symbol', 'Timeframe', 'Since', 'Instrument', 'Longer', 'Day', 'Revise',
            'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'ready_model',
            'model_file', 'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder',
            'train', 'demo', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'ingest', 'audit', 'serve', 'bridge',
@@ -852,24 +853,29 @@ def clean(file: Annotated[Path, typer.Argument(metavar="FILE", help="Candles, in
     if len(changes): print(changes.head(20).to_string(index=False))
     if len(changes) > 20: print(f"... and {len(changes)-20:,} more (--json has all)")
 
+# %% ../nbs/09b_cli.ipynb #a19e57d2
+Files = Annotated[list[Path] | None, typer.Option("--candles", metavar="FILE...", callback=_all_readable,
+                                                  help="Candle files, in any format that read_candles knows.")]
+StoreFolder = Annotated[Path, typer.Option("--store", metavar="FOLDER", help="The candle store.")]
+Source = Annotated[str | None, typer.Option("--from", metavar="SOURCE", help="Fetch instead what the store lacks: "
+                                            "ccxt:EXCHANGE, such as ccxt:binance, or yfinance.")]
+Symbol = Annotated[str | None, typer.Option(help="As the source writes it: BTC/USDT, AAPL.")]
+Timeframe = Annotated[str | None, typer.Option(help="Length of a bar: 15m, 1h, 1d; files tell it.")]
+Since = Annotated[str | None, typer.Option(help="Where a new series begins, as 2024-01-01, UTC.")]
+Instrument = Annotated[str | None, typer.Option(metavar="NAME", help="Its name in the store; without it that of the "
+                                                "file or the symbol.")]
+Longer = Annotated[list[str] | None, typer.Option("--resample", metavar="4h", help="Also keep longer bars made of "
+                                                  "these; repeatable.")]
+Day = Annotated[str, typer.Option(help="When a day of longer bars begins: 17:00 America/New_York.")]
+Revise = Annotated[bool, typer.Option("--revise", help="Take bars that differ from the stored ones or are late; the old "
+                                      "values go into a log.")]
+
 # %% ../nbs/09b_cli.ipynb #36a563e8
 @app.command()
-def ingest(candles: Annotated[list[Path] | None, typer.Option("--candles", metavar="FILE...", callback=_all_readable,
-               help="Candle files, in any format that read_candles knows.")] = None,
-           store: Annotated[Path, typer.Option("--store", metavar="FOLDER", help="The candle store.")] = Path("candles"),
-           source: Annotated[str | None, typer.Option("--from", metavar="SOURCE", help="Fetch instead what the store "
-               "lacks: ccxt:EXCHANGE, such as ccxt:binance, or yfinance.")] = None,
-           symbol: Annotated[str | None, typer.Option(help="As the source writes it: BTC/USDT, AAPL.")] = None,
-           timeframe: Annotated[str | None, typer.Option(help="Length of a bar: 15m, 1h, 1d; files tell it.")] = None,
-           since: Annotated[str | None, typer.Option(help="Where a new series begins, as 2024-01-01, UTC.")] = None,
-           instrument: Annotated[str | None, typer.Option(metavar="NAME", help="Its name in the store; without it "
-               "that of the file or the symbol.")] = None,
-           longer: Annotated[list[str] | None, typer.Option("--resample", metavar="4h", help="Also keep longer bars "
-               "made of these; repeatable.")] = None,
-           day: Annotated[str, typer.Option(help="When a day of longer bars begins: 17:00 America/New_York.")] = "00:00",
-           revise: Annotated[bool, typer.Option("--revise", help="Take bars that differ from the stored ones or are "
-               "late; the old values go into a log.")] = False,
-           tz: Zone = "UTC", no_volume: NoVolume = False, as_json: Json = False):
+def ingest(candles: Files = None, store: StoreFolder = Path("candles"), source: Source = None, symbol: Symbol = None,
+           timeframe: Timeframe = None, since: Since = None, instrument: Instrument = None, longer: Longer = None,
+           day: Day = "00:00", revise: Revise = False, tz: Zone = "UTC", no_volume: NoVolume = False,
+           as_json: Json = False):
     "Bring candles to a store that only grows, from files or an exchange; exit code 1 if bars differ from stored ones."
     if bool(candles) == bool(source): raise _err("name either files, --candles FILE..., or a source, --from ccxt:binance")
     if source and not (symbol and timeframe): raise _err(f"--from {source}: name a --symbol and a --timeframe, too")
