@@ -13,7 +13,7 @@ from typing import Iterator
 
 import pandas as pd
 from .core import NatronError, need
-from .candles import Reading, read_source
+from .candles import Reading, read_source, stored_facts
 from .store import Ingested, Store, as_written, timeframe_length, timeframe_name
 
 # %% ../nbs/00g_importers.ipynb #89c1ab5a
@@ -94,7 +94,8 @@ def fetch_yfinance(ticker: "yfinance.Ticker",
 # %% ../nbs/00g_importers.ipynb #7227ded5
 def _since(store, instrument, timeframe, since):
     "The first time to ask for."
-    if (instrument, timeframe) in store.series(): return store.read(instrument, timeframe).index[-1]
+    if (instrument, timeframe) in store.series():
+        return pd.Timestamp(stored_facts(store.path(instrument, timeframe))["parts"][-1]["last"])
     try: begin = pd.NaT if since is None else pd.Timestamp(since)
     except ValueError as e: raise NatronError(f"since {since!r}: expected a time such as 2024-01-01") from e
     if begin is not pd.NaT: return begin.tz_localize("UTC") if begin.tz is None else begin.tz_convert("UTC")
@@ -135,9 +136,10 @@ def import_series(store: Store,
                  ) -> Ingested:
     "Fetch what a series does not have yet."
     kind, _, exchange = source.partition(":")
-    if kind not in ("ccxt", "yfinance") or (kind == "ccxt") != bool(exchange): raise NatronError(f"{source!r}: {_KINDS}")
+    if (kind, bool(exchange)) not in (("ccxt", True), ("yfinance", False)): raise NatronError(f"{source!r}: {_KINDS}")
     need("markets", kind)
-    name, timeframe = instrument or symbol.replace("/", "-").replace(":", "-"), timeframe_name(timeframe_length(timeframe))
+    name = instrument or symbol.replace("/", "-").replace(":", "-")
+    timeframe = timeframe_name(timeframe_length(timeframe))
     since, now = _since(store, name, timeframe, since), pd.Timestamp.now("UTC")
     if kind == "ccxt": pages = fetch_ccxt(ccxt_exchange(exchange), symbol, timeframe, since, now)
     else:

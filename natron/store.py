@@ -175,13 +175,14 @@ _NAME = re.compile(r"[\w^@#=+$&-][\w.^@#=+$& -]{0,99}")
 
 def _check_name(instrument):
     if not _NAME.fullmatch(instrument):
-        raise NatronError(f"instrument {instrument[:100]!r}: expected a name that can be a folder's, such as EURUSD or BTC-USDT")
+        raise NatronError(f"instrument {instrument[:100]!r}: expected a name that can be a folder's, such as EURUSD or "
+                          "BTC-USDT")
 
 def _check_columns(old, new, what):
     "Raise `CandleError` where candles have other columns than the stored ones."
     if list(old) != list(new):
-        raise CandleError(f"{what} has the columns {', '.join(old)}, and these candles have {', '.join(new)}; bring the same, "
-                          "or give them another instrument's name", "columns")
+        raise CandleError(f"{what} has the columns {', '.join(old)}, and these candles have {', '.join(new)}; bring the "
+                          "same, or give them another instrument's name", "columns")
     if len(old) and old["volume"].isna().all() != new["volume"].isna().all():
         has = ("has no volume", "have") if old["volume"].isna().all() else ("has volume", "have none")
         raise CandleError(f"{what} {has[0]}, and these candles {has[1]}; bring the same, or give them another "
@@ -269,7 +270,8 @@ def ingest_files(store: Store,
     "Bring files to a store, the earliest first; raises `NatronError` for the first that cannot be used."
     read = [(p, as_written(read_source(p, tz, no_volume=no_volume))) for p in paths]
     read.sort(key=lambda of: of[1].index[0])
-    return [store.ingest(instrument or series_name(p), c, timeframe, revise, _written(p, c, timeframe)) for p, c in read]
+    return [store.ingest(instrument or series_name(p), c, timeframe, revise, _written(p, c, timeframe))
+            for p, c in read]
 
 # %% ../nbs/00f_store.ipynb #aee6e7a3
 def _gaps(candles, begin):
@@ -278,8 +280,9 @@ def _gaps(candles, begin):
     report = candle_report(candles)
     gaps = report.table[report.table.kind == "gap"]
     new = gaps[gaps.until >= begin] if begin is not None else gaps[:0]
-    rows = zip(new.time, new.until, new["size"])
-    return [dict(last=a.isoformat(), first=b.isoformat(), missing=int(n)) for a, b, n in rows], len(gaps), report.closures
+    rows = [dict(last=a.isoformat(), first=b.isoformat(), missing=int(n))
+            for a, b, n in zip(new.time, new.until, new["size"])]
+    return rows, len(gaps), report.closures
 
 # %% ../nbs/00f_store.ipynb #dca10a0a
 def _cells(changes):
@@ -294,8 +297,8 @@ def ingest_report(store: Store, done: Ingested) -> dict: # of plain values
     new_gaps, gaps, closures = _gaps(c, done.begin)
     first, last = [t.isoformat() for t in c.index[[0, -1]]] if have else [None, None]
     return dict(instrument=done.instrument, timeframe=done.timeframe, added=done.added, known=done.known,
-                unfinished=done.unfinished, refused=done.refused, changes=_cells(done.changes), bars=len(c), first=first,
-                last=last, gaps=gaps, new_gaps=new_gaps, closures=closures)
+                unfinished=done.unfinished, refused=done.refused, changes=_cells(done.changes), bars=len(c),
+                first=first, last=last, gaps=gaps, new_gaps=new_gaps, closures=closures)
 
 # %% ../nbs/00f_store.ipynb #e712be89
 _MOST = 10                                                                # lines of one kind in a terminal
@@ -307,6 +310,9 @@ def _lines(rows):
     return rows[:_MOST] + [f"  ... and {len(rows)-_MOST:,} more (--json has all)"]*(len(rows) > _MOST)
 
 def _when(iso): return f"{pd.Timestamp(iso):%Y-%m-%d %H:%M}"
+
+def _gap_line(g):
+    return f"  gap: {_so_many(g['missing'], 'bar')} missing between {_when(g['last'])} and {_when(g['first'])}"
 
 def _change_line(c):
     return f"  {_when(c['time'])} {c['column']}: {'no bar' if c['old'] is None else c['old']} stored, {c['new']} now"
@@ -322,8 +328,7 @@ def ingest_text(report: dict # from `ingest_report`
     if r["bars"]:
         lines.append(f"  {_so_many(r['bars'], 'bar')} from {_when(r['first'])} to {_when(r['last'])} UTC; "
                      f"{_so_many(r['gaps'], 'unusual gap')}, {_so_many(r['closures'], 'recurring closure')}")
-    lines += _lines([f"  gap: {_so_many(g['missing'], 'bar')} missing between {_when(g['last'])} and {_when(g['first'])}"
-                     for g in r["new_gaps"]])
+    lines += _lines([_gap_line(g) for g in r["new_gaps"]])
     lines += _lines([_change_line(c) for c in r["changes"]])
     if r["refused"]: lines.append("  --revise takes the new values, and keeps the old ones in the series' log")
     return "\n".join(lines)
@@ -334,7 +339,7 @@ def _days(index, day):
     m = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)(?: (\S+))?", day)
     try: zone = zoneinfo.ZoneInfo(m[3] or "UTC")
     except (TypeError, KeyError, ValueError, OSError) as e:
-        raise NatronError(f"day {day!r}: expected when a day begins, such as '00:00' or '17:00 America/New_York'") from e
+        raise NatronError(f"day {day!r}: expected when a day begins, as '00:00' or '17:00 America/New_York'") from e
     start = pd.Timedelta(hours=int(m[1]), minutes=int(m[2]))
     date = (index.tz_convert(zone).tz_localize(None) - start).normalize()
     at = lambda d: (d + start).tz_localize(zone, ambiguous=np.ones(len(d), bool), nonexistent="shift_forward")
