@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Libraries are compiled when they are first imported, and stay so: it is half of the time that a command takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo ready test test-fast lab readme notebooks docs clean
+.PHONY: help demo ready test test-fast lab readme notebooks docs dist pip-audit clean
 
 help:
 	@echo "make demo       train on the embedded candles, report, predict (a few minutes)"
@@ -17,6 +17,8 @@ help:
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make lab        JupyterLab on the notebooks"
 	@echo "make readme     README.md from nbs/index.ipynb, docs/settings.md from the settings"
+	@echo "make dist       wheel and source distribution, tried on each Python at hand"
+	@echo "make pip-audit  known vulnerabilities of the pinned versions"
 	@echo "make notebooks  run the notebooks in place and export them (needs a Chromium for the pictures)"
 	@echo "make docs       the site from notebooks and docs/, into _docs/"
 
@@ -58,6 +60,12 @@ notebooks: $(VENV)/.dev
 	@rm -f natron/__pycache__/*.nb[ci]
 	$(BIN)/python tools/notebooks.py
 	$(BIN)/nbdev_export
+
+dist: $(VENV)/.dev
+	$(BIN)/python tools/dist.py
+
+pip-audit: $(VENV)/.dev
+	$(BIN)/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 docs: $(VENV)/.dev
 	$(BIN)/python tools/site.py

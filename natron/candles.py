@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['OHLCV', 'RULES', 'LAYOUTS', 'REGIMES', 'CandleError', 'has_volume', 'check_candles', 'Layout', 'plain_name',
-           'stored_facts', 'read_stored', 'Reading', 'length_text', 'read_source', 'read_candles', 'sample_candles',
-           'bar_length', 'find_gaps', 'second_length', 'check_bar_length', 'clean_candles', 'data_hash',
-           'write_candles', 'simulate_regimes', 'simulate_candles', 'stress_candles']
+           'stored_facts', 'read_stored', 'Reading', 'length_text', 'read_source', 'read_candles', 'series_name',
+           'sample_candles', 'bar_length', 'find_gaps', 'second_length', 'check_bar_length', 'clean_candles',
+           'data_hash', 'write_candles', 'simulate_regimes', 'simulate_candles', 'stress_candles']
 
 # %% ../nbs/00b_candles.ipynb #33723ae2
 import codecs, csv, difflib, gzip, hashlib, io, itertools, json, os, re, zipfile, zlib, zoneinfo
@@ -866,8 +866,8 @@ def _oldest_first(table, t, src):
 # %% ../nbs/00b_candles.ipynb #aca74095
 def stored_facts(folder: str | Path # a series of a store
                 ) -> dict:          # `parts`: for each year its file, bars, first and last time, and if any has volume
-    "What `series.json` says; raises `CandleError` where a folder is no series."
-    path = Path(folder)/"series.json"
+    "What `_series.json` says; raises `CandleError` where a folder is no series."
+    path = Path(folder)/"_series.json"
     try: return json.loads(path.read_bytes())
     except ValueError as e: raise CandleError(f"{path} is damaged ({e}); take it from a backup") from e
     except FileNotFoundError as e:
@@ -1066,6 +1066,12 @@ def read_candles(source,                 # path, open file, DataFrame, or list o
                 ) -> pd.DataFrame:
     "Candles from any known layout, told by its content: float64 `open high low close volume` by UTC `time`."
     return read_source(source, tz, check, no_volume).candles
+
+# %% ../nbs/00b_candles.ipynb #07ddbdfc
+def series_name(path: str | Path) -> str: # of a candle file, or of a series of a store
+    "The name of the series."
+    if os.path.isdir(path): return Path(path).resolve().parent.name
+    return re.sub(r"(\.(csv|txt|tsv|parquet|feather|json|gz))+$", "", Path(path).name, flags=re.I)
 
 # %% ../nbs/00b_candles.ipynb #065681c5
 _SAMPLES = {"EURUSD": "eurusd_h1_2017", "GBPUSD": "gbpusd_h1_2021"}

@@ -42,9 +42,9 @@ def save_acting(toy, path):
 
 class Served:
     "A `natron` server process, the addresses that it printed, and its log."
-    def __init__(self, *args, servers=1, **env):
+    def __init__(self, *args, servers=1, program=(natron,), cwd=None, **env):
         self.log = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill, and the server wait
-        self.p = subprocess.Popen([natron, *map(str, args)], stdout=subprocess.PIPE, stderr=self.log, text=True, env=os.environ | env)
+        self.p = subprocess.Popen([*program, *map(str, args)], stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=cwd, env=os.environ | env)
         self.urls = [self.p.stdout.readline().split()[-1] for _ in range(servers)]
 
     def stop(self):
