@@ -198,5 +198,5 @@ if __name__ == "__main__":
     reference(folder, modules)
     out, warnings = render(folder)
     if found := [*warnings, *broken(out)]: sys.exit("\n".join([*found, f"{len(found)} things are wrong with the site"]))
-    print(f"{sum(1 for _ in out.rglob('*.html'))} pages, every link leads somewhere. Open {out.name}/index.html in a browser, or, for the search too,")
+    print(f"{sum(1 for _ in out.rglob('*.html'))} pages, and every link leads somewhere. Open {out.name}/index.html; for the search too,")
     print(f"    python -m http.server --bind 127.0.0.1 --directory {out.name} 8080        # then http://127.0.0.1:8080")
