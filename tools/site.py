@@ -1,8 +1,8 @@
 """The site, from notebooks, `docs/` and docments: `python tools/site.py` writes it to `_docs/` and checks every link of it.
 
-`_proc/` is what the renderer reads: the project with the notebooks as nbdev prepares them (hidden cells and directives gone), and a page of
-reference for each module. smalldocs renders it by `_quarto.yml`, and runs nothing; Quarto could render the same folder. Every page is there as
-Markdown too, at the same path with `.md`, and `llms.txt` lists those.
+`_proc/` is what the renderer reads: the project with the notebooks as nbdev prepares them (hidden cells and directives gone), and a
+page of reference for each module. smalldocs renders it by `_quarto.yml`, and runs nothing; Quarto could render the same folder. Every
+page is there as Markdown too, at the same path with `.md`, and `llms.txt` lists those.
 """
 import ast, html, os, re, shutil, sys
 from pathlib import Path
@@ -186,7 +186,8 @@ def broken(out):
             if why := "is fetched from elsewhere" if away else leads(page, link, ids):
                 found.append(f"{files[page].relative_to(out)}: {link} {why}")
     for path in out.rglob("*.css"):
-        found += [f"{path.relative_to(out)}: {u} is fetched from elsewhere" for u in re.findall(r"url\(['\"]?((?:https?:)?//[^)]*)", path.read_text())]
+        fetched = re.findall(r"url\(['\"]?((?:https?:)?//[^)]*)", path.read_text(encoding="utf-8"))
+        found += [f"{path.relative_to(out)}: {url} is fetched from elsewhere" for url in fetched]
     return found
 
 
@@ -197,4 +198,5 @@ if __name__ == "__main__":
     reference(folder, modules)
     out, warnings = render(folder)
     if found := [*warnings, *broken(out)]: sys.exit("\n".join([*found, f"{len(found)} things are wrong with the site"]))
-    print(f"the site is in {out.name}/: python -m http.server --bind 127.0.0.1 --directory {out.name}, then http://127.0.0.1:8000 (without a server all but search works)")
+    print(f"{sum(1 for _ in out.rglob('*.html'))} pages, and every link leads somewhere. Open {out.name}/index.html; for the search too,")
+    print(f"    python -m http.server --bind 127.0.0.1 --directory {out.name} 8080        # then http://127.0.0.1:8080")
