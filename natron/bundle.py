@@ -185,6 +185,8 @@ def _calibration(fields, classes):
 # %% ../nbs/04e_bundle.ipynb #d75ef656
 def _check_values(c):
     cfg = _parsed("settings", lambda: Config(**c["settings"]))
+    if cfg.data.feature_store:
+        raise BundleError("settings.data.feature_store must be null: a model file names no folder of its reader")
     _check_network(c, cfg)
     names = _check_task_list(c, cfg)
     if set(c["calibration"]) - set(names):

@@ -72,6 +72,10 @@ def _date(v):
     try: return v if v is None else date.fromisoformat(str(v)).isoformat()
     except ValueError as e: raise ValueError("expected a date, such as 2021-01-01") from e
 
+def _folder(v):
+    "The folder in full, so that it stays the same one wherever the setting is read again."
+    return v and str(Path(v).expanduser().absolute())
+
 # %% ../nbs/00a_config.ipynb #fc0973df
 class DataConfig(Group):
     "Chronological split, scaling and windows."
@@ -91,6 +95,9 @@ class DataConfig(Group):
                                                               # single window of candles could not have (augmentation)
     no_volume: float = Field(0.0, ge=0, le=1)                 # share of training windows that hide the columns made of
                                                               # volume, as in a market without any (augmentation)
+    feature_store: Annotated[str | None, AfterValidator(_folder)] = None   # folder that keeps the features of each
+                                                              # series for later runs on the same candles; null: they
+                                                              # are computed anew by each run. No result depends on it
 
     @model_validator(mode="after")
     def _shares(self):
