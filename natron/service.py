@@ -448,7 +448,7 @@ def drift_warnings(predictor: Predictor, window: Window) -> list[dict]: # none, 
 def _note_drift(self: Service, job, window):
     "Keep, and tell with the answer, whether a live market has drifted."
     symbol, found = job.args[0], drift_warnings(self.predictor, window)
-    job.warnings = job.warnings + found
+    job.warnings = found + job.warnings
     if found: self.drifted[symbol] = found[0]
     else: self.drifted.pop(symbol, None)
 
@@ -778,7 +778,7 @@ def _again(predictor, r):
     answer = predictor.append(r["symbol"], given, r.get("account"))
     if not answer: return answer
     drifted = drift_warnings(predictor, predictor.live_window(r["symbol"]))
-    return answer | dict(warnings=answer["warnings"] + warnings + drifted)
+    return answer | dict(warnings=answer["warnings"] + drifted + warnings)
 
 # %% ../nbs/08b_service.ipynb #6ad9afc4
 def answer_differences(said: dict | None, now: dict | None, # an answer as it was given, and as it is computed
