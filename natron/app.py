@@ -152,6 +152,7 @@ def verdict(self: PageState, view: CandleView, bar: int, answer: dict) -> str: #
     p, live = view.predictor, self.is_live(view)
     late = stale(view.candles.index[-1], bar_length(view.candles), pd.Timestamp.now("UTC")) if live else ""
     own = own_warnings(view, bar) + [dict(code="stale", message=late)]*bool(late)
+    if live and (drifted := self.service.drifted.get(view.name)): own.append(drifted)
     means = {t.name: meaning(t, p.bundle.config.labels) for t in p.tasks}
     return verdict_html(view.name, answer, p.tasks, p.bundle.label_state["prior"], own, means)
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', 'NoVolume', 'Json', 'Device', 'Start', 'End',
            'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'Entries', 'FirstBar',
-           'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Clients', 'newest_model', 'ready_model',
-           'model_file', 'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder',
-           'train', 'demo', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge', 'replay',
-           'export', 'main']
+           'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Refuse', 'Webhook', 'Clients', 'newest_model',
+           'ready_model', 'model_file', 'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text',
+           'run_folder', 'train', 'demo', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge',
+           'replay', 'reconcile', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -204,7 +204,7 @@ def _model_facts(b, path):
     keys = "sha256 phases window_length feature_columns fit_span calibration model_config data_hash".split()
     engine, name = dict(name=made.name, difference=off), _mod("predictor").model_name(path)
     tasks = [t.name for t in _mod("tasks").shown(b.task_list())]
-    keys += ["rl_policy"]*bool(b.rl_policy)
+    keys += ["expires_after", *["rl_policy"]*bool(b.rl_policy)]
     return b.about(name) | dict(tasks=tasks, engine=engine) | {k: getattr(b, k) for k in keys}
 
 def _print_costs(configs, sets, as_json):
@@ -806,7 +806,7 @@ def _live_cells(bundle, candles):
     return pd.DataFrame(np.where(known, scaled, np.nan), candles.index, bundle.feature_columns)
 
 # %% ../nbs/09b_cli.ipynb #5599e457
-_OF_THE_TIME = ("after_training", "fitted_bars", "before_training")             # warnings that drift is about anyway
+_OF_THE_TIME = "stale_model", "after_training", "fitted_bars", "before_training"   # warnings that drift is about anyway
 
 def _drift_of(bundle, reference, name, candles, start):
     "The drift of the bars after the model's data, or from `start` on, and what is to be said of their market."
@@ -888,6 +888,9 @@ Rate = Annotated[str, typer.Option(help="Calls that one address may make.")]
 Record = Annotated[Path | None, typer.Option(metavar="FILE", help="Write down what is said, for `natron replay`.")]
 Cert = Annotated[Path | None, typer.Option("--tls-cert", callback=_one_readable, metavar="FILE", help="PEM, for TLS.")]
 Key = Annotated[Path | None, typer.Option("--tls-key", callback=_one_readable, metavar="FILE", help="Its key.")]
+Refuse = Annotated[str | None, typer.Option(metavar="stale,drifted", help="Do not answer with a stale model, or for a "
+                                            "market that has drifted: either, or both.")]
+Webhook = Annotated[str | None, typer.Option(metavar="URL", help="Post a JSON object there when an alert begins or ends.")]
 Clients = Annotated[int, typer.Option(min=1, help="Connections that the bridge takes.")]
 
 # %% ../nbs/09b_cli.ipynb #74a1b54c
@@ -898,18 +901,21 @@ def _free(host, *ports):
         except OSError as e: raise _err(f"cannot listen on {host}:{port}: {e.strerror or e}") from e
 
 # %% ../nbs/09b_cli.ipynb #38ef6736
-def _serve(model, device, engine, rate, record, *makers):
+def _serve(model, device, engine, rate, record, refuse, webhook, *makers):
     "Run the servers that the makers make of a service and an access policy."
     import torch
     path, m = model_file(model), _mod("service")
     m.log_json(); torch.set_num_threads(1)                 # fastest for one request; the servers have the rest
     predictor = _mod("predictor").load_predictor(path, device, engine)
-    service, policy = m.Service(predictor), m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate)
+    service = m.Service(predictor, refuse=[o.strip() for o in (refuse or "").split(",") if o.strip()])
+    policy, monitor = m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate), _mod("alerts").Monitor(service, webhook)
     servers = [make(service, policy) for make in makers]
     if record: service.recorder = m.Recorder(record, predictor)
     service.start().watch(path, device, engine)
     for s in servers: print(f"natron {path} listens at {s.url}", flush=True)
+    watching = monitor.start()
     m.run_servers(service, *servers)
+    watching.join(6.)                                      # what the webhook has still to hear
 
 # %% ../nbs/09b_cli.ipynb #5e7a1c14
 def _page_mount():
@@ -924,23 +930,25 @@ def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
               min=0, max=65_535, help="Also run the socket bridge, on this port.")] = None,
           device: Device = "auto", engine: Engine = "auto", rate: Rate = "200/second",
           record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000,
+          refuse: Refuse = None, webhook: Webhook = None,
           app: Annotated[bool, typer.Option("--app/--no-app", help="With or without the page at /.")] = True):
     "Answer over REST and on a page, and over the bridge if asked."
     _free(host, *(p for p in (port, bridge_port) if p is not None))
     def rest(*parts):
         return _mod("rest").RestServer(*parts, host, port, tls_cert, tls_key, _page_mount() if app else None)
     def lines(*parts): return _mod("bridge").BridgeServer(*parts, host, bridge_port, tls_cert, tls_key, max_clients)
-    _serve(model, device, engine, rate, record, rest, *([] if bridge_port is None else [lines]))
+    _serve(model, device, engine, rate, record, refuse, webhook, rest, *([] if bridge_port is None else [lines]))
 
 # %% ../nbs/09b_cli.ipynb #b0e1564a
 @app.command()
 def bridge(model: Model = None, host: Host = "127.0.0.1", port: Port = 9000,
            device: Device = "auto", engine: Engine = "auto", rate: Rate = "200/second",
-           record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000):
+           record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000,
+           refuse: Refuse = None, webhook: Webhook = None):
     "Answer over the socket bridge alone."
     _free(host, port)
     def lines(*parts): return _mod("bridge").BridgeServer(*parts, host, port, tls_cert, tls_key, max_clients)
-    _serve(model, device, engine, rate, record, lines)
+    _serve(model, device, engine, rate, record, refuse, webhook, lines)
 
 # %% ../nbs/09b_cli.ipynb #2961f8de
 @app.command()
@@ -957,6 +965,22 @@ def replay(recording: Annotated[Path, typer.Argument(callback=_one_readable, met
         for n, d in found: print(f"line {n}: {d}")
         print(f"{lines:,} lines, {len(found):,} difference{'s'*(len(found) != 1)}")
     if found: raise typer.Exit(1)
+
+# %% ../nbs/09b_cli.ipynb #a9e30002
+@app.command()
+def reconcile(recording: Annotated[Path, typer.Option(callback=_one_readable, metavar="FILE", help="From `--record`.")],
+              candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
+              device: Device = "auto", engine: Engine = "auto",
+              late: Annotated[float, typer.Option(min=0, help="Seconds after a bar's close that an answer may take.")] = 60.,
+              tolerance: Annotated[float, typer.Option(min=0, help="Probabilities may differ by so much.")] = 1e-5,
+              sets: Set = None, as_json: Json = False):
+    "Hold what was served live against the backtest of the same bars; exit code 1 on a difference."
+    path, series = _answering(model), _series(candles, tz, no_volume)
+    predictor = _mod("predictor").load_predictor(path, device, engine)
+    cfg = _changed(predictor.bundle.config, sets).backtest
+    found = _mod("reconcile").reconcile(recording, predictor, series, cfg, late, tolerance)
+    print(json.dumps(found.to_dict() | dict(model=predictor.about), indent=2) if as_json else found.text())
+    if not found.ok: raise typer.Exit(1)
 
 # %% ../nbs/09b_cli.ipynb #f1b7a731
 @app.command()

@@ -77,6 +77,8 @@ class DataConfig(Group):
     "Chronological split, scaling and windows."
     until: Annotated[str | None, BeforeValidator(_date)] = None   # cut-off date: candles from it on, UTC, are left out
                                                               # of training, validation and test; null: none are
+    expires_after: int | None = Field(365, ge=1, le=3650)     # days after the last candle that a model was fitted on
+                                                              # from which on it is stale; null: never
     window_length: int = Field(96, ge=8, le=3584)  # bars of a window; with its context, 4,096 candles at most
     train: float = Field(0.70, gt=0, lt=1)                    # share of each series for training, the oldest bars
     validation: float = Field(0.15, gt=0, lt=1)               # share for early stopping and calibration, the bars after
