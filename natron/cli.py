@@ -7,8 +7,8 @@ __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', '
            'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'Entries', 'FirstBar',
            'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Refuse', 'Webhook', 'Clients', 'newest_model',
            'ready_model', 'model_file', 'simulate', 'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text',
-           'run_folder', 'train', 'demo', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'audit', 'serve', 'bridge',
-           'replay', 'reconcile', 'export', 'main']
+           'run_folder', 'train', 'demo', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'ingest', 'audit', 'serve',
+           'bridge', 'replay', 'reconcile', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -91,7 +91,7 @@ def _config(path, sets):
     except config.OverrideError as e: raise config.ConfigError(f"--set {e}") from e
 
 # %% ../nbs/09b_cli.ipynb #0c9ffec2
-def _name(path): return re.sub(r"(\.(csv|txt|tsv|parquet|feather|json|gz))+$", "", path.name, flags=re.I)
+def _name(path): return _mod("candles").series_name(path)
 
 # %% ../nbs/09b_cli.ipynb #b7ddb8a9
 def _readings(paths, tz, no_volume=False, check=True):
@@ -640,7 +640,7 @@ def _evaluation_report(mode, bundle, about, series, k, rolling, start, end, forc
         return report.make_report(forward, series, cfg, None, trials)
     found = evaluate.evaluate_bundle(bundle, series, start, end, force, engine)
     fair = not (found.warning or found.scores.note)
-    ranges = _mod("range_report").report_ranges(found.prep, bundle.model()) if fair else None
+    ranges = _mod("range_report").report_ranges(found.prep, bundle.model(), bundle.scenarios_of()) if fair else None
     return report.make_report(found, series, cfg, bundle.training_reference(), trials, about, ranges=ranges,
                               range_forecasts=_range_forecasts(bundle, found.prep, cfg))
 
@@ -851,6 +851,36 @@ def clean(file: Annotated[Path, typer.Argument(metavar="FILE", help="Candles, in
     print("\n".join([f"{file.name}: {read.sentence}", *read.notes, f"{made}; {len(cleaned):,} candles written to {to}"]))
     if len(changes): print(changes.head(20).to_string(index=False))
     if len(changes) > 20: print(f"... and {len(changes)-20:,} more (--json has all)")
+
+# %% ../nbs/09b_cli.ipynb #36a563e8
+@app.command()
+def ingest(candles: Annotated[list[Path] | None, typer.Option("--candles", metavar="FILE...", callback=_all_readable,
+               help="Candle files, in any format that read_candles knows.")] = None,
+           store: Annotated[Path, typer.Option("--store", metavar="FOLDER", help="The candle store.")] = Path("candles"),
+           source: Annotated[str | None, typer.Option("--from", metavar="SOURCE", help="Fetch instead what the store "
+               "lacks: ccxt:EXCHANGE, such as ccxt:binance, or yfinance.")] = None,
+           symbol: Annotated[str | None, typer.Option(help="As the source writes it: BTC/USDT, AAPL.")] = None,
+           timeframe: Annotated[str | None, typer.Option(help="Length of a bar: 15m, 1h, 1d; files tell it.")] = None,
+           since: Annotated[str | None, typer.Option(help="Where a new series begins, as 2024-01-01, UTC.")] = None,
+           instrument: Annotated[str | None, typer.Option(metavar="NAME", help="Its name in the store; without it "
+               "that of the file or the symbol.")] = None,
+           longer: Annotated[list[str] | None, typer.Option("--resample", metavar="4h", help="Also keep longer bars "
+               "made of these; repeatable.")] = None,
+           day: Annotated[str, typer.Option(help="When a day of longer bars begins: 17:00 America/New_York.")] = "00:00",
+           revise: Annotated[bool, typer.Option("--revise", help="Take bars that differ from the stored ones or are "
+               "late; the old values go into a log.")] = False,
+           tz: Zone = "UTC", no_volume: NoVolume = False, as_json: Json = False):
+    "Bring candles to a store that only grows, from files or an exchange; exit code 1 if bars differ from stored ones."
+    if bool(candles) == bool(source): raise _err("name either files, --candles FILE..., or a source, --from ccxt:binance")
+    if source and not (symbol and timeframe): raise _err(f"--from {source}: name a --symbol and a --timeframe, too")
+    m = _mod("store")
+    into = m.Store(store)
+    if candles: done = m.ingest_files(into, candles, instrument, timeframe, revise, tz, no_volume)
+    else: done = [_mod("importers").import_series(into, source, symbol, timeframe, since, instrument, revise)]
+    done += m.ingest_longer(into, done, longer or [], day, revise)
+    reports = [m.ingest_report(into, d) for d in done]
+    print(json.dumps(reports, indent=2) if as_json else "\n".join(map(m.ingest_text, reports)))
+    if any(r["refused"] for r in reports): raise typer.Exit(1)
 
 # %% ../nbs/09b_cli.ipynb #63892856
 @app.command()

@@ -372,11 +372,17 @@ def _standstill(p, x):
             yield "silent_market", f"{share:.0%} of the last {len(x)} bars have no {of}; in training {known:.1%}"
 
 # %% ../nbs/03b_reference.ipynb #76bb6586
+_BREAKS = 5   # in one window: not holes, but a market that closes every night
+
 def _holes(p, ns, bar):
-    "The warning of missing bars."
+    "The warning of missing bars, or of breaks that training did not make."
     if ns[-1] - ns[0] < 1.5*bar*(len(ns)-1) and not (np.diff(ns) > 1.5*bar).any(): return
     lacking = _missing(ns, bar, p["week"])
     if lacking.sum() < p["missing"] + 3: return
+    if (breaks := int((lacking >= 1).sum())) >= _BREAKS:
+        yield "unlike_training", (f"trading stops {breaks} times in these {len(ns)} bars at hours at which it went on in "
+                                  "training: another market's hours")
+        return
     last = pd.Timestamp(ns[lacking.argmax()], tz="UTC")
     yield "gap", (f"{lacking.sum():.0f} bars are missing among the last {len(ns)}, most of them before "
                   f"{last:%Y-%m-%d %H:%M}")

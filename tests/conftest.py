@@ -20,7 +20,7 @@ SECONDS = {
     "your_own_task": 15, "two_instruments": 15, "09b_cli": 14,
     "test_a_container_with_a_read_only_root_answers": 14, "test_dashboard_reads_what_the_server_exports": 13,
     "00d_rolling": 12, "07c_rl_evaluate": 12,
-    "00c_charts": 4, "00_core": 1, "00a_config": 1}
+    "test_site": 5, "00c_charts": 4, "00_core": 1, "00a_config": 1}
 
 # What compiles nearly every kernel, in two processes; each worker would do all of it, and at the same time. Where no slow test needs the stream, the
 # second begins with the last features and meets the first halfway.
