@@ -8,9 +8,9 @@ __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', '
            'Network', 'Entries', 'FirstBar', 'Files', 'StoreFolder', 'Source', 'Symbol', 'Timeframe', 'Since',
            'Instrument', 'Longer', 'Day', 'Revise', 'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Refuse',
            'Webhook', 'Clients', 'newest_model', 'ready_model', 'model_file', 'simulate', 'join', 'info', 'predict',
-           'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo', 'models', 'retrain', 'rollback',
-           'evaluate', 'backtest', 'drift', 'check', 'clean', 'ingest', 'audit', 'serve', 'bridge', 'replay',
-           'reconcile', 'export', 'main']
+           'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo', 'sweep_folder', 'sweep', 'models',
+           'retrain', 'rollback', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'ingest', 'audit', 'serve',
+           'bridge', 'replay', 'reconcile', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
 import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
@@ -569,6 +569,59 @@ def _demonstrate(folder, cfg):
         finally:
             if old and not folder.exists(): old.rename(folder)                  # it had not begun to learn
     _summary(folder)
+
+# %% ../nbs/09b_cli.ipynb #773fb1bc
+def sweep_folder(name: str, # the sweep's name
+                 resume: bool, # go on with one that was begun
+                 runs: str | Path = "runs"
+                ) -> Path:
+    "The folder of a sweep, checked and not yet made; raises `NatronError`."
+    folder = Path(runs)/name
+    if name in ("", ".", "..") or set(name) & set("/\\\0"): raise _err(f"--name {name!r}: give a plain folder name")
+    begun, taken = (folder/"about.json").exists(), folder.is_dir() and any(folder.iterdir())
+    if begun and not resume: raise _err(f"{folder} holds a sweep; add --resume to go on, or choose another --name")
+    if resume and not begun: raise _err(f"there is no sweep at {folder}; leave --resume out")
+    if taken and not begun: raise _err(f"{folder} holds other files; choose another --name")
+    return folder
+
+# %% ../nbs/09b_cli.ipynb #5a29d01e
+def _sweep_candles(asked):
+    "The candles of a sweep by series name."
+    if asked.candles: return _series(_all_readable([Path(p) for p in asked.candles]), asked.tz, asked.no_volume)
+    return {n: _mod("candles").read_candles(p) for n, p in _files_or_sample(None).items()}
+
+def _sweep_notebook(folder):
+    "Run the notebook that shows a sweep; the executed copy stays in its folder."
+    import logging, papermill
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    source = _mod("core").resource("nbs/runs/sweep.ipynb")
+    with _sockets() as sockets:
+        papermill.execute_notebook(source, folder/"sweep.ipynb", kernel_name="python3", progress_bar=False, cwd=folder,
+                                   config=sockets)
+
+# %% ../nbs/09b_cli.ipynb #d50c5b50
+@app.command()
+def sweep(file: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of the sweep, as configs/sweep.yaml.")],
+          name: Annotated[str | None, typer.Option(help="Results go to runs/NAME; without it, the file's name.")] = None,
+          resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep that was begun.")] = False,
+          ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster, as 10.0.0.1:6379.")]
+              = None,
+          workers: Annotated[int | None, typer.Option(min=1, help="Trials at once: one here, or the processors of the "
+                                                                  "cluster.")] = None, as_json: Json = False):
+    "Search for settings; the winner is scored once on candles that no trial saw. Results in runs/NAME."
+    _mod("core").need("train", "ipykernel", "papermill")
+    m, before = _mod("sweep"), signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asked, folder = m.load_sweep(file), sweep_folder(name or file.stem, resume)
+    candles = _sweep_candles(asked)
+    pool = m.ray_pool(ray, workers) if ray else m.local_pool(workers or 1, folder/"workers.log")
+    try:
+        with pool as pool, m.live_progress() as tell: found = m.run_sweep(asked, candles, folder, pool, tell=tell)
+    except KeyboardInterrupt: _note(f"stopped; go on with --resume --name {folder.name}"); raise
+    finally: signal.signal(signal.SIGTERM, before)
+    _sweep_notebook(folder)
+    places = dict(notebook="sweep.ipynb", page="sweep.html", settings="best.yaml")
+    lines = [found.text(), "", *(f"{what:11} {folder/file}" for what, file in places.items())]
+    print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(lines))
 
 # %% ../nbs/09b_cli.ipynb #c3a90002
 Registered = Annotated[str, typer.Argument(metavar="NAME", help="The registered model.")]

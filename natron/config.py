@@ -373,7 +373,8 @@ def setting_names(model: type[Group] = Config) -> list[str]:
 # %% ../nbs/00a_config.ipynb #c918c7a6
 def config_file(path: str | Path) -> Path:
     "A file, or the configuration of this name that comes with Natron; raises `ConfigError` where there is neither."
-    path, brought = Path(path), {p.stem: p for p in sorted(resource("configs").glob("*.yaml"))}
+    files = sorted(resource("configs").glob("*.yaml"))
+    path, brought = Path(path), {p.stem: p for p in files if p.stem != "sweep"}        # a search for configurations
     if path.is_file(): return path
     if path.parent in (Path("."), Path("configs")) and path.stem in brought: return brought[path.stem]
     raise ConfigError(f"no configuration file at {path}; Natron brings {', '.join(brought)}")
