@@ -18,7 +18,7 @@ SECONDS = {
     "first_steps": 22, "04d_train": 20, "04e_bundle": 20, "08_predictor": 20, "05_pretrain": 19, "reading_a_report": 18, "06a_baselines": 17,
     "06b_metrics": 16, "06e_backtest": 17, "06h_evaluate": 16, "06j_range_scores": 16, "07_environment": 15, "08b_service": 15,
     "your_own_task": 15, "two_instruments": 15, "09b_cli": 14, "00d_rolling": 12, "07c_rl_evaluate": 12,
-    "00c_charts": 4, "00_core": 1, "00a_config": 1}
+    "08i_alerts": 5, "00c_charts": 4, "00_core": 1, "00a_config": 1}
 
 # What compiles nearly every kernel, in two processes; each worker would do all of it, and at the same time. Where no slow test needs the stream, the
 # second begins with the last features and meets the first halfway.
