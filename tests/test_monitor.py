@@ -2,15 +2,17 @@
 import json, re, shutil, subprocess, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-import pytest, yaml
+import httpx, pytest, yaml
 from prometheus_client import generate_latest
 from typer.testing import CliRunner
 from natron.alerts import Monitor
-from natron.bridge import BridgeServer
+from natron.bridge import BridgeClient, BridgeError, BridgeServer
 from natron.candles import sample_candles
 from natron.cli import app
 from natron.predictor import load_predictor
-from natron.service import Recorder, Service
+from natron.rest import RestServer
+from natron.service import Recorder, Service, in_background
+from served import PATIENCE
 
 root = Path(__file__).resolve().parent.parent
 rules = yaml.safe_load((root/"deploy/alerts.yml").read_text())["groups"][0]["rules"]
@@ -45,6 +47,24 @@ def test_alert_rules_name_what_the_server_exports(exported):
 def test_promtool_takes_the_rules():
     r = subprocess.run(["promtool", "check", "rules", str(root/"deploy/alerts.yml")], capture_output=True, text=True)
     assert r.returncode == 0, r.stdout + r.stderr
+
+
+def test_refused_over_rest_and_bridge(toy_model):
+    "503 and an error, both with the code of the warning; a bar from before is answered."
+    recent = sample_candles().iloc[-512:]
+    later = recent.shift(freq="728D")
+    def rows(c): return dict(candles=[dict(time=t.isoformat(), **r) for t, r in c.iterrows()])
+    with Service(load_predictor(toy_model, "cpu"), refuse=["stale"]) as service, \
+         in_background(rest := RestServer(service, port=0), bridge := BridgeServer(service, port=0)):
+        service.deadline = PATIENCE
+        web = httpx.Client(base_url=rest.url, timeout=PATIENCE)
+        refused, given = (web.post("/predict", json=rows(c)) for c in (later, recent))
+        assert (refused.status_code, refused.json()["code"]) == (503, "stale_model")
+        assert "the model is stale from 2018-" in refused.json()["message"]
+        assert given.status_code == 200 and given.json()["model"]["expires_after"].startswith("2018-")
+        assert web.get("/health").json()["stale"] is True
+        with BridgeClient(*bridge.address, timeout=PATIENCE) as client, pytest.raises(BridgeError) as e: client.predict(later)
+        assert e.value.code == "stale_model"
 
 
 # The commands
