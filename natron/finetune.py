@@ -242,7 +242,8 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
         feature_columns=prep.columns, window_length=prep.config.data.window_length, phases=list(phases),
         tasks=[asdict(t) for t in model.tasks], calibration={k: asdict(c) for k, c in (calibration or {}).items()},
         fit_span=span | dict(scaler=list(prep.scaler.span)), data_hash=hashlib.sha256(hashes.encode()).hexdigest(),
-        settings=with_settings(prep.config, **{"data.feature_store": None}).model_dump(), label_state=prep.labels.state, reference_outputs=_outputs(model, prep),
+        settings=with_settings(prep.config, **{"data.feature_store": None}).model_dump(),
+        label_state=prep.labels.state, reference_outputs=_outputs(model, prep),
         markets=(parent.markets if parent else {}) | _markets(prep, candles), **_scaler(prep.scaler),
         reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {},
         scenarios=scenario_tensors(scenarios) if scenarios else {})
