@@ -56,7 +56,7 @@ def fit_scaler(x: np.ndarray | Sequence[np.ndarray], # (N,F) raw training featur
     seen = np.array([m is not None for m in moments])                                          # (F,)
     if not (seen | optional).all():
         raise NatronError("a feature has no value in any training row; bring a longer training span")
-    mean, sd, lo, hi = np.array([m or (0.,)*4 for m in moments]).T
+    mean, sd, lo, hi = map(np.array, zip(*(m or (0.,)*4 for m in moments)))                    # (F,) each
     sd = np.where(sd > 1e-9*np.abs(mean), sd, 1.)                                              # rounding is no spread
     span, edge = (times.min().isoformat(), times.max().isoformat()), cfg.clip*seen
     if cfg.scaler == "standard": return Scaler(mean, sd, -edge, edge, span)
