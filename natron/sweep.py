@@ -841,7 +841,9 @@ def plot_parallel_coordinates(study: optuna.Study) -> go.Figure:
     best = study.best_value                                               # three digits of a loss would be all the same
     fig = optuna.visualization.plot_parallel_coordinate(study, target=lambda t: t.value-best, target_name="loss")
     title = "Loss of each complete trial, less the best one's, and its settings"
-    return fig.update_layout(template="natron", title=title, height=420, margin=dict(l=90, t=110))
+    fig.update_traces(line_width=2, opacity=1, selector=dict(mode="lines"))
+    return fig.update_layout(template="natron", title=title, height=420, margin=dict(l=90, t=110),
+                             plot_bgcolor="#d0d0d0")                      # on which the lightest line is seen
 
 def plot_importance(study: optuna.Study
                    ) -> go.Figure | None: # None for a single setting, or too few complete trials
