@@ -1,5 +1,5 @@
 "Processes forked from one that has the libraries loaded: loading them takes longer than most notebooks do."
-import multiprocessing, os, sys
+import gc, multiprocessing, os, sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,17 +12,25 @@ LIBRARIES = ("nbdev.test fastcore.test hypothesis numpy pandas scipy.stats scipy
 
 def _forked(function, args, folder):
     "In the new process: call it, with what it prints in files."
+    gc.freeze()                      # as in conftest.py
     for fd, name in ((1, "stdout"), (2, "stderr")):
         with open(Path(folder)/name, "wb") as f: os.dup2(f.fileno(), fd)
     function(*args)
 
 
-def forked(function, *args, folder):
-    "What became of a function in a forked process: the exit code, and what it printed."
+def started(function, *args, folder):
+    "A forked process that calls a function; what it prints goes to files."
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(LIBRARIES)
     p = forks.Process(target=_forked, args=(function, args, folder))
-    p.start(); p.join()
+    p.start()
+    return p
+
+
+def forked(function, *args, folder):
+    "What became of a function in a forked process: the exit code, and what it printed."
+    p = started(function, *args, folder=folder)
+    p.join()
     out, err = (Path(folder, name).read_text(errors="replace") for name in ("stdout", "stderr"))
     return SimpleNamespace(returncode=p.exitcode, stdout=out, stderr=err)
 
@@ -36,9 +44,10 @@ def run_cells(path, flags):
     sys.exit(not ok)
 
 
-def run_natron(args, **environ):
+def run_natron(args, cwd=".", environ=()):
     "The `natron` command."
-    os.environ |= environ
+    os.environ.update(environ)
+    os.chdir(cwd)
     sys.argv = ["natron", *map(str, args)]
     from natron.cli import main
     main()

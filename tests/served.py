@@ -1,6 +1,7 @@
 "A small model file, and a server process that answers with it."
-import os, signal, subprocess, sys, tempfile
+import os, signal, subprocess, sys, tempfile, time
 from pathlib import Path
+from forked import run_natron, started
 
 natron = str(Path(sys.executable).parent/"natron")
 # Seconds after which something is stuck. Nothing is proved by how fast a test is: other programs may have the cores.
@@ -54,3 +55,35 @@ class Served:
 
     def __enter__(self): return self
     def __exit__(self, *e): self.p.kill(); self.p.wait(); self.p.stdout.close(); self.log.close()
+
+
+class ForkedServer(Served):
+    "The same in a forked process, which has the libraries loaded; what it prints is in files."
+    def __init__(self, *args, servers=1, cwd=".", **env):
+        self.folder = tempfile.TemporaryDirectory()
+        self.p = started(run_natron, args, cwd, env, folder=self.folder.name)
+        while len(self.said().splitlines()) < servers:
+            assert self.p.is_alive(), self.logged()
+            time.sleep(.05)
+        self.urls = [line.split()[-1] for line in self.said().splitlines()]
+
+    def _printed(self, name):
+        path = Path(self.folder.name, name)
+        return path.read_text() if path.exists() else ""
+
+    def said(self):
+        "The whole lines that it has printed."
+        return self._printed("stdout").rpartition("\n")[0]
+
+    def logged(self): return self._printed("stderr")
+
+    def stop(self):
+        os.kill(self.p.pid, signal.SIGTERM)
+        self.p.join(PATIENCE)
+        return self.logged()
+
+    def kill(self):
+        self.p.kill()
+        self.p.join()
+
+    def __exit__(self, *e): self.kill(); self.folder.cleanup()

@@ -4,7 +4,7 @@ import httpx, pytest
 from natron.bridge import BridgeClient
 from natron.candles import sample_candles
 from natron.ranges import range_sentence
-from served import PATIENCE, VERDICT, Served, natron, save_acting
+from served import PATIENCE, VERDICT, ForkedServer, natron, save_acting
 
 chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.skipif(not chromium, reason="no chromium, chromium-browser or google-chrome on the PATH")]
@@ -21,7 +21,7 @@ def browser():
         b.close()
 
 
-def serve(model, *args, **kw): return Served("serve", "--model", model, "--port", 0, *args, **kw)
+def serve(model, *args, **kw): return ForkedServer("serve", "--model", model, "--port", 0, *args, **kw)
 
 
 @pytest.fixture(scope="module")

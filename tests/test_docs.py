@@ -18,7 +18,7 @@ from natron.app import TABS
 from natron.candles import sample_candles
 from natron.cli import app
 from natron.config import load_config, setting_names
-from served import PATIENCE
+from served import PATIENCE, ForkedServer
 from test_cli import natron, run
 
 root = Path(__file__).resolve().parent.parent
@@ -115,30 +115,27 @@ def names_only(tmp_path_factory):
     return here
 
 
-class Server:
+class Server(ForkedServer):
     "`natron serve` with page and bridge, on free ports in place of 8000 and 9000."
     def __init__(self, here):
-        natron = Path(sys.executable).parent/"natron"
-        command = [natron, "serve", "--model", "demo", "--port", "0", "--bridge-port", "0"]
-        self.process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        lines = [self.process.stdout.readline() for _ in range(2)]
-        self.ports = dict(zip(("8000", "9000"), (line.strip().rpartition(":")[2] for line in lines)))
-        self.said = "".join(lines)
-        for shown, real in self.ports.items(): self.said = self.said.replace(f":{real}", f":{shown}")
+        super().__init__("serve", "--model", "demo", "--port", 0, "--bridge-port", 0, servers=2, cwd=here)
+        self.ports = dict(zip(("8000", "9000"), (url.rpartition(":")[2] for url in self.urls)))
+
+    def shown(self):
+        "What it printed, with the usual ports."
+        said = self.said()
+        for shown, real in self.ports.items(): said = said.replace(f":{real}", f":{shown}")
+        return said
 
     def at(self, text):
         "The text with the ports that the server has."
         text = text.replace("BridgeClient(", f"BridgeClient(port={self.ports['9000']}, ")
         return re.sub(r"(localhost|127\.0\.0\.1):(8000|9000)", lambda m: f"{m[1]}:{self.ports[m[2]]}", text)
 
-    def stop(self): self.process.kill(); self.process.wait(); self.process.stdout.close()
-
 
 @pytest.fixture(scope="module")
 def server(place):
-    s = Server(place)
-    yield s
-    s.stop()
+    with Server(place) as s: yield s
 
 
 def words(line): return shlex.split(line, comments=True)
@@ -171,7 +168,7 @@ def execute(line, here, request):
     "What a command prints."
     args = words(line)
     if args[:2] == ["natron", "demo"]: return request.getfixturevalue("run")[1]
-    if args[:2] == ["natron", "serve"]: parse(line, here); return request.getfixturevalue("server").said
+    if args[:2] == ["natron", "serve"]: parse(line, here); return request.getfixturevalue("server").shown()
     if args[0] == "natron":
         r = natron(*args[1:], cwd=here, ok=False)
         assert r.returncode < 2 or r.stderr.startswith("natron: "), r.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from natron.candles import sample_candles
 from natron.config import BacktestConfig
-from served import PATIENCE, Served
+from served import PATIENCE, ForkedServer
 
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root/"mql5"), str(root/"mql5/sim")]
@@ -44,7 +44,7 @@ def port_of(server): return int(server.urls[-1].rpartition(":")[2])
 
 
 def bridge_of(model, *args, port=0, **env):
-    return Served("bridge", "--model", model, "--port", port, "--rate", "1000000/second", *args, **env)
+    return ForkedServer("bridge", "--model", model, "--port", port, "--rate", "1000000/second", *args, **env)
 
 
 def save_restless(toy, path, seed=0, **changes):
@@ -72,7 +72,7 @@ def other_model(toy_model, folder): return save_restless(toy_model, folder/"othe
 @pytest.fixture(scope="module")
 def server(model):
     "REST and bridge."
-    with Served("serve", "--no-app", "--model", model, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second", servers=2) as s: yield s
+    with ForkedServer("serve", "--no-app", "--model", model, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second", servers=2) as s: yield s
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_a_replaced_model_and_a_restarted_bridge(program, file, model, other_mod
             os.replace(shutil.copy(other_model, folder/"new.pt"), path)
             while greeted_by(port_of(first))["model"] == old and time.monotonic() < until: time.sleep(.05)
         def restart():
-            first.p.kill(); first.p.wait()
+            first.kill()
             return port_of(stack.enter_context(bridge_of(model, port=port_of(first))))
         network = stack.enter_context(Network(port_of(first), Replaced({4: swap, 10: restart})))
         run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=12)

@@ -7,7 +7,7 @@ from natron.bridge import BridgeClient, BridgeError
 from natron.candles import sample_candles
 from natron.predictor import load_predictor
 from forked import forked, run_natron
-from served import PATIENCE, VERDICT, Served, save_acting
+from served import PATIENCE, VERDICT, ForkedServer, save_acting
 
 BridgeClient = partial(BridgeClient, timeout=PATIENCE)
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def address(url): return "127.0.0.1", int(url.rpartition(":")[2])
 def test_one_core_many_doors(toy_model, tmp_path):
     "Python, REST, batch, file and bridge give one answer; what was recorded is recomputed; the log holds no candles; SIGTERM ends it."
     record = tmp_path/"live.jsonl"; want = load_predictor(toy_model).predict(recent)
-    with Served("serve", "--model", toy_model, "--port", 0, "--bridge-port", 0, "--record", record, servers=2) as s:
+    with ForkedServer("serve", "--model", toy_model, "--port", 0, "--bridge-port", 0, "--record", record, servers=2) as s:
         rest, (host, port) = httpx.Client(base_url=s.urls[0], timeout=PATIENCE), address(s.urls[1])
         assert rest.post("/predict", json=dict(candles=rows)).json() == want
         assert rest.post("/predict_batch", json=dict(series=dict(EURUSD=rows))).json() == dict(predictions=dict(EURUSD=want))
@@ -38,7 +38,7 @@ def test_one_core_many_doors(toy_model, tmp_path):
         assert 'natron_requests_total{code="ok",kind="append",server="bridge"} 1.0' in metrics and 'natron_requests_total{code="200",kind="/predict",server="rest"} 1.0' in metrics
         rest.close()
         log = logged(s)
-        assert s.p.returncode == 0
+        assert s.p.exitcode == 0
     assert {"serving", "request"} <= {l["event"] for l in log} and str(rows[-1]["close"]) not in json.dumps(log)
     r = forked(run_natron, ["replay", record, "--model", toy_model], folder=tmp_path)
     assert r.returncode == 0 and "0 differences" in r.stdout, r.stdout + r.stderr
@@ -54,7 +54,7 @@ def test_a_policy_acts_by_every_road(toy_model, tmp_path):
     p, held = load_predictor(path), dict(position=-1, unrealised=-.02, drawdown=.05)
     flat, sunk = p.predict(recent), p.predict(recent, None, held)
     assert flat["rl_probs"] != sunk["rl_probs"]
-    with Served("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--record", record, servers=2) as s:
+    with ForkedServer("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--record", record, servers=2) as s:
         rest, (host, port) = httpx.Client(base_url=s.urls[0], timeout=PATIENCE), address(s.urls[1])
         assert rest.post("/predict", json=dict(candles=rows)).json() == flat
         assert rest.post("/predict", json=dict(candles=rows, account=held)).json() == sunk
@@ -88,7 +88,7 @@ def test_a_policy_acts_by_every_road(toy_model, tmp_path):
 def test_a_web_page_does_not_cut_off_the_terminal(toy_model, tmp_path):
     "A page floods the server from the user's own browser, then a program of the same address does: the terminal's candles are all answered, and recording and log stay small."
     record, page = tmp_path/"live.jsonl", {"Origin": "https://evil.example", "Content-Type": "text/plain"}
-    with Served("serve", "--model", toy_model, "--port", 0, "--bridge-port", 0, "--record", record, "--rate", "40/5 second", servers=2) as s:
+    with ForkedServer("serve", "--model", toy_model, "--port", 0, "--bridge-port", 0, "--record", record, "--rate", "40/5 second", servers=2) as s:
         with httpx.Client(base_url=s.urls[0], timeout=PATIENCE) as web, BridgeClient(*address(s.urls[1]), symbol="EURUSD", timeframe="H1") as terminal:
             terminal.history(recent[:-30])
             assert {web.post("/predict_csv", content=recent.to_csv(), headers=page).status_code for _ in range(100)} == {403}
@@ -107,7 +107,7 @@ def test_a_web_page_does_not_cut_off_the_terminal(toy_model, tmp_path):
 
 def test_guesses_at_the_token_count_together(toy_model):
     "Ten wrong tokens of an address in a minute, by REST, page and bridge; then none is looked at, and the log has the sum."
-    with Served("serve", "--model", toy_model, "--port", 0, "--bridge-port", 0, servers=2, NATRON_TOKEN="secret") as s:
+    with ForkedServer("serve", "--model", toy_model, "--port", 0, "--bridge-port", 0, servers=2, NATRON_TOKEN="secret") as s:
         with httpx.Client(base_url=s.urls[0], timeout=PATIENCE) as web, BridgeClient(*address(s.urls[1]), token="secret") as friend:
             tried = [web.get("/info", headers={"Authorization": f"Bearer {k}"}).status_code for k in range(4)]
             tried += [web.post("/enter", data=dict(token=f"{k}")).status_code for k in range(3)]
@@ -138,7 +138,7 @@ def test_schemathesis_finds_nothing(toy_model, tmp_path):
     "All checks of schemathesis against the published schema, with a token. What JSON Schema cannot say (candles that go up in time, highs above lows) makes 422 an honest answer to what fits the schema."
     config = tmp_path/"schemathesis.toml"
     config.write_text('[checks]\npositive_data_acceptance.expected-statuses = ["2xx", 401, 403, 413, 422, 429]\n')
-    with Served("serve", "--model", toy_model, "--port", 0, "--rate", "100000/second", NATRON_TOKEN="secret") as s:
+    with ForkedServer("serve", "--model", toy_model, "--port", 0, "--rate", "100000/second", NATRON_TOKEN="secret") as s:
         httpx.get(f"{s.urls[0]}/health", timeout=PATIENCE)
         r = subprocess.run([str(Path(sys.executable).parent/"schemathesis"), "--config-file", str(config), "run", f"{s.urls[0]}/openapi.json", "--header", "Authorization: Bearer secret",
                             "--checks", "all", "--exclude-checks", "ignored_auth", "--max-examples", "20", "--seed", "1", "--no-color", "--request-timeout", str(PATIENCE)], capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path)
