@@ -686,7 +686,6 @@ def _challenger_config(own, folder, config, sets, resume, parent):
 # %% ../nbs/09b_cli.ipynb #c3a90007
 def _decided(own, path, series):
     "Judge a challenger beside the champion, and decide."
-    _note(f"challenger: {path}; judged beside {own.name}@{own.champion} on the bars after both fits ...")
     return own.decide(path, own.judge(path, series))
 
 def _retrained(own, candles, series, config, sets, tz, no_volume, resume, start):
@@ -699,6 +698,7 @@ def _retrained(own, candles, series, config, sets, tz, no_volume, resume, start)
         _need_training(cfg)
         own.check_candles(series)
         _run_notebook(folder, cfg, {_name(p): p for p in candles}, tz, resume, no_volume, lock, parent)
+        _note(f"{folder} is trained; judged beside {own.name}@{own.champion} on the bars after both fits ...")
         return _decided(own, folder/"natron_v2.pt", series)
 
 # %% ../nbs/09b_cli.ipynb #c3a90008
