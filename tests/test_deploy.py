@@ -190,8 +190,9 @@ def test_licences_are_told():
     "The project's own, and of each data file its source and licence."
     assert "Apache License" in (root/"LICENSE").read_text()
     told = (root/"data/README.md").read_text()
-    for p in (root/"data").glob("*.csv.gz"): assert f"`{p.name}`" in told, p.name
-    assert told.count("| licence |") == 2
+    carried = [p.name for end in ("csv.gz", "pt") for p in (root/"data").glob(f"*.{end}")]
+    for name in carried: assert f"`{name}`" in told, name
+    assert told.count("| licence |") == len(carried) == 3
 
 
 # The compose file
