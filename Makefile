@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Libraries are compiled when they are first imported, and stay so: it is half of the time that a command takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo ready test test-fast lab readme notebooks clean
+.PHONY: help demo ready test test-fast lab readme notebooks docs dist pip-audit clean
 
 help:
 	@echo "make demo       train on the embedded candles, report, predict (a few minutes)"
@@ -17,7 +17,10 @@ help:
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make lab        JupyterLab on the notebooks"
 	@echo "make readme     README.md from nbs/index.ipynb, docs/settings.md from the settings"
+	@echo "make dist       wheel and source distribution, tried on each Python at hand"
+	@echo "make pip-audit  known vulnerabilities of the pinned versions"
 	@echo "make notebooks  run the notebooks in place and export them (needs a Chromium for the pictures)"
+	@echo "make docs       the site from notebooks and docs/, into _docs/"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Natron needs Python 3.11, 3.12, 3.13 or 3.14 on the PATH (or make PYTHON=/path/to/python3.12 ...)"; exit 2; }
@@ -58,5 +61,14 @@ notebooks: $(VENV)/.dev
 	$(BIN)/python tools/notebooks.py
 	$(BIN)/nbdev_export
 
+dist: $(VENV)/.dev
+	$(BIN)/python tools/dist.py
+
+pip-audit: $(VENV)/.dev
+	$(BIN)/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
+
+docs: $(VENV)/.dev
+	$(BIN)/python tools/site.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis natron/__pycache__
+	rm -rf $(VENV) build dist _docs _proc *.egg-info .pytest_cache .hypothesis natron/__pycache__

@@ -16,7 +16,8 @@ def needed(*groups): return sorted({r for g in groups for r in c[f"{g}requiremen
 parts = {"train": ["train_"], "serve": ["serve_"], "app": ["serve_", "app_"], "rl": ["train_", "rl_"], "lab": ["lab_"],
          "sweep": ["train_", "sweep_"], "ray": ["ray_"], "markets": ["markets_"]}
 parts["all"] = [g for name in ("train", "serve", "app", "rl", "lab") for g in parts[name]]
-parts |= {"dev": [*parts["all"], "sweep_", "ray_", "markets_", "dev_"], "bench": ["bench_"], "track": ["track_"]}
+parts["docs"] = [*parts["all"], "sweep_", "ray_", "markets_", "docs_"]
+parts |= {"dev": [*parts["docs"], "dev_"], "bench": ["bench_"], "track": ["track_"]}
 
 setup(
     name=c["lib_name"], version=c["version"], description=c["description"], author=c["author"],

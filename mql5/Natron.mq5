@@ -934,11 +934,11 @@ void Failed(const REQUEST asked,CJson &m)
       Drop("the bridge says "+code+": "+m.Text("message"),REFUSED_WAIT_MS);
       return;
      }
-   if(code=="internal" && asked==ASK_APPEND)
+   if((code=="internal" || code=="stale_model" || code=="drifted") && asked==ASK_APPEND)
      {
       g_missed++;
       g_done=g_asked_bar;
-      Note("the model failed; the bridge's log says why");
+      Note(code=="internal" ? "the model failed; the bridge's log says why" : m.Text("message"));
       return;
      }
    Drop("the bridge says "+code+": "+m.Text("message"),(uint)(1000*m.Double("retry",0)));

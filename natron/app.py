@@ -89,6 +89,13 @@ def forget(self: PageState) -> None:
         for key in old: del self.views[key]
 
 # %% ../nbs/08f_app.ipynb #7a100003
+_EMBEDDED = {"EURUSD": "EURUSD 2017, embedded", "GBPUSD": "GBPUSD 2021, embedded"}
+
+@patch(as_prop=True)
+def sample(self: PageState) -> str:
+    "The embedded market that is shown: the later one to a model that knows the year of the other."
+    return "GBPUSD" if self.predictor.about["data_end"] >= "2018" else "EURUSD"
+
 @patch
 def view(self: PageState, key: str) -> CandleView:
     "The candles of a key: `sample`, `live SYMBOL`, or one from `put`; raises `NatronError` if they are gone."
@@ -96,7 +103,8 @@ def view(self: PageState, key: str) -> CandleView:
     self.forget()
     with self.lock:
         if key.startswith("live "): self._follow(key)
-        elif key == "sample" and key not in self.views: self.put("EURUSD", sample_candles()[-MAX_CANDLES:], key)
+        elif key == "sample" and key not in self.views:
+            self.put(self.sample, sample_candles(self.sample)[-MAX_CANDLES:], key)
         if key not in self.views: raise NatronError("these candles are no longer held here; send them again")
         self.views.move_to_end(key)
         self.views[key].viewed = time.monotonic()
@@ -152,6 +160,7 @@ def verdict(self: PageState, view: CandleView, bar: int, answer: dict) -> str: #
     p, live = view.predictor, self.is_live(view)
     late = stale(view.candles.index[-1], bar_length(view.candles), pd.Timestamp.now("UTC")) if live else ""
     own = own_warnings(view, bar) + [dict(code="stale", message=late)]*bool(late)
+    if live and (drifted := self.service.drifted.get(view.name)): own.append(drifted)
     means = {t.name: meaning(t, p.bundle.config.labels) for t in p.tasks}
     return verdict_html(view.name, answer, p.tasks, p.bundle.label_state["prior"], own, means)
 
@@ -314,7 +323,7 @@ def choices(state: PageState, mine: Sequence[str] = () # keys of what the visito
            ) -> list[tuple[str, str]]:                 # names and keys
     "The candles that a visitor can choose: embedded, live, and sent."
     live = [(f"{s}, live", f"live {s}") for s in sorted(state.service.predictor.live)]
-    return [("EURUSD 2017, embedded", "sample"), *live] + [(state.views[k].name, k) for k in mine if k in state.views]
+    return [(_EMBEDDED[state.sample], "sample"), *live] + [(state.views[k].name, k) for k in mine if k in state.views]
 
 # %% ../nbs/08f_app.ipynb #7a100011
 _SEND = f"""

@@ -20,7 +20,7 @@ from .core import NatronError
 from .predictor import MAX_MARKETS, AccountError
 from .ranges import PlanError
 from .schema import PLAN_FIELDS, Account, NoVolume, RequestError, RequestSchema, Symbol, check_offset, validate
-from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, Service, TokenError
+from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, RefusedError, Service, TokenError
 from .service import check_bind, history_gaps, listen, tls_context
 
 log = logging.getLogger("natron")
@@ -264,6 +264,7 @@ def fault(self: Connection, kind, e, id):
     if isinstance(e, RequestError): code, more = "invalid", dict(field=e.field, row=e.row)
     elif isinstance(e, (AccountError, PlanError)): code, more = "invalid", dict(field=e.field, row=None)
     elif isinstance(e, BusyError): code, more = "busy", dict(retry=e.retry)
+    elif isinstance(e, RefusedError): code, more = e.code, {}
     elif isinstance(e, ModelError): code, more = "internal", {}
     elif kind == "append": code, more = "invalid", dict(field="candle", row=None)
     else: code, more = "invalid", dict(field="candles", row=getattr(e, "row", None))

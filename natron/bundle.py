@@ -28,7 +28,7 @@ from .ranges import Scenarios
 from .model import Calibration, Ensemble, Natron, Policy, PolicySettings, build_model, policy_width
 
 # %% ../nbs/04e_bundle.ipynb #c842a16e
-FORMAT = 8                  # changes when a reader of the old layout could not read the new one
+FORMAT = 9                  # changes when a reader of the old layout could not read the new one
 _MAX_BYTES = 512 * 1024**2  # a larger file is refused before it is read
 
 class BundleError(NatronError):
@@ -55,6 +55,7 @@ class Bundle:
     data_hash: str                  # sha256 of the candles
     settings: dict                  # the whole configuration
     label_state: dict               # what the label rules fitted
+    expires_after: str | None = None   # ISO time from which on the model is stale; None: never
     rl_policy_state: dict[str, torch.Tensor] = field(default_factory=dict)   # weights of a `Policy`; empty without one
     rl_policy: dict = field(default_factory=dict)   # its `PolicySettings`, the "span" of its training rows, "seed",
                                     # "steps", and the "verdict" of its evaluation; empty without one
@@ -184,6 +185,8 @@ def _calibration(fields, classes):
 # %% ../nbs/04e_bundle.ipynb #d75ef656
 def _check_values(c):
     cfg = _parsed("settings", lambda: Config(**c["settings"]))
+    if cfg.data.feature_store:
+        raise BundleError("settings.data.feature_store must be null: a model file names no folder of its reader")
     _check_network(c, cfg)
     names = _check_task_list(c, cfg)
     if set(c["calibration"]) - set(names):
@@ -194,6 +197,7 @@ def _check_values(c):
         if len(c[k]) != 64 or set(c[k]) - set("0123456789abcdef"):
             raise BundleError(f"{k} must be 64 hexadecimal digits, got {c[k]!r:.40}")
     _check_spans(c["fit_span"])
+    _check_expiry(c)
 
 # %% ../nbs/04e_bundle.ipynb #aeb8f16c
 def _check_task_list(c, cfg):
@@ -236,6 +240,12 @@ def _check_spans(s):
     if type(s["series"]) is not dict: raise BundleError("fit_span.series must be a dict")
     for name, about in s["series"].items(): _check_series(name, about)
     if "parent" in s: _check_parent(s["parent"])
+
+def _check_expiry(c):
+    "Stale from a time after its data, or never."
+    if (end := c["expires_after"]) is None: return
+    if type(end) is not str: raise BundleError(f"expires_after must be a time or None, got {end!r:.40}")
+    _check_span("expires_after", [c["fit_span"]["validation"][1], end])
 
 # %% ../nbs/04e_bundle.ipynb #c3b8070a
 def _check_parent(parent):
@@ -737,6 +747,7 @@ def __repr__(self: Bundle):
                 features=f"{len(self.feature_columns)}, from {self.feature_columns[0]} to {self.feature_columns[-1]}",
                 window=f"{self.window_length} bars",
                 fitted=f"{first} to {last}, validation to {end}",
+                stale="never" if self.expires_after is None else f"for candles after {self.expires_after[:10]}",
                 network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, "
                         f"{size:,} parameters",
                 phases=", ".join(self.phases) + (f", from {parent['sha256'][:12]}" if parent else ""),
@@ -747,9 +758,9 @@ def __repr__(self: Bundle):
 @patch
 def about(self: Bundle, name: str # what the model is called
          ) -> dict: # JSON-able
-    "The model as an answer names it; `data_end` is the last bar that was fitted or validated on."
+    "The model as an answer names it; `data_end` is the last bar that was fitted or validated on, its cut-off."
     about = dict(name=name, sha256=self.sha256[:12], instruments=list(self.model_config["instruments"]),
-                 data_end=self.fit_span["validation"][1])
+                 data_end=self.fit_span["validation"][1], expires_after=self.expires_after)
     if not (p := self.rl_policy): return about
     return about | dict(policy=dict(agent=p["agent"], verdict=p["verdict"].get("kind", "not evaluated"),
                                     sentence=verdict_text(p["verdict"])))
@@ -757,6 +768,12 @@ _LATE = 183                # days after its data from which on a model is called
 
 # %% ../nbs/04e_bundle.ipynb #05afa957
 def _day(ns): return f"{pd.Timestamp(ns):%Y-%m-%d}"
+
+@patch
+def stale_at(self: Bundle, ns: int # ns since 1970
+            ) -> bool:
+    "Whether the model is stale by then; never without `expires_after`."
+    return self.expires_after is not None and ns > pd.Timestamp(self.expires_after).as_unit("ns").value
 
 # %% ../nbs/04e_bundle.ipynb #67bd0330
 @patch
@@ -773,8 +790,10 @@ def time_warning(self: Bundle, ns: int # ns since 1970, of the bar that is asked
     if ns <= last:
         return "fitted_bars", (f"this bar lies among those that the model was fitted on ({_day(first)} to "
                                f"{_day(last)}): the answer is in-sample, better than others will be")
-    if months*30.44 > _LATE:
-        return "after_training", f"this bar comes {months:.0f} months after the model's data, which end on {_day(last)}"
+    after = f"this bar comes {months:.0f} months after the model's data, which end on {_day(last)}"
+    if self.stale_at(ns):
+        return "stale_model", f"{after}; the model is stale from {self.expires_after[:10]} on: train it again"
+    if months*30.44 > _LATE: return "after_training", after
 
 # %% ../nbs/04e_bundle.ipynb #b56848a3
 @patch

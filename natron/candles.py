@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['OHLCV', 'RULES', 'LAYOUTS', 'REGIMES', 'CandleError', 'has_volume', 'check_candles', 'Layout', 'plain_name',
-           'Reading', 'length_text', 'read_source', 'read_candles', 'sample_candles', 'bar_length', 'find_gaps',
-           'second_length', 'check_bar_length', 'clean_candles', 'data_hash', 'write_candles', 'simulate_regimes',
-           'simulate_candles', 'stress_candles']
+           'stored_facts', 'read_stored', 'Reading', 'length_text', 'read_source', 'read_candles', 'series_name',
+           'sample_candles', 'bar_length', 'find_gaps', 'second_length', 'check_bar_length', 'clean_candles',
+           'data_hash', 'write_candles', 'simulate_regimes', 'simulate_candles', 'stress_candles']
 
 # %% ../nbs/00b_candles.ipynb #33723ae2
 import codecs, csv, difflib, gzip, hashlib, io, itertools, json, os, re, zipfile, zlib, zoneinfo
@@ -99,7 +99,7 @@ class _Source:
     def __init__(self, name, text=None, file=False):
         self.name, self.text, self.file = name, text, file
         self.layout, self.zone, self.volume, self.lines, self.headerless = "table", "stated", None, None, False
-        self.used, self.notes, self.left_out = set(), [], {}
+        self.used, self.notes, self.left_out, self.blank = set(), [], {}, np.nan
 
     def error(self, msg, rule="source", row=None): return CandleError(f"{self.name}: {msg}", rule, row)
 
@@ -863,6 +863,45 @@ def _oldest_first(table, t, src):
     if src.lines is not None: src.lines = src.lines[::-1]
     return table[::-1].reset_index(drop=True), t[::-1]
 
+# %% ../nbs/00b_candles.ipynb #aca74095
+def stored_facts(folder: str | Path # a series of a store
+                ) -> dict:          # `parts`: for each year its file, bars, first and last time, and if any has volume
+    "What `_series.json` says; raises `CandleError` where a folder is no series."
+    path = Path(folder)/"_series.json"
+    try: return json.loads(path.read_bytes())
+    except ValueError as e: raise CandleError(f"{path} is damaged ({e}); take it from a backup") from e
+    except FileNotFoundError as e:
+        raise CandleError(f"{folder} is a folder and no series of a candle store; name a file, or a series such as "
+                          "candles/EURUSD/1h") from e
+
+# %% ../nbs/00b_candles.ipynb #cc60d7c9
+def _part(path):
+    "One file of a series as a table."
+    try: return pq.read_table(path, partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as e:
+        if isinstance(e, FileNotFoundError): raise
+        raise CandleError(f"{path} is damaged ({str(e).splitlines()[0]}); take it from a backup") from e
+
+def _within(parts, start, end):
+    "The parts of the years from start to end; one at least, which knows the columns."
+    first, last = (t and pd.Timestamp(t).year for t in (start, end))
+    return [p for p in parts if (first or 0) <= p["year"] <= (last or 9999)] or parts[:1]
+
+# %% ../nbs/00b_candles.ipynb #f8f00f34
+def read_stored(folder: str | Path,              # a series of a store
+                start: pd.Timestamp | str = None, # first time, in UTC
+                end: pd.Timestamp | str = None,   # last time, with it
+                raw: bool = False                 # volumes as written: zeros where the market has none
+               ) -> pd.DataFrame:
+    "Candles of a series, as `read_candles` read them before they were stored."
+    facts = stored_facts(folder)
+    try: tables = [_part(Path(folder)/p["file"]) for p in _within(facts["parts"], start, end)]
+    except FileNotFoundError as e:
+        if facts != stored_facts(folder): return read_stored(folder, start, end, raw)
+        raise CandleError(f"{folder}: a file of this series is gone ({e}); take it from a backup") from e
+    candles = pa.concat_tables(tables).to_pandas(ignore_metadata=True).set_index("time").loc[start:end]
+    return candles if raw or any(p["volume"] for p in facts["parts"]) else candles.assign(volume=np.nan)
+
 # %% ../nbs/00b_candles.ipynb #83c1d99e
 @dataclass(frozen=True)
 class Reading:
@@ -875,6 +914,7 @@ class Reading:
     extras: list[str]        # further columns, kept as inputs
     left_out: dict[str, str] # further columns that are not, and why
     notes: list[str]         # sentences on what was noticed
+    blank: float = np.nan    # volume in every row, where the market has none: 0, or NaN
 
     @property
     def sentence(self) -> str:
@@ -904,6 +944,7 @@ def _volume_or_none(candles, no_volume, src):
     for what in (0, -1): none = none if none.all() else v == what
     if not len(v) or not none.all(): return candles
     found = "the column is empty" if np.isnan(v).all() else f"it is {v[0]:g} in every row, which stands for none"
+    if v[0] == 0: src.blank = 0.
     why = "as was said" if no_volume else found
     src.notes.append(f"This market has no volume ({why}); features of volume are unknown, not zero."); src.volume = None
     return candles.assign(volume=np.nan)
@@ -981,6 +1022,15 @@ def _swapped(candles):
     o, c = candles["open"].to_numpy(), candles["close"].to_numpy()
     return len(o) > 20 and _near_before(o, c) > 3*_near_before(c, o)
 
+# %% ../nbs/00b_candles.ipynb #a3318d2e
+def _read_series(folder, no_volume):
+    "The reading of a series of a candle store."
+    candles = check_candles(read_stored(folder))
+    if no_volume: candles = candles.assign(volume=np.nan)
+    volume = "volume" if has_volume(candles) else None
+    return Reading(candles, "/".join(Path(folder).resolve().parts[-2:]), "candle store", "stated", volume,
+                   list(candles.columns[5:]), {}, [])
+
 # %% ../nbs/00b_candles.ipynb #c432ba40
 def read_source(source,                 # path, open file, DataFrame, or list of rows or records
                 tz: str = "UTC",        # zone of times that state none: Europe/Berlin, or an offset such as +02:00
@@ -988,6 +1038,7 @@ def read_source(source,                 # path, open file, DataFrame, or list of
                 no_volume: bool = False # the market has no volume: a column that is missing is no fault
                ) -> Reading:
     "Candles from any known layout, told by its content, and what the source was taken for."
+    if isinstance(source, (str, os.PathLike)) and os.path.isdir(source): return _read_series(source, no_volume)
     table, src = _table(source)
     if not len(table): raise src.error("there is no row of candles", "empty")
     table = _closed(_named(table, no_volume, src), src); table, time = _when(table, tz, src)
@@ -995,7 +1046,8 @@ def read_source(source,                 # path, open file, DataFrame, or list of
     candles = _volume_or_none(pd.DataFrame(cols, index=time), no_volume, src)
     if check: _check_read(candles, src)
     extras = list(candles.columns[5:])
-    return Reading(candles, src.name, src.layout, src.zone, src.volume, extras, src.left_out, src.notes)
+    return Reading(candles, src.name, src.layout, src.zone, src.volume, extras, src.left_out, src.notes,
+                   src.blank)
 
 # %% ../nbs/00b_candles.ipynb #11b4e6cd
 def _check_read(candles, src):
@@ -1015,10 +1067,20 @@ def read_candles(source,                 # path, open file, DataFrame, or list o
     "Candles from any known layout, told by its content: float64 `open high low close volume` by UTC `time`."
     return read_source(source, tz, check, no_volume).candles
 
+# %% ../nbs/00b_candles.ipynb #07ddbdfc
+def series_name(path: str | Path) -> str: # of a candle file, or of a series of a store
+    "The name of the series."
+    if os.path.isdir(path): return Path(path).resolve().parent.name
+    return re.sub(r"(\.(csv|txt|tsv|parquet|feather|json|gz))+$", "", Path(path).name, flags=re.I)
+
 # %% ../nbs/00b_candles.ipynb #065681c5
-def sample_candles() -> pd.DataFrame:
-    "The embedded real market: 6,225 hourly EURUSD candles of 2017, ask prices, volume in units of the base currency."
-    return read_candles(resource("data/eurusd_h1_2017.csv.gz"))
+_SAMPLES = {"EURUSD": "eurusd_h1_2017", "GBPUSD": "gbpusd_h1_2021"}
+
+def sample_candles(name: str = "EURUSD" # or GBPUSD: 6,000 hourly candles to March 2022, volume in ticks
+                  ) -> pd.DataFrame:
+    "An embedded real market: 6,225 hourly EURUSD candles of 2017, ask prices, volume in units of the base currency."
+    if name not in _SAMPLES: raise CandleError(f"there is no sample {name!r}; there are {', '.join(_SAMPLES)}", "sample")
+    return read_candles(resource(f"data/{_SAMPLES[name]}.csv.gz"))
 
 # %% ../nbs/00b_candles.ipynb #1347f2a2
 def bar_length(candles: pd.DataFrame # OHLCV by UTC `time`, two candles at least

@@ -72,11 +72,17 @@ def _date(v):
     try: return v if v is None else date.fromisoformat(str(v)).isoformat()
     except ValueError as e: raise ValueError("expected a date, such as 2021-01-01") from e
 
+def _folder(v):
+    "The folder in full, so that it stays the same one wherever the setting is read again."
+    return v and str(Path(v).expanduser().absolute())
+
 # %% ../nbs/00a_config.ipynb #fc0973df
 class DataConfig(Group):
     "Chronological split, scaling and windows."
     until: Annotated[str | None, BeforeValidator(_date)] = None   # cut-off date: candles from it on, UTC, are left out
                                                               # of training, validation and test; null: none are
+    expires_after: int | None = Field(365, ge=1, le=3650)     # days after the last candle that a model was fitted on
+                                                              # from which on it is stale; null: never
     window_length: int = Field(96, ge=8, le=3584)  # bars of a window; with its context, 4,096 candles at most
     train: float = Field(0.70, gt=0, lt=1)                    # share of each series for training, the oldest bars
     validation: float = Field(0.15, gt=0, lt=1)               # share for early stopping and calibration, the bars after
@@ -89,6 +95,9 @@ class DataConfig(Group):
                                                               # single window of candles could not have (augmentation)
     no_volume: float = Field(0.0, ge=0, le=1)                 # share of training windows that hide the columns made of
                                                               # volume, as in a market without any (augmentation)
+    feature_store: Annotated[str | None, AfterValidator(_folder)] = None   # folder that keeps the features of each
+                                                              # series for later runs on the same candles; null: they
+                                                              # are computed anew by each run. No result depends on it
 
     @model_validator(mode="after")
     def _shares(self):
@@ -364,7 +373,8 @@ def setting_names(model: type[Group] = Config) -> list[str]:
 # %% ../nbs/00a_config.ipynb #c918c7a6
 def config_file(path: str | Path) -> Path:
     "A file, or the configuration of this name that comes with Natron; raises `ConfigError` where there is neither."
-    path, brought = Path(path), {p.stem: p for p in sorted(resource("configs").glob("*.yaml"))}
+    files = sorted(resource("configs").glob("*.yaml"))
+    path, brought = Path(path), {p.stem: p for p in files if p.stem != "sweep"}        # a search for configurations
     if path.is_file(): return path
     if path.parent in (Path("."), Path("configs")) and path.stem in brought: return brought[path.stem]
     raise ConfigError(f"no configuration file at {path}; Natron brings {', '.join(brought)}")

@@ -9,7 +9,7 @@ __all__ = ['HAR', 'Scaler', 'fit_scaler', 'Series', 'WindowDataset', 'training_c
 # %% ../nbs/03a_dataset.ipynb #5298181e
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Sequence
+from typing import Iterable, Sequence
 
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
@@ -17,6 +17,7 @@ from .core import NatronError, make_rng
 from .config import Config, DataConfig
 from .candles import bar_length, check_bar_length, check_candles, has_volume
 from .features import compute_context, context_bars, feature_frame, lookbacks, reads_volume
+from .feature_store import stored_features
 from .tasks import shown
 from .labels import LabelGenerator
 from .splits import Splits, split_series
@@ -39,23 +40,27 @@ class Scaler:
         return np.where(mask, z, 0).astype(np.float32), mask
 
 # %% ../nbs/03a_dataset.ipynb #d8829eb1
-def fit_scaler(x: np.ndarray,           # (N,F) raw training features
+def _moments(x):
+    "Mean, standard deviation, lowest and highest known value of one column (N,); None where no value is known."
+    x = x.astype(np.float64)
+    return None if np.isnan(x).all() else (np.nanmean(x), np.nanstd(x), np.nanmin(x), np.nanmax(x))
+
+def fit_scaler(x: np.ndarray | Sequence[np.ndarray], # (N,F) raw training features; those of several series
                times: pd.DatetimeIndex, # their times, to record the span
                cfg: DataConfig,
                optional: np.ndarray | bool = False # (F,) True for the columns that may have no value in any row
               ) -> Scaler:
     "Standard: mean 0, sd 1, clipped at `cfg.clip` sd. Min-max: training range onto 0-100, clipped as far off."
-    x = np.asarray(x, np.float64)
-    seen = ~np.isnan(x).all(0)                                                                 # (F,)
+    parts = [x] if isinstance(x, np.ndarray) else x
+    moments = [_moments(np.concatenate([p[:, k] for p in parts])) for k in range(parts[0].shape[1])]
+    seen = np.array([m is not None for m in moments])                                          # (F,)
     if not (seen | optional).all():
         raise NatronError("a feature has no value in any training row; bring a longer training span")
-    if not seen.all(): x = np.where(seen, x, 0.)
-    mean, sd = np.nanmean(x, 0), np.nanstd(x, 0)
+    mean, sd, lo, hi = map(np.array, zip(*(m or (0.,)*4 for m in moments)))                    # (F,) each
     sd = np.where(sd > 1e-9*np.abs(mean), sd, 1.)                                              # rounding is no spread
     span, edge = (times.min().isoformat(), times.max().isoformat()), cfg.clip*seen
     if cfg.scaler == "standard": return Scaler(mean, sd, -edge, edge, span)
-    lo, width = np.nanmin(x, 0), np.nanmax(x, 0)-np.nanmin(x, 0)
-    scale = np.where(width > 0, width, 1.)/100
+    scale = np.where(hi > lo, hi-lo, 1.)/100
     return Scaler(lo, scale, (mean - edge*sd - lo)/scale, (mean + edge*sd - lo)/scale, span)
 
 # %% ../nbs/03a_dataset.ipynb #3999f7c8
@@ -76,6 +81,14 @@ class Series:
     candles: pd.DataFrame | None = None # what all of it was made of; baselines read indicators of their own
 
 # %% ../nbs/03a_dataset.ipynb #3e5a8756
+def _joined(pieces):
+    "The arrays end to end; themselves, not a copy, where they are all the pieces of one array, in its order."
+    whole, edges = pieces[0].base, np.cumsum([0, *map(len, pieces)])
+    def same(a, b): return a.__array_interface__ == b.__array_interface__        # address, type, shape and strides
+    cut = (isinstance(whole, np.ndarray) and len(whole) == edges[-1]
+           and all(a.base is whole and same(a, whole[i:j]) for a, i, j in zip(pieces, edges, edges[1:])))
+    return torch.from_numpy(np.ascontiguousarray(whole if cut else np.concatenate(pieces)))
+
 def _gather(a, begins, T):
     "The (B,T,F) windows of `a` (N,F) that begin at these rows."
     F = a.shape[1]
@@ -98,8 +111,7 @@ class WindowDataset(torch.utils.data.Dataset):
                  quiet_share: float = 0.            # ... and how many of them
                 ):
         self.window, self.dense_from = window, dense_from
-        def joined(k): return torch.from_numpy(np.ascontiguousarray(np.concatenate([getattr(s, k) for s in series])))
-        self.x, self.mask, self.y = map(joined, ("x", "mask", "y"))
+        self.x, self.mask, self.y = (_joined([getattr(s, k) for s in series]) for k in ("x", "mask", "y"))
         self.clock = np.concatenate([s.times.tz_localize(None).to_numpy() for s in series])
         self._index(series, rows, stride)
         self.visible, self.of_volume = (None if o is None else torch.from_numpy(o) for o in (visible, of_volume))
@@ -214,31 +226,44 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
            ) -> Prepared:
     "Features, borders, labels and scaler of every series; whatever is fitted sees training rows only."
     if splits is None: candles = training_candles(candles, cfg.data)
-    frames = [feature_frame(check_bar_length(check_candles(c)), cfg.features, cfg.labels.volatility_horizon)
-              for c in candles.values()]
-    columns, labels = _same_columns(frames, candles), LabelGenerator(cfg.labels)
+    frames, labels = _frames(candles, cfg), LabelGenerator(cfg.labels)
+    columns = list(frames[0])
     horizon = max(t.horizon for t in labels.tasks)
     splits = splits or split_series([f.index for f in frames], cfg.data, horizon)
     labels.fit([c.iloc[s.train] for c, s in zip(candles.values(), splits)])
     first = context_bars(cfg.data.window_length, cfg.labels.volatility_horizon) - 1
-    rows = [f.iloc[_usable(s.train, first)] for f, s in zip(frames, splits)]
-    scaler = _fit_rows(pd.concat(rows), cfg.data, reads_volume(columns) & (not any(map(has_volume, candles.values()))))
+    unknown = reads_volume(columns) & (not any(map(has_volume, candles.values())))
+    scaler = _fit_rows([f.iloc[_usable(s.train, first)] for f, s in zip(frames, splits)], cfg.data, unknown)
     known = list(candles), list(dict.fromkeys(bar_length(c).total_seconds() for c in candles.values()))
-    return Prepared(make_series(candles, frames, labels, scaler, *known), splits, labels, scaler, columns, cfg, *known)
+    series = make_series(candles, _given_away(frames), labels, scaler, *known)
+    return Prepared(series, splits, labels, scaler, columns, cfg, *known)
 
 # %% ../nbs/03a_dataset.ipynb #7b7fe6d4
-def _fit_rows(train, cfg, unknown):
-    if len(train) < 2: raise NatronError("no training row has a full history; bring more candles")
-    return fit_scaler(train.to_numpy(), train.index, cfg, unknown)
+def _fit_rows(frames, cfg, unknown):
+    times = frames[0].index.append([f.index for f in frames[1:]])
+    if len(times) < 2: raise NatronError("no training row has a full history; bring more candles")
+    return fit_scaler([f.to_numpy() for f in frames], times, cfg, unknown)
+
+def _given_away(frames):
+    "Each frame in turn, and kept no longer."
+    while frames: yield frames.pop(0)
 
 # %% ../nbs/03a_dataset.ipynb #0bb3e9cc
+def _frames(candles, cfg):
+    "The feature frame of each series, with the columns of the first; out of the feature store where there is one."
+    candles = {n: check_bar_length(check_candles(c)) for n, c in candles.items()}
+    wanted, folder = (cfg.features, cfg.labels.volatility_horizon), cfg.data.feature_store
+    if folder: return _same_columns(stored_features(candles, folder, *wanted), candles)
+    return _same_columns([feature_frame(c, *wanted) for c in candles.values()], candles)
+
 def _same_columns(frames, candles):
+    columns = list(frames[0])
     for name, f in zip(candles, frames):
-        odd = set(f.columns) ^ set(frames[0].columns)
+        odd = set(f) ^ set(columns)
         if odd:
             raise NatronError(f"{name} and {next(iter(candles))} differ in their extra columns {sorted(odd)}; list "
                               f"the shared ones in features.feature_columns")
-    return list(frames[0].columns)
+    return [f if list(f) == columns else f[columns] for f in frames]
 
 # %% ../nbs/03a_dataset.ipynb #9bfd2d1d
 def id_of(one, known: Sequence # what a model knows
@@ -253,18 +278,20 @@ def _har(candles, frame, horizon):
 
 # %% ../nbs/03a_dataset.ipynb #a922db93
 def make_series(candles: dict[str, pd.DataFrame], # by series name
-                frames: Sequence[pd.DataFrame],   # their feature frames
+                frames: Iterable[pd.DataFrame],   # their feature frames
                 labels: LabelGenerator, scaler: Scaler, # fitted
                 instruments: Sequence[str], timeframes: Sequence[float] # that the model knows
                ) -> list[Series]:
-    "Scaled features and labels of each series."
+    "Scaled features and labels of each series, pieces of one array."
+    edges, F, K = np.cumsum([0, *map(len, candles.values())]), len(scaler.mean), len(labels.tasks)
+    x, mask, y = (np.empty((edges[-1], k), kind) for k, kind in ((F, np.float32), (F, bool), (K, np.float32)))
     out = []
-    for (name, c), f in zip(candles.items(), frames):
-        x, mask = scaler.transform(f.to_numpy())
-        har = _har(c, f, labels.cfg.volatility_horizon)
+    for (name, c), f, rows in zip(candles.items(), frames, map(slice, edges, edges[1:])):
+        x[rows], mask[rows] = scaler.transform(f.to_numpy())
+        y[rows] = labels.transform(c)
         ids = id_of(name, instruments), id_of(bar_length(c).total_seconds(), timeframes)
-        y = labels.transform(c).to_numpy(np.float32, copy=True)
-        out.append(Series(name, c.index, x, mask, y, *ids, har, c))
+        har = _har(c, f, labels.cfg.volatility_horizon)
+        out.append(Series(name, c.index, x[rows], mask[rows], y[rows], *ids, har, c))
     return out
 
 # %% ../nbs/03a_dataset.ipynb #9646ad48
@@ -278,7 +305,8 @@ def data_digest(prep: Prepared) -> str:
 # %% ../nbs/03a_dataset.ipynb #dcbcccb9
 def resume_key(prep: Prepared) -> dict[str, str]:
     "What must be the same for a training to resume, beside its loop: the data, and the settings that come before."
-    groups = prep.config.model_dump(include={"features", "labels", "data", "model", "pretrain", "experimental"})
+    groups = prep.config.model_dump(include={"features", "labels", "data", "model", "pretrain", "experimental"},
+                                    exclude={"data": {"feature_store"}})
     settings = {f"{g}.{k}": str(v) for g, group in groups.items() for k, v in group.items()}
     return {"data": data_digest(prep)} | settings
 

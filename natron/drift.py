@@ -52,14 +52,14 @@ def _verdicts(t, r):
 
 # %% ../nbs/06f_drift.ipynb #7c683aad
 def _table(r, x, filled):
-    "A row a feature, and the limit of the mean index and of the mean distance."
+    "A row a feature."
     missing, counts = np.isnan(x), bin_counts(x, r.edges)
     shares = counts/np.maximum(counts.sum(1, keepdims=True), 1)
-    psi_limit, shift_limit, joint_limit = r.limits(len(x))
+    psi_limit, shift_limit, _ = r.limits(len(x))
     t = dict(psi=psi(r.shares, smoothed_shares(counts, r.shares)), psi_limit=psi_limit, ks=ks(r.shares, shares),
              shift=((filled - r.mahalanobis.center)/r.sd).mean(0), shift_limit=shift_limit, missing=missing.mean(0),
              outside=((x < r.span[0]) | (x > r.span[1])).mean(0))
-    return _verdicts(pd.DataFrame(t, pd.Index(r.columns, name="feature")), r), joint_limit
+    return _verdicts(pd.DataFrame(t, pd.Index(r.columns, name="feature")), r)
 
 # %% ../nbs/06f_drift.ipynb #b0d10003
 def drift(reference: Reference,
@@ -73,12 +73,11 @@ def drift(reference: Reference,
         raise NatronError(f"drift needs {SHORTEST} rows or more, got {len(live)}; a few bars differ from any average")
     x = np.where(np.isinf(reference.span[0]), 0, known_values(live[reference.columns]))       # (M,F)
     filled = np.where(np.isnan(x), reference.mahalanobis.center, x)
-    table, (psi_limit, distance_limit) = _table(reference, x, filled)
+    table, joint = _table(reference, x, filled), reference.joint_shift(x)
     d = pd.Series(reference.mahalanobis.distance(filled), live.index, name="distance")
     line = reference.mahalanobis.quantiles[99]
-    whole = dict(psi=table.psi.mean(), psi_limit=psi_limit, distance=d.mean(), distance_limit=distance_limit,
-                 line=line, beyond=(d > line).mean())
-    return Drift(table, d, {k: float(v) for k, v in whole.items()}, None if market is None else tuple(market))
+    whole = {k: v for k, v in joint.items() if k != "shifted"} | dict(line=float(line), beyond=float((d > line).mean()))
+    return Drift(table, d, whole, None if market is None else tuple(market))
 
 # %% ../nbs/06f_drift.ipynb #5ce89eb9
 def _most(r):

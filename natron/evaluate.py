@@ -135,6 +135,7 @@ class Evaluation:
     warning: str = ""                # stands before everything
     folds: tuple[Scores, ...] = ()   # of each fold of a walk-forward evaluation
     prep: Prepared | None = None     # the data set, where there was one
+    basis: str = ""                  # what the baselines learnt from, where that is not what the model did
 
 # %% ../nbs/06h_evaluate.ipynb #dc243bd4
 def score(forecasts: Sequence[TaskForecasts], cfg: EvaluateConfig, seed: int,
@@ -168,6 +169,19 @@ def _too_little(bundle, candles):
             f"{end[:10]}, and these have {sum(there.values()):,} of that time; bring the earlier "
             f"ones of {', '.join(short)}, too")
 
+_OWN_BARS = 2_500   # later bars of each series, from which baselines of its own can learn
+
+def _bars(prep, part):
+    "How many bars of each series are in a part."
+    return [r.stop - r.start for r in (getattr(s, part) for s in prep.splits)]
+
+def _learnt_from(prep):
+    "Which bars the baselines of `on_own_market` saw."
+    last = max(s.times[p.validation.stop-1] for s, p in zip(prep.series, prep.splits))
+    return (f"The candles that the model was fitted on are not among these; the baselines learnt from the first half of "
+            f"the later ones, {sum(_bars(prep, 'train') + _bars(prep, 'validation')):,} bars to {last:%Y-%m-%d}, and all are "
+            "scored on the second half.")
+
 # %% ../nbs/06h_evaluate.ipynb #33ce06e4
 IN_SAMPLE = "This is an in-sample score, and no evidence: "
 
@@ -178,14 +192,18 @@ def evaluate_bundle(bundle: Bundle,                    # a model file
                     engine: str = "torch"              # onnx or int8: score the answers of such a server, and say so
                    ) -> Evaluation:
     "Score a model file on bars after everything it was fitted on; raises `OverlapError` for others."
-    warning = note = ""
+    warning = note = basis = ""
     try: prep, note = prepare_for(bundle, candles, start, end), _too_little(bundle, candles)
     except OverlapError as e:
         if not force: raise
         warning, note = IN_SAMPLE + str(e), str(e)
         prep = prepare_for(bundle, candles, start, end, forced=True)
+    if note and not warning and min(_bars(prep, "test")) >= _OWN_BARS:
+        prep, note = on_own_market(prep), ""
+        basis = _learnt_from(prep)
     model, about = (bundle.model(), "") if engine == "torch" else engine_model(bundle, engine)
-    return evaluate(prep, model, bundle.calibrations(), note, " ".join(filter(None, (warning, about))))
+    found = evaluate(prep, model, bundle.calibrations(), note, " ".join(filter(None, (warning, about))))
+    return replace(found, basis=basis)
 
 # %% ../nbs/06h_evaluate.ipynb #0e5a1b11
 def on_own_market(prep: Prepared # from `prepare_for`: its test part is shared out

@@ -222,6 +222,11 @@ def _with_parent(span, parent):
     return span | dict(train=[first, span["train"][1]], validation=[span["validation"][0], last], known=known,
                        parent=dict(sha256=parent.sha256, series=series))
 
+# %% ../nbs/06_finetune.ipynb #a9e00001
+def _expiry(span, days):
+    "When a model is stale: so many days after the last candle that it was fitted or validated on; None: never."
+    return days and (pd.Timestamp(span["validation"][1]) + pd.Timedelta(days=days)).isoformat()
+
 # %% ../nbs/06_finetune.ipynb #ed740b5d
 def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.DataFrame],
                 calibration: dict[str, Calibration] | None = None, # by task
@@ -237,13 +242,15 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
     span = fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
     hashes = "".join(d["hash"] for d in span["series"].values())
     if parent: span = _with_parent(span, parent)
+    kept = with_settings(prep.config, **{"data.feature_store": None})                         # no folder of this machine
     bundle = Bundle(
         model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
         feature_columns=prep.columns, window_length=prep.config.data.window_length, phases=list(phases),
         tasks=[asdict(t) for t in model.tasks], calibration={k: asdict(c) for k, c in (calibration or {}).items()},
         fit_span=span | dict(scaler=list(prep.scaler.span)), data_hash=hashlib.sha256(hashes.encode()).hexdigest(),
-        settings=prep.config.model_dump(), label_state=prep.labels.state, reference_outputs=_outputs(model, prep),
-        markets=(parent.markets if parent else {}) | _markets(prep, candles), **_scaler(prep.scaler),
+        expires_after=_expiry(span, prep.config.data.expires_after), settings=kept.model_dump(),
+        label_state=prep.labels.state, reference_outputs=_outputs(model, prep), **_scaler(prep.scaler),
+        markets=(parent.markets if parent else {}) | _markets(prep, candles),
         reference={k: torch.from_numpy(v) for k, v in reference.arrays().items()} if reference else {},
         scenarios=scenario_tensors(scenarios) if scenarios else {})
     return with_policy(bundle, policy, policy_facts) if policy else bundle

@@ -54,8 +54,7 @@ class Predictor:
         self.scaler, self.calibration = bundle.scaler(), bundle.calibrations()
         self.engine, self.difference = pick_engine(bundle, device, engine)
         self.window_length, self.context = bundle.window_length, _context_of(bundle)
-        self.own, reference = _own_columns(bundle), bundle.training_reference()
-        self.span = None if reference is None else reference.span  # (2,F) lowest and highest scaled value in training
+        self.own, self.reference = _own_columns(bundle), bundle.training_reference()
         self.live: dict[str, Market] = {}                                  # the longest unused first
 
     def __repr__(self):
@@ -134,8 +133,9 @@ def warnings(self: Predictor, symbol: str | None,
             ) -> tuple[dict[str, str], ...]: # `code` and `message` each
     "What is to be said of a window's candles, and of features such as training never had."
     said = self.bundle.warnings(symbol, ns, bars)
-    if self.span is None: return tuple(said)
-    far = np.flatnonzero(mask[-1] & ((x[-1] < self.span[0]) | (x[-1] > self.span[1])))
+    if self.reference is None: return tuple(said)
+    low, high = self.reference.span                                              # scaled values in training
+    far = np.flatnonzero(mask[-1] & ((x[-1] < low) | (x[-1] > high)))
     if len(far) < _MIN_OUTSIDE: return tuple(said)
     names = ", ".join(self.bundle.feature_columns[i] for i in far[:4])
     message = f"{len(far)} of {x.shape[1]} features lie outside everything in training: {names}"

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from .charts import plot_lines
 from .tasks import HORIZONS, term_structure
 from .dataset import Prepared
+from .ranges import Scenarios
 from .range_scores import (RANGE_FORECASTERS, RangeScores, RangeVerdict, market, network_forecasts, plot_pit,
                                  score_ranges)
 
@@ -62,15 +63,17 @@ class RangeReport:
         pairs = [(n, m) for n in dict.fromkeys(["atr_14", self.best]) for m in ("crps_12", "interval_90_12")]
         return [self.scores.compare("model", n, m) for n, m in pairs]
 
-def report_ranges(prep: Prepared,        # its test part is scored
-                  model: torch.nn.Module # trained on its training part
+def report_ranges(prep: Prepared,         # its test part is scored
+                  model: torch.nn.Module, # trained on its training part
+                  scenarios: Scenarios | None = None # the model's paths; None: those of the validation part
                  ) -> RangeReport | None: # None without a term structure of volatility, or without a bar to score
     "Scores of the model's ranges beside those of simple forecasts of volatility."
     if not term_structure(prep.labels.tasks): return None
     markets, terms = _forecasts(prep, model)
     if not markets: return None
     bars = sum(m.split.test.stop-m.split.test.start for m in markets.values())
-    return RangeReport(score_ranges(markets, terms, prep.config.evaluate, _stride(bars), prep.config.seed))
+    own = {"model": scenarios} if scenarios else {}
+    return RangeReport(score_ranges(markets, terms, prep.config.evaluate, _stride(bars), prep.config.seed, own))
 
 # %% ../nbs/06k_range_report.ipynb #6d603f38
 _COVERAGES = 50, 80, 90, 95
@@ -96,7 +99,7 @@ def about(self: RangeReport) -> str:
     s = self.scores
     each = "" if s.stride == 1 else f", one in {s.stride}"
     return (f"The close over the next 12 bars, {len(s.about):,} bars scored{each}; beside the model: "
-            f"{', '.join(n for n in s.rows if n != 'model')}, each with its own paths of the validation part. "
+            f"{', '.join(n for n in s.rows if n != 'model')}, each with paths of the validation part. "
             "Lower is better for CRPS and interval score")
 
 @patch

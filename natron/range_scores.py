@@ -358,7 +358,8 @@ def score_ranges(markets: dict[str, Market],          # by series
                  terms: dict[str, list[np.ndarray]],  # by forecaster: (N,5) log variances of every series
                  cfg: EvaluateConfig = EvaluateConfig(),
                  stride: int = 1,                     # bars from one scored bar to the next
-                 seed: int = 0
+                 seed: int = 0,
+                 libraries: dict[str, Scenarios] = {} # of forecasters that bring theirs, and are not moved
                 ) -> RangeScores:
     "Scores on the test parts of ranges that every forecaster's own library, of the validation parts, gives."
     _check_terms(markets, terms)
@@ -370,13 +371,16 @@ def score_ranges(markets: dict[str, Market],          # by series
         raise NatronError("a series has no bar in its validation or test part that every forecaster has a forecast for "
                           "and that 24 bars follow; bring more candles")
     starts, came = [_evenly(r, _STARTS//len(series)) for r in seen], [outcomes(m, r) for m, r in zip(series, rows)]
-    scored = {n: _scored(_levelled(t, series, seen), series, starts, came) for n, t in terms.items()}
+    def scored(n, t):
+        if n in libraries: return _scored(libraries[n], t, series, came)
+        t = _levelled(t, series, seen)
+        return _scored(_library(t, series, starts), t, series, came)
+    scored = {n: scored(n, t) for n, t in terms.items()}
     return RangeScores(scored, _about(markets, series, rows), cfg, stride, seed)
 
 # %% ../nbs/06j_range_scores.ipynb #e7a5c9a7
-def _scored(terms, markets, starts, came):
+def _scored(library, terms, markets, came):
     "Scores of one forecaster on the scored bars of every series."
-    library = _library(terms, markets, starts)
     def of(m, t, o): return row_scores(announce(library, t, m, o), o, m.realised[o.rows], .25/len(library.paths))
     return pd.concat(map(of, markets, terms, came), ignore_index=True)
 

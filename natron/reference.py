@@ -226,6 +226,18 @@ def fit_reference(train: pd.DataFrame # (N,F) training features, raw or scaled, 
     shares, *limits = _control_limits(x, missing, edges, mean, sd, far)
     return Reference(list(train.columns), edges, shares, sd, span, fitted, *limits)
 
+# %% ../nbs/03b_reference.ipynb #a9e10002
+@patch
+def joint_shift(self: Reference, x: np.ndarray # (M,F) as in training, NaN where unknown, 96 rows or more in time
+               ) -> dict: # psi, psi_limit, distance, distance_limit; shifted
+    "Mean index and mean distance of a span beside their control limits."
+    x = np.where(np.isinf(self.span[0]), 0, x)
+    index = psi(self.shares, smoothed_shares(bin_counts(x, self.edges), self.shares)).mean()
+    far = self.mahalanobis.distance(np.where(np.isnan(x), self.mahalanobis.center, x)).mean()
+    limits = self.limits(len(x))[2]
+    return dict(psi=float(index), psi_limit=float(limits[0]), distance=float(far), distance_limit=float(limits[1]),
+                shifted=bool(index > limits[0] or far > limits[1]))
+
 # %% ../nbs/03b_reference.ipynb #878d1334
 _PARTS = ("edges", "shares", "sd", "span", "lengths", "psi_limit", "shift_limit", "joint_limit", "mahalanobis.center",
           "mahalanobis.whiten", "mahalanobis.quantiles")
@@ -360,11 +372,17 @@ def _standstill(p, x):
             yield "silent_market", f"{share:.0%} of the last {len(x)} bars have no {of}; in training {known:.1%}"
 
 # %% ../nbs/03b_reference.ipynb #76bb6586
+_BREAKS = 5   # in one window: not holes, but a market that closes every night
+
 def _holes(p, ns, bar):
-    "The warning of missing bars."
+    "The warning of missing bars, or of breaks that training did not make."
     if ns[-1] - ns[0] < 1.5*bar*(len(ns)-1) and not (np.diff(ns) > 1.5*bar).any(): return
     lacking = _missing(ns, bar, p["week"])
     if lacking.sum() < p["missing"] + 3: return
+    if (breaks := int((lacking >= 1).sum())) >= _BREAKS:
+        yield "unlike_training", (f"trading stops {breaks} times in these {len(ns)} bars at hours at which it went on in "
+                                  "training: another market's hours")
+        return
     last = pd.Timestamp(ns[lacking.argmax()], tz="UTC")
     yield "gap", (f"{lacking.sum():.0f} bars are missing among the last {len(ns)}, most of them before "
                   f"{last:%Y-%m-%d %H:%M}")

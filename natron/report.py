@@ -218,7 +218,8 @@ def to_dict(self: Report) -> dict: # plain values; what is not a number is None
     e, table = self.evaluation, class_table(self.evaluation.forecasts)
     classes = {t: {c: _plain(r) for c, r in table.loc[t].iterrows()}
                for t in dict.fromkeys(table.index.get_level_values(0))}
-    out = dict(warning=e.warning, model=self.model, instruments=self.instruments, **e.scores.to_dict(), classes=classes)
+    out = dict(warning=e.warning, basis=e.basis, model=self.model, instruments=self.instruments, **e.scores.to_dict(),
+               classes=classes)
     out["confidence_calibration"] = {n: _plain(r) for n, r in self.confidence_calibration.iterrows()}
     out["folds"] = [f.to_dict() for f in e.folds]
     parts = dict(backtest=self.backtest, policy=self.policy, drift=self.drift, ranges=self.ranges)
@@ -293,6 +294,7 @@ def text(self: Report, full: bool = False # all of it, not a line a task
     "The report for a terminal: which model, the verdicts, a line each; or everything."
     e = self.evaluation; head, *rest = e.scores.text(full).split("\n")
     lines = [f"WARNING. {e.warning}"]*bool(e.warning) + [f"{self.subject}; {head[0].lower()}{head[1:]}"]
+    lines += [e.basis]*bool(e.basis)
     if self.ranges: lines += ["", self.ranges.text()] if full else [f"{'ranges':14} {self.ranges.text(False)}"]
     lines += rest
     if full and len(table := self.confidence_calibration):
@@ -440,7 +442,7 @@ def _verdicts_html(report):
     unseen = "" if e.warning else ", none of them seen in fitting"
     return (f"<p class=warning>{html.escape(e.warning)}</p>"*bool(e.warning)
             + f"<table class=verdicts>{''.join(_verdict_rows(report))}</table><p><small>{html.escape(report.subject)}. "
-            f"Bars evaluated: {first} to {last} UTC{unseen}. Brackets are block-bootstrap intervals of "
+            f"Bars evaluated: {first} to {last} UTC{unseen}. {html.escape(e.basis)} Brackets are block-bootstrap intervals of "
             f"{e.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</small></p>")
 
 # %% ../nbs/06i_report.ipynb #0217904b

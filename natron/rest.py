@@ -37,7 +37,7 @@ from .tasks import HORIZONS
 from .ranges import COVERAGES, PlanError
 from .predictor import AccountError
 from .schema import MAX_CANDLES, PLAN_FIELDS, STRICT, Account, NoVolume, Symbol, RequestError, request_error
-from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, Service, TokenError
+from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, RefusedError, Service, TokenError
 from .service import check_bind, listen, tls_context
 
 log = logging.getLogger("natron")
@@ -48,7 +48,7 @@ Prob = Annotated[float, Field(ge=0, le=1)]
 def _dict(name, fields):
     kind = TypedDict(name, fields); kind.__pydantic_config__ = STRICT
     return kind
-_MODEL = dict(name=str, sha256=str, instruments=list[str], data_end=str)
+_MODEL = dict(name=str, sha256=str, instruments=list[str], data_end=str, expires_after=str | None)
 _VERDICT = dict(agent=str, verdict=Annotated[str, Field(description="the kind of what its evaluation found")],
                 sentence=Annotated[str, Field(description="what its evaluation found; read it before you follow it")])
 Warned = _dict("Warning", dict(code=str, message=str))
@@ -115,8 +115,9 @@ Info = _dict("Info", dict(version=str, name=str, model=str, instruments=list[str
                           difference=float | None, tasks=list[_TASK],
                           window=int, context=int, own_columns=list[str], bar_seconds=list[float],
                           fitted=list[str], validated=list[str], symbols=list[str], policy=NotRequired[_POLICY]))
-Health = _dict("Health", dict(status=Literal["ok", "stopping"], name=str, model=str, data_end=str, engine=str,
-                              queue=int, uptime=float, recording=str))
+Health = _dict("Health", dict(status=Literal["ok", "stopping"], name=str, model=str, data_end=str,
+                              expires_after=str | None, stale=bool, drifted=list[str], engine=str, queue=int,
+                              uptime=float, recording=str))
 
 # %% ../nbs/08c_rest.ipynb #30f81ae7
 class Problem(TypedDict):
@@ -130,14 +131,14 @@ _SAYS = {401: "the token is missing",
          403: "the token is wrong, the host name is not this server's, or another web page asks",
          408: "the request took too long to arrive", 413: "the body is too large", 422: "the request cannot be used",
          429: "too many requests, or too many wrong tokens; see Retry-After", 500: "the model failed",
-         503: "busy, late or shutting down; see Retry-After"}
+         503: "busy, late or shutting down; see Retry-After. Or refused: the code is stale_model or drifted"}
 
 _CODES = {400: "no_http", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
           408: "timeout", 413: "too_large", 422: "invalid", 429: "rate_limited", 500: "internal", 503: "busy"}
 
 # %% ../nbs/08c_rest.ipynb #cd98879a
-def _problem(status, message, field=None, row=None, **headers):
-    body = dict(code=_CODES.get(status, "error"), message=message, field=field, row=row)
+def _problem(status, message, field=None, row=None, code=None, **headers):
+    body = dict(code=code or _CODES.get(status, "error"), message=message, field=field, row=row)
     return JSONResponse(body, status, {k.replace("_", "-"): str(v) for k, v in headers.items()})
 def _errors(*codes): return {c: dict(model=Problem, description=_SAYS[c]) for c in codes}
 
@@ -250,6 +251,7 @@ def _unauthorized(self: RestMiddleware, scope, client):
 def _status(e):
     "The response to something that was raised."
     if isinstance(e, BusyError): return _problem(503, str(e), Retry_After=e.retry)
+    if isinstance(e, RefusedError): return _problem(503, str(e), code=e.code)
     if isinstance(e, ModelError): return _problem(500, str(e))
     if isinstance(e, RequestError): return _problem(422, str(e), e.field, e.row)
     if isinstance(e, (AccountError, PlanError)): return _problem(422, str(e), e.field)

@@ -107,14 +107,15 @@ def verdict_sentence(rows: pd.DataFrame # from `verdict_rows`
 # %% ../nbs/08e_view.ipynb #fa997dab
 _MOST_NAMES = 6   # instruments that are named before the rest is counted
 
-def model_html(model: dict # name, sha256, instruments, data_end: from an answer
+def model_html(model: dict # name, sha256, instruments, data_end, expires_after: from an answer
               ) -> str:
-    "Which model answers, what it was trained on, and where its data end."
+    "Which model answers, what it was trained on, where its data end, and from when on it is stale."
     names, more = model["instruments"][:_MOST_NAMES], len(model["instruments"]) - _MOST_NAMES
     trained = ", ".join(map(html.escape, names)) + (f" and {more} more" if more > 0 else "")
     name, digest = html.escape(model["name"]), html.escape(model["sha256"][:12])
+    stale = f", and it is stale from {pd.Timestamp(end):%Y-%m-%d} on" if (end := model["expires_after"]) else ""
     return (f"<p class='small model'>Model <strong>{name}</strong> (sha256 {digest}), trained on {trained}; "
-            f"its data end {pd.Timestamp(model['data_end']):%Y-%m-%d}.</p>")
+            f"its data end {pd.Timestamp(model['data_end']):%Y-%m-%d}{stale}.</p>")
 
 # %% ../nbs/08e_view.ipynb #3e1a000a
 def warnings_of(answer: dict,             # as `Predictor.predict` gives it
@@ -1157,6 +1158,6 @@ def limitations(view: CandleView, bar: int,
     told = warnings_of(dict(warnings=warnings), own_warnings(view, bar))
     out = [w["message"] for w in told]
     if missing: out.append(f"{missing:.0%} of its features are masked at this bar, for want of history or of volume.")
-    if all(w["code"] != "after_training" for w in told):
+    if not {"after_training", "stale_model"} & {w["code"] for w in told}:
         out.append(f"It was trained on candles of {learnt[0]} to {learnt[1]}, and markets change.")
     return [*out, *_ALWAYS]

@@ -1,11 +1,13 @@
 "The `natron` command on real files: the demonstration from end to end, and everything that can be given wrongly."
 import contextlib, io, json, os, re, shutil, signal, subprocess, sys, time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 import pandas as pd, pytest
 from filelock import FileLock
 from typer.testing import CliRunner
+from natron.bundle import load_bundle, save_bundle
 from natron.candles import read_candles, write_candles
 from natron.cli import app, main
 from natron.core import hold, let_go, resource
@@ -317,6 +319,74 @@ def test_bars_of_another_length_are_refused(shipped, minutes):
     write_candles(candles, cwd/"GBPUSD.csv")
     for command in (["predict"], ["plan", "--side", "long", "--stop-chance", ".2"], ["evaluate"], ["backtest"], ["drift"]):
         refused(natron(*command, "--candles", "GBPUSD.csv", cwd=cwd, ok=False), f"these candles are {minutes} minutes long, and the model was trained on 60")
+
+
+@pytest.fixture
+def registered(shipped):
+    "A registry `fx` whose champion says the opposite of what the shipped model says, and candles after both."
+    cwd, later = shipped
+    toy = load_bundle(later.parent/"natron_fx.pt")
+    heads = {k: v if "backbone" in k else -v for k, v in toy.model_state.items()}
+    own = replace(toy, model_state=heads, calibration={}, rl_policy={}, scenarios={}, reference_outputs={},
+                  settings=toy.settings | dict(evaluate=toy.settings["evaluate"] | dict(resamples=100)))
+    save_bundle(own, cwd/"wrong.pt")
+    write_candles(read_candles(later)[-3200:], cwd/"GBPUSD.csv")
+    assert natron("models", "fx", "--add", "wrong.pt", cwd=cwd).stdout.startswith("fx: champion fx@1 since 20")
+    return cwd
+
+
+def test_retrain_promotes_what_is_better_and_rollback_undoes_it(registered):
+    "The training itself is that of `natron train`; here a finished run is put in its place."
+    cwd, asked = registered, []
+    def trained(folder, cfg, *rest):
+        asked.append(cfg)
+        folder.mkdir(parents=True)
+        shutil.copy(cwd.parent/"data/natron_fx.pt", folder/"natron_v2.pt")
+    with patch("natron.cli._run_notebook", trained):
+        r = natron("retrain", "--model", "fx", "--candles", "GBPUSD.csv", "--set", "train.epochs=1", "--json", cwd=cwd)
+    decision = json.loads(r.stdout)
+    assert (decision["kind"], decision["found"], decision["version"], decision["before"]) == ("promoted", "better", 2, 1)
+    assert "fx@2 promoted, in place of fx@1: better at " in decision["text"]
+    assert (asked[0].train.epochs, asked[0].data.until) == (1, None)
+    assert '"name": "fx"' in natron("info", "--json", "--model", "fx@champion", cwd=cwd).stdout
+    judged = natron("models", "--verify", "--candles", "GBPUSD.csv", cwd=cwd)
+    assert judged.stdout == "fx: 2 decisions, 2 model files, 0 faults; 1 judged again, 0 differences\n"
+    assert "fx@1 is champion again, in place of fx@2" in natron("rollback", "fx", cwd=cwd).stdout
+    assert json.loads(natron("models", "--json", cwd=cwd).stdout)[0]["champion"] == 1
+    assert json.loads(natron("rollback", "fx", "--to", "2", "--json", cwd=cwd).stdout)["version"] == 2
+
+
+def test_retrain_refuses_what_it_cannot_train_or_judge(registered):
+    retrain = ["retrain", "--model", "fx", "--candles", "GBPUSD.csv"]
+    refused(natron(*retrain, "--challenger", "ready", "--resume", cwd=registered, ok=False), "--challenger trains nothing")
+    refused(natron(*retrain, "--challenger", "wrong.pt", cwd=registered, ok=False), "wrong.pt is the champion itself", began=True)
+    refused(natron(*retrain, "--set", "train.epoch=1", cwd=registered, ok=False), "--set train.epoch", "epochs")
+    folder = registered/"runs/fx@2"
+    folder.mkdir(parents=True)
+    (folder/"checkpoint.pt").touch()
+    refused(natron(*retrain, cwd=registered, ok=False), "runs/fx@2 holds an unfinished challenger; add --resume to go on, or delete it")
+    (folder/"manifest.json").touch()
+    refused(natron(*retrain, cwd=registered, ok=False), "runs/fx@2 holds a challenger that was never judged; judge it with --challenger runs/fx@2")
+    held = hold(registered/"runs/.fx@2.lock")
+    refused(natron(*retrain, cwd=registered, ok=False), "runs/fx@2 is being trained by another command; wait until it is done")
+    let_go(held)
+    shutil.rmtree(folder)
+    write_candles(read_candles(sample)[:3000], registered/"EURUSD.csv")
+    refused(natron(*retrain[:-1], "EURUSD.csv", cwd=registered, ok=False), "every candle lies in or before the span that the model was fitted on")
+
+
+def test_registry_names_what_is_damaged_or_not_there(registered):
+    refused(natron("rollback", "eur", cwd=registered, ok=False), "no model is called eur in models; begin with: natron models eur --add MODEL")
+    refused(natron("models", "--registry", "other", cwd=registered, ok=False), "no model is registered in other")
+    refused(natron("models", "--add", "ready", cwd=registered, ok=False), "--add takes the name to register under")
+    refused(natron("models", "--candles", "GBPUSD.csv", cwd=registered, ok=False), "--candles goes with --verify")
+    refused(natron("rollback", "fx", cwd=registered, ok=False), "fx@1 is the first champion; there is none before it")
+    refused(natron("models", "fx", "--add", "ready", cwd=registered, ok=False), "fx has a champion", "natron retrain --model fx --challenger")
+    refused(natron("info", "--model", "fx@9", cwd=registered, ok=False), "there is no fx@9; there are fx@1")
+    (registered/"models/fx/natron_v2.pt").write_bytes(b"")
+    found = natron("models", "fx", "--verify", "--json", cwd=registered, ok=False)
+    assert found.returncode == 1 and "was not the file of fx@1, and now is" in json.loads(found.stdout)[0]["faults"][0]
+    assert natron("models", "fx", "--verify", cwd=registered).stdout == "fx: 1 decisions, 1 model files, 0 faults\n"
 
 
 @pytest.mark.slow

@@ -124,7 +124,8 @@ def test_benchmarks_import_what_exists():
 
 def test_configurations_load():
     from natron.config import load_config
-    for p in (root/"configs").glob("*.yaml"): load_config(p)
+    from natron.sweep import load_sweep
+    for p in (root/"configs").glob("*.yaml"): (load_sweep if p.stem == "sweep" else load_config)(p)
 
 
 def test_constraints_pin_what_is_required():
@@ -211,7 +212,8 @@ def test_commands_name_the_extra_that_they_lack(bare):
     sample, model = root/"data/eurusd_h1_2017.csv.gz", root/"settings.ini"                       # no model is opened
     missing = {("train", "--name", "x", "--candles", sample): ("accelerate", "train"), ("demo",): ("accelerate", "train"),
                ("evaluate", "--candles", sample, "--model", model): ("plotly", "train"),
-               ("serve", "--port", "0", "--model", model): ("limits", "serve"), ("bridge", "--port", "0", "--model", model): ("limits", "serve")}
+               ("serve", "--port", "0", "--model", model): ("limits", "serve"), ("bridge", "--port", "0", "--model", model): ("limits", "serve"),
+               ("ingest", "--from", "ccxt:binance", "--symbol", "BTC/USDT", "--timeframe", "1h"): ("ccxt", "markets")}
     told = natron_there(bare, *missing)
     assert len(told) == len(missing)
     for (code, out, err), (command, names) in zip(told, missing.items()):

@@ -1,6 +1,7 @@
-"""Install Natron, editable, into the environment of this Python: `python tools/install.py [EXTRA ...]`.
+"""Install Natron into the environment of this Python: `python tools/install.py [--copy] [EXTRA ...]`.
 
-By uv, which takes a tenth of pip's time, and by pip where uv cannot be had or fails. uv reads no settings of pip, so it is told them.
+Editable, or with --copy so that this folder is no longer needed. By uv, which takes a tenth of pip's time, and by pip where uv
+cannot be had or fails. uv reads no settings of pip, so it is told them.
 """
 import ast, os, re, subprocess, sys
 from pathlib import Path
@@ -26,19 +27,25 @@ def uv_environment(settings, environ):
     return told | environ
 
 
-def by_uv(what):
-    "Whether uv installed it."
-    pin = re.search(r"^uv==.+$", (root/"constraints.txt").read_text(), re.M)[0]
-    if subprocess.run([*PIP, "install", "--quiet", pin]).returncode: return False
+def uv_pip(what, environ=os.environ):
+    "Whether `uv pip`, run by this Python, did as told."
     settings = pip_settings(subprocess.run([*PIP, "config", "list"], capture_output=True, text=True).stdout)
     more = ["--no-index"] if settings.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
-    return not subprocess.run([*uv, *more, *what], env=uv_environment(settings, dict(os.environ))).returncode
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet"]
+    return not subprocess.run([*uv, *more, *what], env=uv_environment(settings, dict(environ))).returncode
+
+
+def by_uv(what):
+    "Whether uv, which is installed first, installed it into the environment of this Python."
+    pin = re.search(r"^uv==.+$", (root/"constraints.txt").read_text(), re.M)[0]
+    if subprocess.run([*PIP, "install", "--quiet", pin]).returncode: return False
+    return uv_pip(["--python", sys.executable, *what])
 
 
 if __name__ == "__main__":
-    extras = ",".join(sys.argv[1:])
-    what = ["--constraint", str(root/"constraints.txt"), "--editable", f"{root}[{extras}]" if extras else str(root)]
+    extras = ",".join(a for a in sys.argv[1:] if a != "--copy")
+    source = f"{root}[{extras}]" if extras else str(root)
+    what = ["--constraint", str(root/"constraints.txt"), *([] if "--copy" in sys.argv else ["--editable"]), source]
     if not by_uv(what):
         print("uv is not to be had here, or failed; pip does the same more slowly", file=sys.stderr)
         sys.exit(subprocess.run([*PIP, "install", "--quiet", *what]).returncode)
