@@ -11,6 +11,7 @@ from natron.bundle import load_bundle, save_bundle
 from natron.candles import read_candles, write_candles
 from natron.cli import app, main
 from natron.core import hold, let_go, resource
+from forked import run_natron, started
 
 root = Path(__file__).resolve().parent.parent
 sample = root/"data/eurusd_h1_2017.csv.gz"
@@ -18,77 +19,57 @@ changes = ("train.epochs=2", "data.stride=16", "evaluate.lightgbm=false", "evalu
 quick = [part for change in changes for part in ("--set", change)]
 
 
-def natron(*args, cwd, ok=True, process=False):
-    "The command in this process, which has PyTorch loaded already, or in one of its own."
-    if process: r = subprocess.run([str(Path(sys.executable).parent/"natron"), *map(str, args)], cwd=cwd, capture_output=True, text=True)
-    else:
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        with contextlib.chdir(cwd), patch.object(sys, "argv", ["natron", *map(str, args)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try: main()
-            except SystemExit as e: code = e.code or 0
-        r = SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
-    assert not ok or r.returncode == 0, r.stderr[-4000:]
-    return r
+def natron(*args, cwd, ok=True):
+    "The command in this process, which has PyTorch loaded already."
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.chdir(cwd), patch.object(sys, "argv", ["natron", *map(str, args)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try: main()
+        except SystemExit as e: code = e.code or 0
+    assert not ok or code == 0, err.getvalue()[-4000:]
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def refused(r, *says, began=False):
-    "One clear line (after the model's name, and the progress where work had begun), exit code 2, nothing on standard output."
-    lines = [l for l in r.stderr.strip().splitlines() if not l.startswith("model: ")]
+    "One clear line (after the model's name or the candles', and the progress where work had begun), exit code 2, nothing on standard output."
+    lines = [l for l in r.stderr.strip().splitlines() if not l.startswith(("model: ", "candles: "))]
     assert r.returncode == 2, (r.returncode, r.stderr)
     assert r.stdout == "" and "Traceback" not in r.stderr and (began or len(lines) == 1), r.stderr
     for s in says: assert s in r.stderr, r.stderr
 
 
-planted = re.findall(r"^def ([a-z]\w*)", (root/"nbs/tutorials/planted_leaks.py").read_text(), re.M)
-
-
-@pytest.mark.parametrize("name", planted)
-def test_audit_catches_planted_leaks(name, monkeypatch):
-    "Each planted leak is exit code 1 and found by a check that tells a leak; the control passes everything."
+@pytest.mark.parametrize("subject,checks,code", [
+    ("planted_leaks:next_return", ["truncation"], 1), ("planted_leaks:control", [], 0), ("sly_leaks:scaler_on_disk", ["first-call"], 1),
+    ("sly_leaks:looked_up_now_and_then", ["memory"], 1), ("honest_features:remembered_on_disk", ["first-call", "memory"], 0)])
+def test_audit_leaves_with_what_it_found(subject, checks, code, monkeypatch):
+    "Exit code 1 where the check finds something, else 0. (That each leak is found by each check that can is shown in the audit's notebook.)"
     monkeypatch.chdir(root)
-    telling = [x for c in ("truncation", "garbled-future", "rewrites") for x in ("--check", c)]
-    r = CliRunner().invoke(app, ["audit", f"nbs.tutorials.planted_leaks:{name}", "--candles", str(sample), "--json", "--cuts", "20",
-                                 *([] if name == "control" else telling)])
-    found = {f["check"] for f in json.loads(r.stdout)["findings"]} if r.exit_code < 2 else r.output
-    assert (r.exit_code, bool(found)) == ((0, False) if name == "control" else (1, True)), found
-
-
-def test_there_are_leaks_and_a_control(): assert len(planted) == 13 and "control" in planted
-
-
-sly = {"scaler_fitted_once": "first-call", "scaler_on_disk": "first-call", "every_2000th_row": "first-call",
-       "in_the_lowest_bit": "first-call", "looked_up_now_and_then": "memory"}
-
-
-@pytest.mark.parametrize("name", sly)
-def test_audit_catches_sly_leaks(name, monkeypatch):
-    "What is kept from the first call or in a file, acts on few rows or in the last digits, or is looked up, is exit code 1."
-    monkeypatch.chdir(root)
-    few = ["--cuts", "20", "--check", sly[name]]
-    r = CliRunner().invoke(app, ["audit", f"nbs.tutorials.sly_leaks:{name}", "--candles", str(sample), "--json", *few])
-    assert r.exit_code == 1, r.output
-    assert {f["check"] for f in json.loads(r.stdout)["findings"]} == {sly[name]}
-
-
-@pytest.mark.parametrize("name", ["remembered", "remembered_on_disk", "by_spectrum", "session"])
-def test_audit_passes_honest_features(name, monkeypatch):
-    "What keeps, writes, computes by spectrum or knows the clock without looking ahead is exit code 0."
-    monkeypatch.chdir(root)
-    leak_checks = [x for c in ("truncation", "garbled-future", "first-call", "memory") for x in ("--check", c)]
-    r = CliRunner().invoke(app, ["audit", f"nbs.tutorials.honest_features:{name}", "--candles", str(sample), "--cuts", "20",
-                                 *leak_checks])
-    assert r.exit_code == 0, r.output
+    asked = [x for c in checks for x in ("--check", c)]
+    r = CliRunner().invoke(app, ["audit", f"nbs.tutorials.{subject}", "--candles", str(sample), "--json", "--cuts", "20", *asked])
+    assert r.exit_code == code, r.output
+    assert {f["check"] for f in json.loads(r.stdout)["findings"]} == set(checks if code else ())
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    "A short demonstration run, made by the first worker that needs it."
+def run(toy_model, tmp_path_factory):
+    "A short demonstration run, made by the first worker that needs it; another one was there before it."
     base = tmp_path_factory.getbasetemp()
     cwd = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)/"natron-demo"
     cwd.mkdir(exist_ok=True)
     with FileLock(cwd/"lock"):
-        if not (cwd/"runs/demo/manifest.json").exists(): (cwd/"out").write_text(natron("demo", "--train-only", *quick, cwd=cwd, process=True).stdout)
+        if not (cwd/"out").exists():
+            finished_run(toy_model, cwd/"runs/demo")
+            r = natron("demo", "--train-only", *quick, cwd=cwd)
+            (cwd/"runs/demo.1").rename(cwd/"before")
+            (cwd/"err").write_text(r.stderr)
+            (cwd/"out").write_text(r.stdout)
     return cwd, (cwd/"out").read_text()
+
+
+def finished_run(model, folder):
+    "What a command takes for a finished run with this model."
+    folder.mkdir(parents=True)
+    shutil.copy(model, folder/"natron_v2.pt")
+    (folder/"manifest.json").write_text("{}")
 
 
 @pytest.mark.slow
@@ -109,60 +90,51 @@ def test_demo_leaves_a_whole_run(run):
 
 
 @pytest.mark.slow
-def test_the_run_before_steps_aside(run, tmp_path):
-    "A second demonstration leaves the first as it was. (That one seed gives one model, to the bit, is what the next test shows.)"
-    before = {p.name: p.read_bytes() for p in (run[0]/"runs/demo").iterdir() if p.is_file()}
-    shutil.copytree(run[0]/"runs", tmp_path/"runs")
-    r = natron("demo", "--train-only", *quick, "--set", "train.epochs=1", "--set", "data.stride=64", cwd=tmp_path)
-    assert {p.name: p.read_bytes() for p in (tmp_path/"runs/demo.1").iterdir() if p.is_file()} == before and "runs/demo.1" in r.stderr
-    assert (tmp_path/"runs/demo/natron_v2.pt").read_bytes() != before["natron_v2.pt"]
-
-
-@pytest.mark.slow
-def test_killed_run_resumes_to_the_same_model(run, tmp_path):
-    "kill -9 in the middle of training; `--resume` ends with the weights of the run that nobody disturbed."
-    shutil.copy(sample, tmp_path/"EURUSD.csv.gz")
-    train = ["train", "--candles", "EURUSD.csv.gz", "--name", "killed"]
-    p = subprocess.Popen([str(Path(sys.executable).parent/"natron"), *train, "--config", str(root/"configs/demo.yaml"), *quick], cwd=tmp_path,
-                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint, lock = tmp_path/"runs/killed/checkpoint.pt", tmp_path/"runs/.killed.lock"
-    while not checkpoint.exists() and p.poll() is None: time.sleep(.05)
-    refused(natron(*train, "--resume", cwd=tmp_path, ok=False), "is being trained by another command")
-    p.kill(); p.wait()
-    assert checkpoint.exists() and not (tmp_path/"runs/killed/natron_v2.pt").exists()
-    while not (held := hold(lock)): time.sleep(.05)                 # the notebook's own process notices and leaves
-    let_go(held)
-    assert not (tmp_path/"runs/trials.jsonl").exists()              # nobody has seen a backtest
-    refused(natron(*train, cwd=tmp_path, ok=False), "--resume")
-    refused(natron(*train, "--resume", "--set", "seed=5", cwd=tmp_path, ok=False), "other settings")
-    (tmp_path/"other").mkdir(); other = pd.read_csv(sample); other.iloc[:, -1] = other.iloc[::-1, -1].to_numpy()
-    other.to_csv(tmp_path/"other/EURUSD.csv", index=False)
-    refused(natron("train", "--candles", "other/EURUSD.csv", "--name", "killed", "--resume", cwd=tmp_path, ok=False), "belongs to another run", began=True)
-    natron(*train, "--resume", cwd=tmp_path, process=True)
-    assert json.loads((tmp_path/"runs/killed/manifest.json").read_text())["model"] == json.loads((run[0]/"runs/demo/manifest.json").read_text())["model"]
+def test_the_run_before_steps_aside(run, toy_model):
+    "A demonstration leaves the run before as it was. (That one seed gives one model, to the bit, is what the next test shows.)"
+    cwd, _ = run
+    assert {p.name: p.read_bytes() for p in (cwd/"before").iterdir()} == {"natron_v2.pt": toy_model.read_bytes(), "manifest.json": b"{}"}
+    assert "the run before is now runs/demo.1" in (cwd/"err").read_text()
+    assert (cwd/"runs/demo/natron_v2.pt").read_bytes() != toy_model.read_bytes()
 
 
 quick_scores = [x for o in ("train.epochs=1", "evaluate.lightgbm=false", "evaluate.resamples=100") for x in ("--set", o)]
-few = quick_scores + [x for o in ("data.stride=32", "model.d_model=16", "model.ffn=32", "model.head_dims=[16]", "rl.seeds=2", "rl.steps=4096",
+few = quick_scores + [x for o in ("train.epochs=6", "data.stride=32", "model.d_model=16", "model.ffn=32", "model.head_dims=[16]", "rl.seeds=2", "rl.steps=2048",
                                   "rl.validate_every=1024", "rl.copies=64") for x in ("--set", o)]
 
 
+def killed(*command, cwd, name, checkpoint):
+    "The command in a process of its own, killed (`kill -9`) when it has written this checkpoint; then until the notebook's own process has noticed, and left."
+    saved, lock = cwd/f"runs/{name}"/checkpoint, cwd/f"runs/.{name}.lock"
+    p = started(run_natron, command, cwd, folder=cwd)
+    while not saved.exists() and p.is_alive(): time.sleep(.05)
+    assert hold(lock) is None
+    p.kill(); p.join()
+    assert saved.exists() and not (cwd/f"runs/{name}/natron_v2.pt").exists()
+    while not (held := hold(lock)): time.sleep(.05)
+    refused(natron(*command, "--resume", cwd=cwd, ok=False), "is being trained by another command")
+    let_go(held)
+    assert not (cwd/"runs/trials.jsonl").exists()                   # nobody has seen a backtest
+
+
 @pytest.mark.slow
-def test_policies_resume_to_the_same_model(tmp_path):
-    "`natron train --config rl` needs nothing else; killed while it trains policies, it ends with the model of the run that nobody disturbed."
+def test_killed_run_resumes_to_the_same_model(tmp_path):
+    "`natron train --config rl` needs nothing else; killed while it trains the network, resumed, killed while it trains policies, it ends with the model of the run that nobody disturbed."
     command, homes = ["train", "--config", "rl", *few], [tmp_path/"whole", tmp_path/"killed"]
     for d in homes: d.mkdir()
-    told = natron(*command, cwd=homes[0], process=True)
+    cwd, resumed = homes[1], [*command, "--resume"]
+    killed(*command, cwd=cwd, name="rl", checkpoint="checkpoint.pt")
+    refused(natron(*command, cwd=cwd, ok=False), "--resume")
+    refused(natron(*resumed, "--set", "seed=5", cwd=cwd, ok=False), "other settings")
+    refused(natron(*resumed, "--set", "backtest.spread=2", cwd=cwd, ok=False), "other settings")       # costs make the policy
+    other = pd.read_csv(sample)
+    other.iloc[:, -1] = other.iloc[::-1, -1].to_numpy()
+    other.to_csv(cwd/"EURUSD.csv", index=False)
+    refused(natron(*resumed, "--candles", "EURUSD.csv", cwd=cwd, ok=False), "belongs to another run", began=True)
+    killed(*resumed, cwd=cwd, name="rl", checkpoint="rl/seed0/checkpoint.pt")
+    natron(*resumed, cwd=cwd)
+    told = natron(*command, cwd=homes[0])
     assert "candles: EURUSD, hourly, of 2017, which come with Natron" in told.stderr
-    p = subprocess.Popen([str(Path(sys.executable).parent/"natron"), *command], cwd=homes[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = homes[1]/"runs/rl/rl/seed0/checkpoint.pt"
-    while not checkpoint.exists() and p.poll() is None: time.sleep(.05)
-    p.kill(); p.wait()
-    assert checkpoint.exists() and not (homes[1]/"runs/rl/natron_v2.pt").exists() and not (homes[1]/"runs/trials.jsonl").exists()
-    while not (held := hold(homes[1]/"runs/.rl.lock")): time.sleep(.05)
-    let_go(held)
-    refused(natron(*command, "--resume", "--set", "backtest.spread=2", cwd=homes[1], ok=False), "other settings")   # costs make the policy
-    natron(*command, "--resume", cwd=homes[1], process=True)
     manifests, metrics = ([json.loads((d/f"runs/rl/{n}.json").read_text()) for d in homes] for n in ("manifest", "metrics"))
     assert manifests[0]["model"] == manifests[1]["model"]
     scores = metrics[0]["scores"]
