@@ -17,11 +17,11 @@ from natron.bundle import load_bundle, save_bundle
 from natron.calibrate import calibrate, calibrated_probs, fit_scenarios
 from natron.candles import read_candles
 from natron.config import load_config
-from natron.core import atomic_write
+from natron.core import atomic_write, make_rng
 from natron.dataset import prepare, window_data
 from natron.finetune import finetune, finetune_config, make_bundle, predict_windows, prepare_for, prepare_from
-from natron.metrics import score_table
-from natron.range_scores import RANGE_FORECASTERS, announce, market, network_forecasts, outcomes, row_scores, score_ranges
+from natron.metrics import block_length, mean_interval, task_scores, task_sums
+from natron.range_scores import RANGE_FORECASTERS, market, network_forecasts, score_ranges
 from natron.splits import Splits, split_series
 from natron.tasks import shown
 from common import table
@@ -94,25 +94,28 @@ def of_market(name, bundle, candles, keep, lightgbm, own_bars=None):
     return prep, data.times, y, said
 
 
+def losses(p, y):
+    "Log-loss of each row."
+    return -np.log(np.maximum(p[np.arange(len(y)), y.astype(int)], 1e-15))
+
+
+def less(p, other, y, times, task, cfg):
+    "The other's log-loss, and what the first adds to it, with its paired interval."
+    mine, theirs = losses(p, y), losses(other, y)
+    low, high, _ = mean_interval(mine-theirs, times, block_length(task, cfg), cfg.resamples, make_rng(0, task.name), cfg.interval)
+    return f"{theirs.mean():.3f}: {(mine-theirs).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def rows_of(task, found, who, cfg):
     "A row a market, and one of all: log-loss, ECE, and the model's difference to each of `who`."
-    out = []
     for name in [*found, "all"]:
-        some = found.values() if name == "all" else [found[name]]
-        first, *rest = [t for _, t, _, _ in some]; times = first.append(rest)
-        y = np.concatenate([y[task.name] for _, _, y, _ in some])
-        def of(n): return np.concatenate([said[n][task.name] for _, _, _, said in some])
-        scores = {n: score_table(task, y, {"model": of("model"), n: of(n)}, times, cfg, 0) for n in who}
-        m = next(iter(scores.values())).loc["model"]
-        cells = [f"{s.loc[n].log_loss:.3f}: {s.loc['model'].log_loss-s.loc[n].log_loss:+.3f} {paired(s)}" for n, s in scores.items()]
-        out.append((name, f"{int(m.rows):,}", f"{m.log_loss:.3f}", f"{m.ece:.3f}", *cells))
-    return out
-
-
-def paired(scores):
-    "The interval of the model's difference to the one beside it."
-    m = scores.loc["model"]
-    return f"[{m.diff_low:+.3f}, {m.diff_high:+.3f}]"
+        some = list(found.values()) if name == "all" else [found[name]]
+        first, *rest = [t for _, t, _, _ in some]; times, y = first.append(rest), np.concatenate([y[task.name] for _, _, y, _ in some])
+        k = ~np.isnan(y); y, times = y[k], times[k]
+        def of(n): return np.concatenate([said[n][task.name] for _, _, _, said in some])[k]
+        p = of("model"); scores = task_scores(task, task_sums(task, y, p).sum(0, dtype=float))
+        sides = [f"{scores['side_auc']:.3f}"] if "side_auc" in scores else []
+        yield name, f"{len(y):,}", f"{losses(p, y).mean():.3f}", f"{scores['ece']:.3f}", *sides, *(less(p, of(n), y, times, task, cfg) for n in who)
 
 
 def tables(found, cfg):
@@ -120,18 +123,16 @@ def tables(found, cfg):
     have = next(iter(found.values()))[3]
     for t in tasks:
         who = [n for n in (f"{b}{w}" for w in ("", ", own") for b in ("prior", "har", "logistic", "lightgbm")) if n in have and t.name in have[n]]
-        yield table([f"{t.name}: left-out market", "bars", "log-loss", "ECE", *who], rows_of(t, found, who, cfg))
+        sides = ["UP against DOWN, AUC"] if t.role == "side" else []
+        yield table([f"{t.name}: left-out market", "bars", "log-loss", "ECE", *sides, *(f"less {n}" for n in who)], list(rows_of(t, found, who, cfg)))
 
 
 def range_scores(name, bundle, prep):
     "Ranges of a left-out market from the model's own paths, beside those of forecasters fitted on the market itself."
     at = [s.name for s in prep.series].index(name)
-    m, terms = market(prep.series[at].candles, prep.splits[at]), network_forecasts(prep, bundle.model())[at]
-    scores = score_ranges({name: m}, {n: [RANGE_FORECASTERS[n](m)] for n in ("atr_14", "har_hour")}, prep.config.evaluate, STRIDE)
-    rows = m.candles.index.get_indexer(scores.about.time)
-    came, own = outcomes(m, rows), bundle.scenarios_of()
-    model = row_scores(announce(own, terms, m, came), came, m.realised[rows], .25/len(own.paths))
-    return replace(scores, rows={"model": model} | scores.rows)
+    m, forecasts = market(prep.series[at].candles, prep.splits[at]), network_forecasts(prep, bundle.model())[at]
+    terms = {"model": [forecasts], **{n: [RANGE_FORECASTERS[n](m)] for n in ("atr_14", "har_hour")}}
+    return score_ranges({name: m}, terms, prep.config.evaluate, STRIDE, libraries={"model": bundle.scenarios_of()})
 
 
 def joined(scores):
@@ -197,11 +198,11 @@ def finetune_table(found, answers, cfg):
         rows = comes.index
         for p in said.values(): rows = rows.intersection(p.index)
         rows = rows.sort_values(); times = rows.get_level_values(1)
-        def scored(*who): return score_table(task, y[rows].to_numpy(), {"model" if w == who[0] else w: said[w].loc[rows].to_numpy() for w in who}, times, cfg, 0)
-        less = {w: scored(w, "as it comes") for w in ("finetuned", "anew")}
-        first = less["finetuned"].loc["as it comes"]
-        out.append((span, f"{len(rows):,}", f"{first.log_loss:.3f}", *(f"{s.loc['model'].log_loss:.3f}: {s.loc['model'].log_loss-first.log_loss:+.3f} {paired(s)}" for s in less.values())))
-    return table(["span of the market's own candles", "bars scored", "as it comes", "finetuned, less as it comes", "trained anew on them, less as it comes"], out)
+        p = {w: q.loc[rows].to_numpy() for w, q in said.items()}; right = y[rows].to_numpy(); known = ~np.isnan(right)
+        def beside(w): return less(p[w][known], p["as it comes"][known], right[known], times[known], task, cfg)
+        def told(w): return f"{losses(p[w][known], right[known]).mean():.3f}"
+        out.append((span, f"{known.sum():,}", told("as it comes"), *(f"{told(w)} ({beside(w).partition(': ')[2]})" for w in ("finetuned", "anew"))))
+    return table(["span of the market's own candles", "bars scored", "as it comes", "finetuned (less as it comes)", "trained anew on them alone (less as it comes)"], out)
 
 
 if __name__ == "__main__":
