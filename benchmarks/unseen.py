@@ -130,7 +130,8 @@ def tables(found, cfg):
 def range_scores(name, bundle, prep):
     "Ranges of a left-out market from the model's own paths, beside those of forecasters fitted on the market itself."
     at = [s.name for s in prep.series].index(name)
-    m, forecasts = market(prep.series[at].candles, prep.splits[at]), network_forecasts(prep, bundle.model())[at]
+    alone = replace(prep, series=[prep.series[at]], splits=[prep.splits[at]])
+    m, (forecasts,) = market(alone.series[0].candles, alone.splits[0]), network_forecasts(alone, bundle.model())
     terms = {"model": [forecasts], **{n: [RANGE_FORECASTERS[n](m)] for n in ("atr_14", "har_hour")}}
     return score_ranges({name: m}, terms, prep.config.evaluate, STRIDE, libraries={"model": bundle.scenarios_of()})
 
