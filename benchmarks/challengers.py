@@ -87,7 +87,7 @@ def report(scores, seconds):
         v = scores.compare(n, "natron")
         less = "" if n == "natron" else f"{v.difference:+.3f} [{v.low:+.3f}, {v.high:+.3f}]"
         rows.append((n, f"{r.qlike_12.mean():.3f}", f"{r.crps_12.mean():.3f}", less, f"{r.interval_90_12.mean():.1f}", f"{100*r.covered_90_12.mean():.1f}", f"{seconds[n]:.2g}"))
-    return table(["", "QLIKE, variance of bars 7 to 12", "CRPS, close over 12 bars, bp", f"less Natron's, {v.blocks} blocks", "interval score, 90 %, bp", "90 % range holds, %", "processor seconds a thousand forecasts"], rows)
+    return table(["", "QLIKE, variance of bars 7 to 12", "CRPS, close over 12 bars, bp", f"CRPS less Natron's, {v.blocks} blocks", "interval score, 90 %, bp", "90 % range holds, %", "processor seconds a thousand forecasts"], rows)
 
 
 def main(args=None):
