@@ -21,7 +21,8 @@ SECONDS = {
     "06b_metrics": 16, "06e_backtest": 17, "06h_evaluate": 16, "06j_range_scores": 16, "07_environment": 15, "08b_service": 15,
     "your_own_task": 15, "two_instruments": 15, "09b_cli": 14, "test_a_container_with_a_read_only_root_answers": 14,
     "test_dashboard_reads_what_the_server_exports": 13, "00d_rolling": 12, "07c_rl_evaluate": 12, "09_registry": 12, "09a_sweep": 12,
-    "test_retrain_promotes_what_is_better_and_rollback_undoes_it": 6, "test_site": 5, "08i_alerts": 5, "00c_charts": 4, "00_core": 1, "00a_config": 1}
+    "test_retrain_promotes_what_is_better_and_rollback_undoes_it": 6, "test_site": 5, "08i_alerts": 5, "00c_charts": 4,
+    "test_challengers_say_that_no_weights_were_at_hand": 3, "test_challengers_score_chronos_where_its_weights_are": 3, "00_core": 1, "00a_config": 1}
 
 # What compiles nearly every kernel, in two processes; each worker would do all of it, and at the same time. Where no slow test needs the stream, the
 # second begins with the last features and meets the first halfway.

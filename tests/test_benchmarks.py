@@ -1,16 +1,17 @@
-"The forecaster of `benchmarks/ranges.py` that no notebook holds, beside the library it comes from; and `benchmarks/scale.py`, small."
+"The forecaster of `benchmarks/ranges.py` that no notebook holds, beside the library it comes from; `benchmarks/scale.py` and `benchmarks/challengers.py`, small."
 import sys
 from dataclasses import replace
 from pathlib import Path
-import numpy as np, pytest
+import numpy as np, pytest, torch
 from arch import arch_model
 from natron.candles import sample_candles
 from natron.config import DataConfig
+from natron.core import NatronError
 from natron.range_scores import RANGE_FORECASTERS, market
 from natron.splits import split_series
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent/"benchmarks"))
-import ranges, scale
+import challengers, ranges, scale
 
 RANGE_FORECASTERS.pop("garch_t")          # the registry stays as the package has it
 
@@ -48,3 +49,68 @@ def test_scale_gives_the_same_inputs_with_a_store(tmp_path):
     assert "| feature store | features out of the full store |" in table
     assert "under 6 GB" in plain
     assert "Inputs and answers are the same each way." in same
+
+
+FEW = ["--no-lightgbm", "--bars", "1200", "--stride", "40"]
+
+
+class LastDay:
+    "Stands in for Chronos: every level repeats the last day, in the shape of Chronos-Bolt or of Chronos-2."
+    def __init__(self, second=False): self.second = second
+    def predict_quantiles(self, inputs, prediction_length, quantile_levels):
+        self.length, day = len(inputs[0]), torch.stack(inputs)[:, -prediction_length:, None]
+        out = day.expand(-1, -1, len(quantile_levels))
+        return (list(out[:, None]) if self.second else out), day[..., 0]
+
+
+def table_rows(text): return [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][2:]
+
+
+def test_challengers_say_that_no_weights_were_at_hand(capsys):
+    challengers.main(FEW)
+    out = capsys.readouterr().out
+    assert table_rows(out) == ["natron", "har", "har_hour"]
+    assert out.startswith("gbpusd_h1_2021; ") and ", one in 40, " in out and "; natron_fx.pt; one core\n" in out
+    assert out.endswith(challengers.MISSING + "\n")
+
+
+def test_challengers_score_chronos_where_its_weights_are(capsys, monkeypatch, tmp_path):
+    pipeline, folder = LastDay(), tmp_path/"chronos-bolt"
+    folder.mkdir(); (folder/"README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    monkeypatch.setattr(challengers, "load_chronos", lambda f: pipeline)
+    challengers.main([*FEW, "--chronos", str(folder), "--out", str(tmp_path/"out.md")])
+    out = capsys.readouterr().out
+    assert table_rows(out) == ["natron", "har", "har_hour", "chronos"]
+    assert "nan" not in out
+    assert out.endswith("Chronos: chronos-bolt, licence apache-2.0.\n")
+    assert out in (tmp_path/"out.md").read_text()
+    assert pipeline.length == 512
+
+
+def test_chronos_forecasts_are_means_over_the_bars_of_a_bucket(eurusd):
+    found, t = challengers.chronos_forecasts(eurusd, LastDay()), eurusd.split.test.start+300
+    day = eurusd.variance[t-23:t+1]
+    wanted = [day[a:b].mean() for a, b in ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24))]
+    assert day.min() > 0
+    np.testing.assert_allclose(np.exp(found[t]), wanted, rtol=1e-5)
+    np.testing.assert_array_equal(found, challengers.chronos_forecasts(eurusd, LastDay(second=True)))
+    known = np.isfinite(found).all(1)
+    assert known[eurusd.split.validation].all() and known[eurusd.split.test].all()
+    assert known.sum() == len(np.r_[eurusd.split.validation, eurusd.split.test])
+
+
+def test_chronos_sees_nothing_that_comes_later(eurusd):
+    t, later = eurusd.split.validation.start+510, eurusd.variance.copy()
+    later[t+1:] *= 3
+    seen, changed = challengers.contexts(eurusd), challengers.contexts(replace(eurusd, variance=later))
+    np.testing.assert_array_equal(changed[:t+1], seen[:t+1])
+    assert changed[t+1, -1] != seen[t+1, -1]
+    assert seen.shape == (5900, 512)
+
+
+def test_chronos_needs_weights_on_this_machine_and_its_library(monkeypatch, tmp_path):
+    with pytest.raises(NatronError, match="holds no weights"): challengers.load_chronos(tmp_path)
+    (tmp_path/"config.json").write_text("{}")
+    monkeypatch.setattr(challengers, "find_spec", lambda name: None)
+    with pytest.raises(NatronError, match="pip install --constraint constraints.txt chronos-forecasting"): challengers.load_chronos(tmp_path)
+    assert challengers.licence(tmp_path) == "no model card there that names a licence"
