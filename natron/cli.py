@@ -539,7 +539,8 @@ def _ready_scores(p, series):
     prep = replace(prep, config=config.with_settings(prep.config, **quick))
     found = evaluate.evaluate(prep, p.bundle.model(), p.bundle.calibrations())
     lines = [_mod("report").Report(found, model=p.about).text(),
-             "(baselines learnt on the half year before; LightGBM is left out)"]
+             "(baselines learnt on the half year before, without LightGBM. What six markets say, 2021 on: volatility is "
+             "forecast better than by any of them, direction is not: data/natron_fx.md)"]
     return "\n".join(lines + ([_range_text(p, prep)] if p.scenarios else []))
 
 # %% ../nbs/09b_cli.ipynb #ccdc02c3
