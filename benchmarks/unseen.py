@@ -107,15 +107,16 @@ def less(p, other, y, times, task, cfg):
 
 
 def rows_of(task, found, who, cfg):
-    "A row a market, and one of all: log-loss, ECE, and the model's difference to each of `who`."
-    for name in [*found, "all"]:
-        some = list(found.values()) if name == "all" else [found[name]]
+    "A row a market, one of all, and one of all in each year: log-loss, ECE, and the model's difference to each of `who`."
+    years = sorted({y for _, t, _, _ in found.values() for y in t.year})
+    for name in [*found, "all", *years]:
+        some = [found[name]] if name in found else list(found.values())
         first, *rest = [t for _, t, _, _ in some]; times, y = first.append(rest), np.concatenate([y[task.name] for _, _, y, _ in some])
-        k = ~np.isnan(y); y, times = y[k], times[k]
+        k = ~np.isnan(y) & ((times.year == name) | (name not in years)); y, times = y[k], times[k]
         def of(n): return np.concatenate([said[n][task.name] for _, _, _, said in some])[k]
         p = of("model"); scores = task_scores(task, task_sums(task, y, p).sum(0, dtype=float))
         sides = [f"{scores['side_auc']:.3f}"] if "side_auc" in scores else []
-        yield name, f"{len(y):,}", f"{losses(p, y).mean():.3f}", f"{scores['ece']:.3f}", *sides, *(less(p, of(n), y, times, task, cfg) for n in who)
+        yield f"all, {name}" if name in years else name, f"{len(y):,}", f"{losses(p, y).mean():.3f}", f"{scores['ece']:.3f}", *sides, *(less(p, of(n), y, times, task, cfg) for n in who)
 
 
 def tables(found, cfg):
