@@ -13,7 +13,7 @@ __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', '
            'bridge', 'replay', 'reconcile', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
-import contextlib, html, json, os, re, shutil, signal, socket, sys, tempfile
+import contextlib, gc, html, json, os, re, shutil, signal, socket, sys, tempfile
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -1222,6 +1222,7 @@ def _failed(e):
 # %% ../nbs/09b_cli.ipynb #842c17a0
 def main():
     "Entry point of the `natron` command."
+    gc.set_threshold(100_000)            # the million objects of the imported libraries stay: a tenth of a start
     try:
         code = app(_spread(sys.argv[1:]) or ["--help"], prog_name="natron", standalone_mode=False)
         sys.stdout.flush()
