@@ -364,12 +364,9 @@ def run_folder(name: str,            # the run's name
 def _alone(folder: Path, remedy="wait, or choose another --name"):
     "The lock's file of a run that nobody else may train meanwhile; raises `NatronError` where somebody does."
     core, lock = _mod("core"), folder.parent/f".{folder.name}.lock"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    held = core.hold(lock)
-    if not held: raise _err(f"{folder} is being trained by another command; {remedy}")
-    try: yield lock
+    try:
+        with core.locked(lock, f"{folder} is being trained by another command; {remedy}"): yield lock
     finally:
-        core.let_go(held)
         with contextlib.suppress(OSError): folder.parent.rmdir()            # where nothing else is in it
 
 # %% ../nbs/09b_cli.ipynb #8d554456

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NatronError', 'ConfigError', 'OverrideError', 'ExtraError', 'need', 'resource', 'seed_everything', 'make_rng',
            'device_name', 'pick_device', 'library_versions', 'atomic_write', 'write_json', 'hold', 'let_go',
-           'hold_beside']
+           'hold_beside', 'locked']
 
 # %% ../nbs/00_core.ipynb #cb7caaa3
 import hashlib, json, os, platform, random
@@ -133,3 +133,15 @@ def let_go(held) -> None:
 def hold_beside(path: str | Path):
     "Hold the lock beside the process that holds it already."
     return open(path, "a") if fcntl is None else _flock(path, fcntl.LOCK_SH)
+
+@contextmanager
+def locked(path: str | Path,
+           told: str # why nobody else may, and the remedy
+          ):
+    "The path of a lock that is held meanwhile, its folder made; raises `NatronError` where somebody else has it."
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = hold(path)
+    if not held: raise NatronError(told)
+    try: yield path
+    finally: let_go(held)

@@ -8,13 +8,12 @@ __all__ = ['timeframe_name', 'timeframe_length', 'Store', 'open_store', 'Ingeste
 
 # %% ../nbs/00f_store.ipynb #4fb164e9
 import hashlib, re, zoneinfo
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from fastcore.basics import patch
-from .core import NatronError, atomic_write, hold, let_go, write_json
+from .core import NatronError, atomic_write, locked, write_json
 from .candles import (CandleError, Reading, bar_length, check_bar_length, check_candles, read_source, read_stored,
                             series_name, stored_facts)
 from .quality import candle_report
@@ -143,14 +142,9 @@ def _sweep(folder):
         if _OURS.fullmatch(p.name) and p.name not in kept: p.unlink(missing_ok=True)
 
 # %% ../nbs/00f_store.ipynb #41409071
-@contextmanager
 def _alone(folder):
     "The lock of a series that is written."
-    folder.mkdir(parents=True, exist_ok=True)
-    held = hold(folder/".lock")
-    if not held: raise NatronError(f"{folder} is being written by another command; try again when that has ended")
-    try: yield
-    finally: let_go(held)
+    return locked(folder/".lock", f"{folder} is being written by another command; try again when that has ended")
 
 # %% ../nbs/00f_store.ipynb #c7a024b3
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, ValidationError, model_validator
 from scipy.stats import rankdata
 from skfolio.model_selection import CombinatorialPurgedCV
-from .core import ConfigError, NatronError, atomic_write, hold, let_go, make_rng, resource, write_json
+from .core import ConfigError, NatronError, atomic_write, locked, make_rng, resource, write_json
 from .config import Config, DataConfig, Group, load_config, parse_yaml, save_config, setting_names, with_settings
 from .candles import data_hash
 from .tasks import Task, make_tasks, of_role, shown
@@ -709,14 +709,9 @@ def _check_same(path, about):
                               "(only the number of trials may change)")
 
 # %% ../nbs/09a_sweep.ipynb #d11717a4
-@contextmanager
 def _alone(folder):
     "The folder, locked; raises `NatronError` where somebody else has it."
-    folder.mkdir(parents=True, exist_ok=True)
-    held = hold(folder/"lock")
-    if not held: raise NatronError(f"{folder} is being swept by another command; wait, or choose another --name")
-    try: yield folder
-    finally: let_go(held)
+    return locked(folder/"lock", f"{folder} is being swept by another command; wait, or choose another --name")
 
 # %% ../nbs/09a_sweep.ipynb #935ff926
 @dataclass(frozen=True)
