@@ -23,7 +23,7 @@ import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
 from plotly.subplots import make_subplots
 from pydantic import AwareDatetime, Field, ValidationError
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 from .core import NatronError, make_rng
 from .config import BacktestConfig, Config, Group
 from .candles import bar_length, check_candles, data_hash
@@ -416,14 +416,14 @@ def probabilistic_sharpe(sharpe: float,        # per bar
                         ) -> float:
     "Probability that the true Sharpe ratio is above the benchmark (Bailey and Lopez de Prado, 2012)."
     spread = np.sqrt(1 - skew*sharpe + (kurtosis-1)/4*sharpe**2)
-    return float(norm.cdf((sharpe-benchmark)*np.sqrt(bars-1)/spread))
+    return float(ndtr((sharpe-benchmark)*np.sqrt(bars-1)/spread))
 
 # %% ../nbs/06e_backtest.ipynb #27a21b84
 def expected_max_sharpe(trials: int, spread: float # standard deviation of the trials' Sharpe ratios
                        ) -> float:
     "Sharpe ratio that the best of so many trials without skill is expected to show (Bailey and Lopez de Prado, 2014)."
     if trials < 2: return 0.
-    return spread*((1-np.euler_gamma)*norm.ppf(1-1/trials) + np.euler_gamma*norm.ppf(1-1/(trials*np.e)))
+    return spread*((1-np.euler_gamma)*ndtri(1-1/trials) + np.euler_gamma*ndtri(1-1/(trials*np.e)))
 
 # %% ../nbs/06e_backtest.ipynb #2aa82a7a
 class Trial(Group):

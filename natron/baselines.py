@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import lightgbm as lgb, numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from sklearn.linear_model import Ridge
+from scipy.optimize import minimize
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from .core import NatronError
 from .candles import bar_length
 from .rolling import kernel
@@ -306,14 +307,12 @@ _PENALTIES, _HAR_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), (1e-2, 1., 100.)   
 
 def _descend(parameters, loss):
     "Let L-BFGS make `loss()` as small as it gets."
-    how = dict(max_iter=200, tolerance_grad=1e-5, history_size=10, line_search_fn="strong_wolfe")
-    fit = torch.optim.LBFGS(parameters, **how)
-    def closure():
-        fit.zero_grad()
+    def at(x):
+        vector_to_parameters(torch.from_numpy(x), parameters)
         l = loss()
-        l.backward()
-        return l
-    fit.step(closure)
+        return l.item(), torch.cat([g.flatten() for g in torch.autograd.grad(l, parameters)]).numpy()
+    start, stop = parameters_to_vector(parameters).detach().numpy(), dict(maxiter=200, gtol=1e-5, ftol=64*np.finfo(float).eps)
+    vector_to_parameters(torch.from_numpy(minimize(at, start, jac=True, method="L-BFGS-B", options=stop).x), parameters)
 
 # %% ../nbs/06a_baselines.ipynb #2c202f20
 def softmax_path(x: np.ndarray,         # (n,F) float64, columns of mean 0 and sd 1
@@ -344,6 +343,7 @@ def _probabilities(fit, x): return torch.softmax(torch.from_numpy(_logits(fit, x
 
 def _ridge_path(x, y, penalties):
     "Weights (F,1) and intercept of linear regression with each penalty."
+    from sklearn.linear_model import Ridge
     fits = [Ridge(1/c).fit(x, y) for c in penalties]
     return [(m.coef_[:, None], m.intercept_) for m in fits]
 
@@ -426,10 +426,11 @@ class Trees:
     def __init__(self, prep: Prepared,
                  data: Sequence[WindowDataset] # of the training, validation and test part
                 ):
+        from lightgbm import Dataset                 # a second to load, and not every evaluation asks for trees
         self.how = _TREES | dict(num_threads=prep.config.threads)
         train, self.seen, self.asked = (_history(prep, d) for d in data)
-        self.train = lgb.Dataset(train, np.zeros(len(train)), params=self.how).construct()
-        self.valid = lgb.Dataset(self.seen, np.zeros(len(self.seen)), reference=self.train, params=self.how).construct()
+        self.train = Dataset(train, np.zeros(len(train)), params=self.how).construct()
+        self.valid = Dataset(self.seen, np.zeros(len(self.seen)), reference=self.train, params=self.how).construct()
 
 # %% ../nbs/06a_baselines.ipynb #8318b050
 def _labelled(data, part):
@@ -449,12 +450,13 @@ def _forecast_of(m, x, C):
 
 # %% ../nbs/06a_baselines.ipynb #a54f19ce
 @patch
-def fits(self: Trees, case: Case) -> list[lgb.Booster]:
+def fits(self: Trees, case: Case) -> list: # of `lightgbm.Booster`
     "A fit for each of three seeds, stopped on validation, with as many leaves as validation likes best."
+    from lightgbm import early_stopping, train as boost
     train, valid = _labelled(self.train, case.train), _labelled(self.valid, case.valid)
     def fit(leaves, seed):
         how = self.how | _objective(case.C) | dict(num_leaves=leaves, seed=seed)
-        return lgb.train(how, train, 1000, [valid], callbacks=[lgb.early_stopping(20, verbose=False)])
+        return boost(how, train, 1000, [valid], callbacks=[early_stopping(20, verbose=False)])
     tried = {n: fit(n, case.seed) for n in _LEAVES}
     best = min(tried, key=lambda n: min(tried[n].best_score["valid_0"].values()))
     return [tried[best], *(fit(best, case.seed+i) for i in range(1, _SEEDS))]

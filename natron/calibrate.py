@@ -19,7 +19,6 @@ from typing import Callable
 
 import numpy as np, pandas as pd, torch
 from scipy.optimize import minimize
-from sklearn.isotonic import isotonic_regression
 from .candles import bar_length
 from .tasks import HORIZONS, term_structure
 from .ranges import COVERAGES as BANDS, Scenarios, forecast_sd, pool, scenarios_from
@@ -69,6 +68,7 @@ _KNOTS = 100               # bins of the curve, and the fewest rows that a confi
 
 def fit_curve(x: np.ndarray, hit: np.ndarray) -> Curve: # (n,) announced, (n,) whether it came true
     "The isotonic (rising) curve from announced to observed frequency."
+    from sklearn.isotonic import isotonic_regression                                     # a second to load, only for a fit
     bins = np.array_split(np.argsort(x, kind="stable"), min(_KNOTS, len(x)))
     at, rate, n = np.array([[x[b].mean(), hit[b].mean(), len(b)] for b in bins]).T
     at, same = np.unique(np.clip(at, 0, 1), return_inverse=True)                         # equal ones share a knot

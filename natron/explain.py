@@ -18,7 +18,6 @@ from typing import Sequence
 
 import numpy as np, pandas as pd, plotly.graph_objects as go, torch
 from plotly.colors import sample_colorscale
-from scipy.stats import spearmanr
 from .core import NatronError, make_rng
 from .config import backbones_with
 from .charts import PALETTE, plot_lines, time_ticks
@@ -188,6 +187,7 @@ def agreement(reach: np.ndarray, # (T,) from `attention_rollout`
               attr: np.ndarray   # (T,F) from `attributions`
              ) -> float:         # -1 to 1; 0 where one of them ranks nothing
     "Spearman's rank correlation over bars between attention and the size of the attributions."
+    from scipy.stats import spearmanr                                                    # a second to load
     size = np.abs(attr).sum(1)                                                           # (T,)
     if np.ptp(size) == 0 or np.ptp(reach) == 0: return 0.
     return float(spearmanr(reach, size).statistic)

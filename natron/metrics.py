@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from fastcore.basics import patch
 from scipy import sparse
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from .core import NatronError, make_rng
 from .config import EvaluateConfig
 from .charts import PALETTE
@@ -121,9 +121,8 @@ def resample_sums(sums: np.ndarray | sparse.csr_array, # (n,S) of the rows
     n = unit.max()+1; block, total = min(block, n), _one_hot(unit, n).T@sums
     if sparse.issparse(total): total = total.toarray()  # (times,S)
     run = np.concatenate([np.zeros((1, sums.shape[1])), np.cumsum(np.concatenate([total, total[:block]]), 0)])
-    out = np.zeros((len(starts), sums.shape[1]))
-    for k in range(starts.shape[1]): out += run[starts[:, k]+block] - run[starts[:, k]]
-    return out
+    drawn = np.ones(starts.size), starts.ravel(), np.arange(0, starts.size+1, starts.shape[1])
+    return sparse.csr_array(drawn, shape=(len(starts), n))@(run[block:block+n] - run[:n])
 
 # %% ../nbs/06b_metrics.ipynb #4f56ee30
 def interval(point: float,      # the score
@@ -134,7 +133,7 @@ def interval(point: float,      # the score
     "Student's t interval around a score, with the bootstrap's standard error."
     if blocks < 2: return np.nan, np.nan
     error = np.nanstd(draws)*np.sqrt(blocks/(blocks-1))
-    half = student.ppf((1+level)/2, blocks-1)*error
+    half = stdtrit(blocks-1, (1+level)/2)*error
     return point-half, point+half
 
 # %% ../nbs/06b_metrics.ipynb #5c1e0a02

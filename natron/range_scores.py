@@ -18,9 +18,7 @@ from typing import Literal
 
 import numpy as np, pandas as pd, plotly.graph_objects as go, torch
 from fastcore.basics import patch
-from scipy.signal import lfilter
-from scipy.special import xlogy
-from scipy.stats import chi2
+from scipy.special import chdtrc, xlogy
 from .core import NatronError, make_rng
 from .config import EvaluateConfig, LabelsConfig
 from .charts import plot_lines
@@ -112,6 +110,7 @@ _DECAY, _WARMUP = .94, 100   # and the bars after which the start is forgotten
 
 @range_forecaster("ewma_94")
 def _by_ewma(market):
+    from scipy.signal import lfilter                    # a second to load
     v = lfilter([1-_DECAY], [1, -_DECAY], _returns(market.candles)**2)
     return _every_bucket(np.where(np.arange(len(v)) < _WARMUP, np.nan, v))
 
@@ -422,7 +421,7 @@ def kupiec(breaches: np.ndarray, # (n,) bool, in time
     "Whether breaches are as frequent as announced."
     n, x = len(breaches), np.sum(breaches)
     def likelihood(p): return xlogy(x, p) + xlogy(n-x, 1-p)
-    return float(chi2.sf(2*(likelihood(x/n) - likelihood(chance)), 1))
+    return float(chdtrc(1, 2*(likelihood(x/n) - likelihood(chance))))
 
 def christoffersen(breaches: np.ndarray # (n,) bool, in time
                   ) -> float:           # p-value
@@ -431,7 +430,7 @@ def christoffersen(breaches: np.ndarray # (n,) bool, in time
     count = np.bincount(2*b[:-1]+b[1:], minlength=4).reshape(2, 2)    # (before, now)
     def likelihood(c):
         with np.errstate(invalid="ignore"): return np.nansum(xlogy(c, c/c.sum(-1, keepdims=True)))
-    return float(chi2.sf(2*(likelihood(count) - likelihood(count.sum(0))), 1))
+    return float(chdtrc(1, 2*(likelihood(count) - likelihood(count.sum(0)))))
 
 # %% ../nbs/06j_range_scores.ipynb #dde55c34
 @patch
