@@ -3,7 +3,7 @@
 Each market is left out in turn: a model of `configs/ready.yaml` is trained on the others, up to its cut-off date, and judged on the left-out market from that date on. Beside it stand baselines that were fitted on the same
 other markets, and baselines that were fitted on the left-out market itself, of the same years. LightGBM sees the features now and 6 and 24 bars ago, with three seeds. Ranges come from the model's own paths, of the others.
 Intervals are of blocks of five trading days, paired where two are compared. `--bars 4h` asks the same models about longer bars, made of the left-out market's. `--finetune` adds, for spans of the left-out market that end at
-the cut-off, the model finetuned on them (`natron train --from`) and one trained on them alone (`natron train`). `--keep DIR` keeps models and forecasts, so that a run goes on where it was stopped; `--out FILE` appends the
+the cut-off, the model finetuned on them (`natron train --from`) and one trained on them alone (`natron train`). `--no-volume` asks about the same markets without their volume. `--keep DIR` keeps models and forecasts, so that a run goes on where it was stopped; `--out FILE` appends the
 tables to a file.
 """
 import argparse, os, pickle, time
@@ -189,6 +189,20 @@ def answers_since(bundle, name, candles, cut):
     return pd.DataFrame(model_forecasts(bundle, prep)["volatility"], window_data(prep, "test").times)
 
 
+def volume_table(found, models, candles, cfg):
+    "A row a market: volatility of a left-out market as it is, and as if nobody had counted its volume."
+    task, out, both = next(t for t in shown(next(iter(found.values()))[0].labels.tasks) if t.name == "volatility"), [], []
+    for name, bundle in models.items():
+        bare = answers_since(bundle, name, {name: candles[name].assign(volume=np.nan)}, bundle.config.data.until)
+        p, y = pd.DataFrame(found[name][3]["model"]["volatility"], found[name][1]), pd.Series(found[name][2]["volatility"], found[name][1]).dropna()
+        rows = bare.index.intersection(p.index).intersection(y.index)
+        both.append((name, bare.loc[rows].to_numpy(), p.loc[rows].to_numpy(), y[rows].to_numpy(), rows))
+    for name, p, q, y, times in [*both, ("all", *(np.concatenate([b[k] for b in both]) for k in (1, 2, 3)), both[0][4].append([b[4] for b in both[1:]]))]:
+        with_it, _, less_it = less(p, q, y, times, task, cfg).partition(": ")
+        out.append((name, f"{len(y):,}", with_it, f"{losses(p, y).mean():.3f} ({less_it})", f"{task_scores(task, task_sums(task, y, p).sum(0, dtype=float))['ece']:.3f}"))
+    return table(["volatility: left-out market", "bars", "log-loss with volume", "without (less with)", "ECE without"], out)
+
+
 def finetune_table(found, answers, cfg):
     "A row a span: the three models on the same bars of all left-out markets."
     task = next(t for t in shown(next(iter(found.values()))[0].labels.tasks) if t.name == "volatility")
@@ -209,10 +223,10 @@ def finetune_table(found, answers, cfg):
 
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__); a.add_argument("--candles", nargs="+", type=Path, required=True); a.add_argument("--tz", default="UTC"); a.add_argument("--keep", type=Path, required=True)
-    a.add_argument("--only", nargs="+", metavar="NAME", help="leave out these markets alone"); a.add_argument("--bars", metavar="4h"); a.add_argument("--finetune", action="store_true"); a.add_argument("--out", type=Path); a = a.parse_args(); torch.set_num_threads(1)
-    candles = {p.name.split(".")[0]: read_candles(p, tz=a.tz) for p in a.candles}; cfg = load_config(READY, **{"train.tracker": "none", "device": "cpu"}); found, ranges, answers, longs = {}, {}, {}, {}
+    a.add_argument("--only", nargs="+", metavar="NAME", help="leave out these markets alone"); a.add_argument("--bars", metavar="4h"); a.add_argument("--finetune", action="store_true"); a.add_argument("--no-volume", action="store_true"); a.add_argument("--out", type=Path); a = a.parse_args(); torch.set_num_threads(1)
+    candles = {p.name.split(".")[0]: read_candles(p, tz=a.tz) for p in a.candles}; cfg = load_config(READY, **{"train.tracker": "none", "device": "cpu"}); found, ranges, answers, longs, models = {}, {}, {}, {}, {}
     for name in a.only or candles:
-        bundle = trained(a.keep/f"without_{name}.pt", {n: c for n, c in candles.items() if n != name}, cfg)
+        models[name] = bundle = trained(a.keep/f"without_{name}.pt", {n: c for n, c in candles.items() if n != name}, cfg)
         found[name] = of_market(name, bundle, candles, a.keep, ["volatility"]); ranges[name] = range_scores(name, bundle, found[name][0])
         if a.bars:
             long = longer(candles[name], a.bars); taken = any_bars(bundle, pd.Timedelta(a.bars).total_seconds())
@@ -224,6 +238,7 @@ if __name__ == "__main__":
     text.append(range_table({n: s for n, s in ranges.items() if n in found}))
     if longs: text += [f"The same models asked about bars of {a.bars}:", *tables(longs, cfg.evaluate), range_table({n: s for n, s in ranges.items() if n not in found})]
     if answers: text.append(finetune_table(found, answers, cfg.evaluate))
+    if a.no_volume: text.append(volume_table(found, models, candles, cfg.evaluate))
     print(*text, sep="\n\n")
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/unseen.py`", *text]) + "\n")
