@@ -103,7 +103,8 @@ def less(p, other, y, times, task, cfg):
     "The other's log-loss, and what the first adds to it, with its paired interval."
     mine, theirs = losses(p, y), losses(other, y)
     low, high, _ = mean_interval(mine-theirs, times, block_length(task, cfg), cfg.resamples, make_rng(0, task.name), cfg.interval)
-    return f"{theirs.mean():.3f}: {(mine-theirs).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+    span = "of one block" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
+    return f"{theirs.mean():.3f}: {(mine-theirs).mean():+.3f} {span}"
 
 
 def rows_of(task, found, who, cfg):
