@@ -380,7 +380,8 @@ _GENTLE = {"train.layer_decay": 0.7, "pretrain.epochs": 0, "rl.agent": "none", "
 def finetune_config(parent: Bundle, **overrides # as for `load_config`
                    ) -> Config:
     "The parent's settings with a gentler training; raises `ConfigError` for what its weights do not allow."
-    cfg = with_settings(parent.config, **{"train.lr": parent.config.train.lr/10} | _GENTLE)
+    lr = parent.config.train.lr / (1 if "parent" in parent.fit_span else 10)
+    cfg = with_settings(parent.config, **{"train.lr": lr} | _GENTLE)
     cfg = with_settings(cfg, **overrides)
     _check_settings(parent.config, cfg)
     return cfg

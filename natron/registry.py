@@ -129,15 +129,15 @@ def compare_versions(champion: Bundle, challenger: Bundle,
                      earlier: Sequence[tuple[str, str]] = ()     # spans that were looked at before
                     ) -> Comparison:
     "Score two model files on the bars after both fits; raises `NatronError` where there is nothing to compare."
-    from natron.evaluate import compare, score
-    found = compare({"challenger": challenger, "champion": champion}, candles)
-    forecasts = [f for f in found.forecasts if f.task.kind == "forecast"]
+    from natron.evaluate import forecast_span, paired_forecasts, score
+    found, left_out = paired_forecasts({"challenger": challenger, "champion": champion}, candles)
+    forecasts, span = [f for f in found if f.task.kind == "forecast"], forecast_span(found)
     if not forecasts: raise NatronError("the two models share no forecast; nowcasts reproduce a rule, and decide nothing")
-    looks = 1 + sum(_overlap(found.scores.span, s) for s in earlier)
+    looks = 1 + sum(_overlap(span, s) for s in earlier)
     level, cfg = 1 - (1-_LEVEL)/(len(forecasts)*looks), champion.config.evaluate
     scores = score(forecasts, cfg.model_copy(update=dict(interval=level)), champion.config.seed)
     return Comparison(champion=champion.sha256, challenger=challenger.sha256, candles=_facts(candles), looks=looks,
-                      span=scores.span, level=level, block=cfg.block, resamples=cfg.resamples, left_out=found.warning,
+                      span=span, level=level, block=cfg.block, resamples=cfg.resamples, left_out=left_out,
                       seed=champion.config.seed, versions=library_versions(),
                       scores=[_score(t, scores.tables[t.name]) for t in scores.tasks])
 

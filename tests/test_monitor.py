@@ -33,20 +33,49 @@ def exported(toy_model):
 def test_alert_rules_name_what_the_server_exports(exported):
     names, text = exported
     for rule in rules:
-        used = set(re.findall(r"natron_\w+", rule["expr"]))
-        assert used and used <= names, (rule["alert"], used - names)
+        used = set(re.findall(r"natron_\w+|\bup\b", rule["expr"]))
+        assert used and used <= names | {"up"}, (rule["alert"], used - names)
         assert set(rule) >= {"alert", "expr", "labels", "annotations"}
     for labels in ('natron_connections{server="bridge"}', 'natron_missing_bars{symbol="EURUSD"}', 'natron_drifted{symbol="EURUSD"}',
                    'natron_webhook_total{result="failed"}'):
         assert labels in text, labels
     assert [r["alert"] for r in rules] == ["NatronModelStale", "NatronMarketDrifted", "NatronMarketSilent", "NatronBridgeLost",
-                                           "NatronWebhookFailing"]
+                                           "NatronWebhookFailing", "NatronServerDown"]
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
 def test_promtool_takes_the_rules():
     r = subprocess.run(["promtool", "check", "rules", str(root/"deploy/alerts.yml")], capture_output=True, text=True)
     assert r.returncode == 0, r.stdout + r.stderr
+
+
+UP = 'up{job="natron"}'
+FIRES = {   # by alert: a series, its values before and while it is to fire, and the minutes that this takes
+    "NatronModelStale": ("natron_model_stale", 0, 1, 10), "NatronMarketDrifted": ('natron_drifted{symbol="EURUSD"}', 0, 1, 120),
+    "NatronMarketSilent": ('natron_missing_bars{symbol="EURUSD"}', 2, 3, 1), "NatronBridgeLost": ('natron_connections{server="bridge"}', 1, 0, 1),
+    "NatronWebhookFailing": ('natron_webhook_total{result="failed"}', 0, 1, 0), "NatronServerDown": (UP, 1, 0, 1)}
+
+
+def firing(series, minutes):
+    "A unit test of promtool: which alerts fire at which minute, of series that have so many values each."
+    def at(minute, alerts):
+        samples = [dict(labels=f'{{alertname="{a}"}}', value=1) for a in alerts]
+        return dict(expr='count by (alertname) (ALERTS{alertstate="firing"})', eval_time=f"{minute}m", exp_samples=samples)
+    values = [dict(series=s, values=" ".join(map(str, v))) for s, v in series.items()]
+    return dict(interval="1m", input_series=values, promql_expr_test=[at(m, a) for m, a in minutes.items()])
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_each_rule_fires_when_its_time_has_come(tmp_path):
+    "Not before, and no other; a server that Prometheus does not know of is missed as well."
+    cases = [firing({}, {0: [], 1: ["NatronServerDown"]})]
+    for alert, (series, before, while_on, wait) in FIRES.items():
+        values = {UP: [1]*300} | {series: [before]*5 + [while_on]*295}
+        cases.append(firing(values, {4: [], 4+wait: [], 5+wait: [alert]}))
+    test = dict(rule_files=[str(root/"deploy/alerts.yml")], evaluation_interval="1m", tests=cases)
+    (tmp_path/"test.yml").write_text(yaml.safe_dump(test))
+    r = subprocess.run(["promtool", "test", "rules", str(tmp_path/"test.yml")], capture_output=True, text=True)
+    assert r.returncode == 0 and set(FIRES) == {r["alert"] for r in rules}, r.stdout + r.stderr
 
 
 def test_refused_over_rest_and_bridge(toy_model):
