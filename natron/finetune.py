@@ -235,7 +235,7 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
                 policy: Policy | None = None,                # of reinforcement learning, on this very model
                 policy_facts: Mapping | None = None,         # its seed, steps and verdict, for `Bundle.rl_policy`
                 scenarios: Scenarios | None = None,          # from `fit_scenarios`; without them there are no ranges
-               parent: Bundle | None = None                 # the model that the training began with
+                parent: Bundle | None = None                 # the model that the training began with
                ) -> Bundle:
     "The trained model with everything a prediction needs, as tensors and plain values."
     candles = {n: c.iloc[:len(s.times)] for (n, c), s in zip(candles.items(), prep.series)}   # before a cut-off
