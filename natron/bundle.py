@@ -7,7 +7,7 @@ __all__ = ['FORMAT', 'BundleError', 'Bundle', 'plain', 'contents', 'content_dige
            'feature_digest', 'digest_differences', 'check_contents', 'save_bundle', 'load_bundle', 'verdict_text']
 
 # %% ../nbs/04e_bundle.ipynb #3ca82a4a
-import hashlib, io, json, pickle, zipfile
+import hashlib, io, json, pickle, sys, zipfile
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -547,6 +547,12 @@ def _with_footer(archive):
     return end + _MARK + hashlib.sha256(end).hexdigest().encode()
 
 # %% ../nbs/04e_bundle.ipynb #c534c2a9
+def _unshared(v):
+    "A copy in which equal texts are one object and nothing else is shared: a pickle tells what is shared, equal or not."
+    if isinstance(v, str): return sys.intern(v)
+    if isinstance(v, dict): return {_unshared(k): _unshared(x) for k, x in v.items()}
+    return [_unshared(x) for x in v] if isinstance(v, list) else v
+
 def save_bundle(bundle: Bundle, path: str | Path # such as `model/natron_v2.pt`
                ) -> str: # the content hash
     "Check the bundle and write it, whole or not at all."
@@ -555,7 +561,7 @@ def save_bundle(bundle: Bundle, path: str | Path # such as `model/natron_v2.pt`
     c["sha256"] = content_digest(c)
     check_contents(c)
     buf = io.BytesIO()
-    torch.save(c, buf)
+    torch.save(_unshared(c), buf)
     try:
         with atomic_write(path) as tmp: tmp.write_bytes(_with_footer(buf.getvalue()))
     except OSError as e:
