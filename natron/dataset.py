@@ -226,7 +226,7 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
            ) -> Prepared:
     "Features, borders, labels and scaler of every series; whatever is fitted sees training rows only."
     if splits is None: candles = training_candles(candles, cfg.data)
-    frames, labels = _frames(candles, cfg), LabelGenerator(cfg.labels)
+    (frames, x), labels = _frames(candles, cfg), LabelGenerator(cfg.labels)
     columns = list(frames[0])
     horizon = max(t.horizon for t in labels.tasks)
     splits = splits or split_series([f.index for f in frames], cfg.data, horizon)
@@ -235,7 +235,7 @@ def prepare(candles: dict[str, pd.DataFrame], # checked candles by series name
     unknown = reads_volume(columns) & (not any(map(has_volume, candles.values())))
     scaler = _fit_rows([f.iloc[_usable(s.train, first)] for f, s in zip(frames, splits)], cfg.data, unknown)
     known = list(candles), list(dict.fromkeys(bar_length(c).total_seconds() for c in candles.values()))
-    series = make_series(candles, _given_away(frames), labels, scaler, *known)
+    series = make_series(candles, _given_away(frames), labels, scaler, *known, x)
     return Prepared(series, splits, labels, scaler, columns, cfg, *known)
 
 # %% ../nbs/03a_dataset.ipynb #7b7fe6d4
@@ -250,20 +250,30 @@ def _given_away(frames):
 
 # %% ../nbs/03a_dataset.ipynb #0bb3e9cc
 def _frames(candles, cfg):
-    "The feature frame of each series, with the columns of the first; out of the feature store where there is one."
+    "The feature frame of each series, with the columns of the first, and the array of their values; None with a store."
     candles = {n: check_bar_length(check_candles(c)) for n, c in candles.items()}
     wanted, folder = (cfg.features, cfg.labels.volatility_horizon), cfg.data.feature_store
-    if folder: return _same_columns(stored_features(candles, folder, *wanted), candles)
-    return _same_columns([feature_frame(c, *wanted) for c in candles.values()], candles)
+    if folder: return list(_same_columns(stored_features(candles, folder, *wanted), candles)), None
+    return _pieces(_same_columns((feature_frame(c, *wanted) for c in candles.values()), candles), candles)
+
+def _pieces(frames, candles):
+    "Frames as pieces of one array (N,F), and the array."
+    edges, x, out = np.cumsum([0, *map(len, candles.values())]), None, []
+    for f, rows in zip(frames, map(slice, edges, edges[1:])):
+        x = np.empty((edges[-1], f.shape[1]), np.float32) if x is None else x
+        x[rows] = f
+        out.append(pd.DataFrame(x[rows], f.index, f.columns, copy=False))
+    return out, x
 
 def _same_columns(frames, candles):
-    columns = list(frames[0])
+    columns = None
     for name, f in zip(candles, frames):
+        columns = columns or list(f)
         odd = set(f) ^ set(columns)
         if odd:
             raise NatronError(f"{name} and {next(iter(candles))} differ in their extra columns {sorted(odd)}; list "
                               f"the shared ones in features.feature_columns")
-    return [f if list(f) == columns else f[columns] for f in frames]
+        yield f if list(f) == columns else f[columns]
 
 # %% ../nbs/03a_dataset.ipynb #9bfd2d1d
 def id_of(one, known: Sequence # what a model knows
@@ -274,23 +284,24 @@ def id_of(one, known: Sequence # what a model knows
 def _har(candles, frame, horizon):
     "What HAR reads, (N,11): the columns of `HAR`, of the feature frame where it has them; names say the horizon."
     columns = [f"{k}_{horizon}" if k == "seasonal_gk" else k for k in HAR]
-    return (frame if set(columns) <= set(frame) else compute_context(candles, horizon))[columns].to_numpy()
+    return (frame if set(columns) <= set(frame) else compute_context(candles, horizon))[columns].to_numpy(copy=True)
 
 # %% ../nbs/03a_dataset.ipynb #a922db93
 def make_series(candles: dict[str, pd.DataFrame], # by series name
                 frames: Iterable[pd.DataFrame],   # their feature frames
                 labels: LabelGenerator, scaler: Scaler, # fitted
-                instruments: Sequence[str], timeframes: Sequence[float] # that the model knows
+                instruments: Sequence[str], timeframes: Sequence[float], # that the model knows
+                x: np.ndarray | None = None     # (N,F) float32, of which the frames are pieces; scaled in place
                ) -> list[Series]:
     "Scaled features and labels of each series, pieces of one array."
     edges, F, K = np.cumsum([0, *map(len, candles.values())]), len(scaler.mean), len(labels.tasks)
-    x, mask, y = (np.empty((edges[-1], k), kind) for k, kind in ((F, np.float32), (F, bool), (K, np.float32)))
-    out = []
+    x = np.empty((edges[-1], F), np.float32) if x is None else x
+    mask, y, out = np.empty((edges[-1], F), bool), np.empty((edges[-1], K), np.float32), []
     for (name, c), f, rows in zip(candles.items(), frames, map(slice, edges, edges[1:])):
+        har = _har(c, f, labels.cfg.volatility_horizon)                       # before the frame is scaled
         x[rows], mask[rows] = scaler.transform(f.to_numpy())
         y[rows] = labels.transform(c)
         ids = id_of(name, instruments), id_of(bar_length(c).total_seconds(), timeframes)
-        har = _har(c, f, labels.cfg.volatility_horizon)
         out.append(Series(name, c.index, x[rows], mask[rows], y[rows], *ids, har, c))
     return out
 

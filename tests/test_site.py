@@ -45,10 +45,10 @@ def page(out): return (out/"nbs/01a_markets.html").read_text()
 
 
 def test_every_page_is_in_the_navigation(staged):
-    "A notebook or a page of docs/ that `_quarto.yml` does not list is nowhere to be found."
+    "A notebook or a page of docs/ or data/ that `_quarto.yml` does not list is nowhere to be found."
     site = made.Site(config.load(staged), quiet=True)
     rendered = {str(p) for p in site.discover()}
-    written = {p.relative_to(root).as_posix() for kind in ("nbs/**/*.ipynb", "docs/*.md") for p in root.glob(kind)}
+    written = {p.relative_to(root).as_posix() for kind in ("nbs/**/*.ipynb", "docs/*.md", "data/*.md") for p in root.glob(kind)}
     assert {p for p in written if "checkpoint" not in p} <= rendered
     site.pages = {p: made.site.Page(p, p, {}, {}, "") for p in site.discover()}
     listed = {str(p.src) for item in layout.SiteNav(site).sidebars[0]["items"] for p in item.pages()}
