@@ -524,6 +524,7 @@ def _show_ready(must):
     if not path and must: raise _err(f"{lacking}; train one with `natron demo`")
     if not path: return _note(f"{lacking}; one is trained now")
     _mod("core").need("train", "sklearn", "plotly")
+    import_module("torch").set_num_threads(1)                    # two, beside another program, wait for one another
     p, series = _mod("predictor").load_predictor(path), {"GBPUSD": _mod("candles").read_candles(candles)}
     print(answer_text("GBPUSD", p.predict(series["GBPUSD"].iloc[-p.context:], "GBPUSD")) + "\n")
     print(_ready_scores(p, series) + "\n", flush=True)
