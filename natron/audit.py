@@ -9,7 +9,7 @@ __all__ = ['CHECKS', 'AuditError', 'Subject', 'spread', 'rounding', 'Differences
            'first_call', 'files', 'Note', 'Audit', 'audit_text', 'audit', 'plot_rewrites', 'lookup', 'resolve']
 
 # %% ../nbs/01c_audit.ipynb #2a2c0a90
-import dis, importlib, inspect, multiprocessing, numbers, os, pickle, sys, traceback
+import dis, gc, importlib, inspect, multiprocessing, numbers, os, pickle, sys, traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -68,7 +68,8 @@ def _framed(self: Subject, out, candles):
         raise AuditError(f"{self.name} returned rows that carry other times than the candles, the first {out.index[0]} "
                          f"for {candles.index[0]}; return them by the candles' index")
     if not same: out = out.set_axis(candles.index)
-    return out if all(isinstance(c, str) for c in out.columns) else out.set_axis([str(c) for c in out.columns], axis=1)
+    named = pd.api.types.is_string_dtype(out.columns) and not out.columns.hasnans
+    return out if named else out.set_axis([str(c) for c in out.columns], axis=1)
 
 # %% ../nbs/01c_audit.ipynb #d126eac4
 def spread(base: pd.DataFrame) -> np.ndarray: # (F,)
@@ -194,10 +195,11 @@ def short(self: Case,
     except Exception as e:
         if len(candles) < self.context: return None
         raise AuditError(f"{name} answers {n:,} bars and raises {type(e).__name__} on {new}: {e}") from e
+    if out.columns.equals(self.base.columns): return out
     lost = [c for c in self.base if c not in out]
     if lost and len(candles) >= self.context:
         raise AuditError(f"{name}: column {lost[0]} is there for {n:,} bars and not for {new}")
-    return out if out.columns.equals(self.base.columns) else out.reindex(columns=self.base.columns)
+    return out.reindex(columns=self.base.columns)
 
 # %% ../nbs/01c_audit.ipynb #bbd99615
 @patch
@@ -389,15 +391,17 @@ def garble(candles: pd.DataFrame,
            rng: np.random.Generator
           ) -> pd.DataFrame:
     "The same candles up to `cut`, then a simulated market five times as wild."
-    out, n, last = candles.copy(), len(candles)-cut, candles.close.iloc[cut-1]
+    n, last = len(candles)-cut, candles.close.iloc[cut-1]
     sd = min(spread(np.log(candles[["close"]]).diff())[0], 0.05)     # splits and bad ticks make it no wilder
     close = last*np.exp(5*sd*rng.standard_t(4, n)).cumprod(); open_ = np.append(last, close[:-1])
     wick = np.abs(rng.normal(0, 2*sd, (2, n)))
     high, low = np.maximum(open_, close)*np.exp(wick[0]), np.minimum(open_, close)*np.exp(-wick[1])
     volume = rng.permutation(candles.volume.to_numpy())[:n]*rng.uniform(0.1, 10)
     new = dict(open=open_, high=high, low=low, close=close, volume=volume)
-    for k in out: out.iloc[cut:, out.columns.get_loc(k)] = new.get(k, rng.permutation(candles[k].to_numpy())[:n])
-    return out.set_axis(candles.index[:cut].append(_other_times(candles.index, cut, rng)).rename(candles.index.name))
+    old = {k: x.to_numpy() for k, x in candles.items()}
+    out = {k: np.append(x[:cut], new.get(k, rng.permutation(x)[:n])) for k, x in old.items()}
+    times = candles.index[:cut].append(_other_times(candles.index, cut, rng)).rename(candles.index.name)
+    return pd.DataFrame(out, times)
 
 # %% ../nbs/01c_audit.ipynb #3fbf1af1
 def _other_times(times, cut, rng):
@@ -669,6 +673,7 @@ _START = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn
 
 def _serve(pipe, work, case, args):
     "The life of a process: what `work` returns, or the error that it raised, and what was seen meanwhile."
+    gc.freeze()                                             # what it shares with its parent is no garbage
     watch = Watch().start()
     case = replace(case, subject=replace(case.subject, begun=pipe.send), watch=watch)
     try: said = work(case, *args)
