@@ -20,6 +20,7 @@ from typing import Callable
 import numpy as np, pandas as pd, torch, torch.nn as nn
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from tqdm import tqdm
 from fastcore.basics import patch
 from .core import ConfigError, NatronError, atomic_write, make_rng, pick_device
@@ -268,14 +269,25 @@ def load(self: Run, path: Path, about: dict) -> None:
     if ck["scaler"]: self.acc.scaler.load_state_dict(ck["scaler"])
     self.best, self.stale, self.history = ck["best"], ck["stale"], ck["history"]
 
+# %% ../nbs/04d_train.ipynb #d0f1e2b1
+@patch
+def check_same(self: Run, about: dict) -> None:
+    "Raise a `NatronError` where the processes of a training were given different things."
+    each = gather_object([about | {"finished epochs": len(self.history)}])
+    for k, other in enumerate(each):
+        odd = [n for n in other if other[n] != each[0].get(n)]
+        if odd: raise NatronError(f"{odd[0]} is {each[0].get(odd[0])} in process 0 and {other[odd[0]]} in process {k}; "
+                                  "give every process the same candles, settings and, to resume, run folder")
+
 # %% ../nbs/04d_train.ipynb #d0f1e2a1
 @patch
 def begin(self: Run, validation,   # data set on which the weights that training begins with compete; None: they do not
           path: Path | None,       # of a checkpoint to go on from, if it is there
           about: dict) -> None:
-    "Let trained weights compete, and go on from the checkpoint."
+    "Let trained weights compete, go on from the checkpoint, and see that all processes do."
     if validation is not None: self.start = self.validate(validation, 0)["loss"]; self._keep()
     if path and path.exists(): self.load(path, about)
+    self.check_same(about)
 
 # %% ../nbs/04d_train.ipynb #0e891f6b
 def _check_fit(train, validation, folder, resume):

@@ -15,7 +15,7 @@ from served import save_toy
 SECONDS = {
     "audit_public_packages": 100, "test_app": 100, "01c_audit": 80, "test_killed_run_resumes_to_the_same_model": 65,
     "test_train_from_a_model": 40, "test_demo_shows_the_model_that_comes_with_natron": 15,
-    "test_sweep": 40, "01_features": 35, "07b_rl": 31, "01b_stream": 30,
+    "test_sweep": 40, "test_ray_serve": 60, "test_accelerate_launch": 30, "01_features": 35, "07b_rl": 31, "01b_stream": 30,
     "06_finetune": 29, "test_schemathesis_finds_nothing": 25, "06g_explain": 24, "your_own_feature": 24, "00b_candles": 23, "07a_bandit": 23,
     "first_steps": 22, "04d_train": 20, "04e_bundle": 20, "08_predictor": 20, "05_pretrain": 19, "reading_a_report": 18, "06a_baselines": 17,
     "06b_metrics": 16, "06e_backtest": 17, "06h_evaluate": 16, "06j_range_scores": 16, "07_environment": 15, "08b_service": 15,

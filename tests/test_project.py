@@ -31,6 +31,7 @@ PRIVATE_NAMES = [
     ("uvicorn", "uvicorn.server", "Server.capture_signals"),
     ("uvicorn", "uvicorn.server", "Server.startup"),
     ("fastapi", "fastapi.routing", "APIRoute.get_route_handler"),
+    ("ray", "ray.serve._private.replica", "add_port_to_grpc_server"),
     ("gradio", "gradio.queueing", "Queue.push"),
     ("gradio", "gradio.queueing", "Queue.close"),
 ]
