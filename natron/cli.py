@@ -7,13 +7,13 @@ __all__ = ['app', 'Candles', 'SampleOr', 'ConfigPath', 'Set', 'Model', 'Zone', '
            'Page', 'Full', 'WalkForward', 'Rolling', 'Compare', 'Ablate', 'Force', 'Network', 'Entries', 'FirstBar',
            'Files', 'StoreFolder', 'Source', 'Symbol', 'Timeframe', 'Since', 'Instrument', 'Longer', 'Day', 'Revise',
            'Registered', 'RegistryFolder', 'Host', 'Port', 'Engine', 'Rate', 'Record', 'Cert', 'Key', 'Refuse',
-           'Webhook', 'Clients', 'newest_model', 'ready_model', 'model_file', 'simulate', 'join', 'info', 'predict',
-           'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo', 'sweep_folder', 'sweep', 'evaluate',
-           'backtest', 'drift', 'check', 'clean', 'ingest', 'audit', 'models', 'retrain', 'rollback', 'serve', 'bridge',
-           'replay', 'reconcile', 'export', 'main']
+           'Webhook', 'Clients', 'Replicas', 'RayAddress', 'newest_model', 'ready_model', 'model_file', 'simulate',
+           'join', 'info', 'predict', 'answer_text', 'plan', 'plan_text', 'run_folder', 'train', 'demo', 'sweep_folder',
+           'sweep', 'evaluate', 'backtest', 'drift', 'check', 'clean', 'ingest', 'audit', 'models', 'retrain',
+           'rollback', 'serve', 'bridge', 'replay', 'reconcile', 'export', 'main']
 
 # %% ../nbs/09b_cli.ipynb #f0961895
-import contextlib, gc, html, json, os, re, shutil, signal, socket, sys, tempfile
+import contextlib, gc, html, json, os, re, shutil, signal, socket, sys, tempfile, threading
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -472,6 +472,19 @@ def _run_config(folder, config, sets, resume, parent):
     try: return _mod("finetune").finetune_config(_mod("bundle").load_bundle(parent), **_overrides(sets))
     except _mod("config").OverrideError as e: raise _err(f"--set {e}") from e
 
+# %% ../nbs/09b_cli.ipynb #b89b8b61
+def _beside():
+    "Whether this is one of several processes of a training, and not the first."
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("RANK", "0") != "0"
+
+def _join(folder, cfg, candles, tz, resume, no_volume, parent):
+    "Train beside the process that runs the notebook."
+    import torch
+    if cfg.threads: torch.set_num_threads(cfg.threads)
+    begun = parent and _mod("bundle").load_bundle(parent)
+    series = _series(candles or _sample().values(), tz, no_volume)
+    _mod("finetune").join_training(series, cfg, folder, resume, begun)
+
 # %% ../nbs/09b_cli.ipynb #b0cb8d4a
 @app.command()
 def train(candles: SampleOr = None,
@@ -483,13 +496,14 @@ def train(candles: SampleOr = None,
               "--model: its tasks, features and scaler stay.")] = None):
     "Train on candle files; everything lands in runs/NAME."
     name = _run_name(name, config)
-    folder = run_folder(name, resume)
+    folder = Path("runs")/name if _beside() else run_folder(name, resume)
     parent = model_file(start) if start else None
     cfg = _run_config(folder, config, sets, resume, parent)
     _need_training(cfg)
     if resume and _learnt(cfg) != _learnt(_config(folder/"config.yaml", None)):
         raise _err(f"the unfinished run at {folder} has other settings; "
                    "leave --config and --set out, or choose another --name")
+    if _beside(): return _join(folder, cfg, candles, tz, resume, no_volume, parent)
     files = _files_or_sample(candles)
     with _alone(folder) as lock:
         run_folder(name, resume)                                               # as nobody else has changed it since
@@ -1101,13 +1115,15 @@ def _free(host, *ports):
         except OSError as e: raise _err(f"cannot listen on {host}:{port}: {e.strerror or e}") from e
 
 # %% ../nbs/09b_cli.ipynb #38ef6736
+def _refused(given): return [o.strip() for o in (given or "").split(",") if o.strip()]
+
 def _serve(model, device, engine, rate, record, refuse, webhook, *makers):
     "Run the servers that the makers make of a service and an access policy."
     import torch
     path, m = model_file(model), _mod("service")
     m.log_json(); torch.set_num_threads(1)                 # fastest for one request; the servers have the rest
     predictor = _mod("predictor").load_predictor(path, device, engine)
-    service = m.Service(predictor, refuse=[o.strip() for o in (refuse or "").split(",") if o.strip()])
+    service = m.Service(predictor, refuse=_refused(refuse))
     policy, monitor = m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate), _mod("alerts").Monitor(service, webhook)
     servers = [make(service, policy) for make in makers]
     if record: service.recorder = m.Recorder(record, predictor)
@@ -1123,6 +1139,29 @@ def _page_mount():
     try: return _mod("app").mount
     except _mod("core").ExtraError as e: raise _err(f"{e}; or leave the page out with --no-app") from e
 
+# %% ../nbs/09b_cli.ipynb #8f4e5a91
+Replicas = Annotated[int | None, typer.Option(min=1, help="Answer in so many processes on Ray Serve, "
+                                              "over REST alone.")]
+RayAddress = Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help="Replicas on this Ray cluster, as "
+                                                "10.0.0.1:6379, in place of this machine.")]
+
+def _of_one_process(**given):
+    "Refuse the options that several processes cannot keep."
+    for k, v in given.items():
+        if v in (None, "auto", "cpu"): continue
+        raise _err(f"--{k.replace('_', '-')} is for one process; leave it out, or --replicas and --ray")
+
+# %% ../nbs/09b_cli.ipynb #8f4e5a92
+def _serve_replicas(model, replicas, host, port, ray, cert, key, engine, rate, refuse):
+    "Serve in several processes until SIGTERM or Ctrl-C."
+    path, stop = model_file(model), threading.Event()
+    settings = dict(engine=engine, rate=rate, refuse=_refused(refuse), token=os.environ.get("NATRON_TOKEN"))
+    serving = _mod("ray_serve").serve_replicas(path, replicas, host, port, ray, cert, key, **settings)
+    with serving as url:
+        for s in (signal.SIGTERM, signal.SIGINT): signal.signal(s, lambda *a: stop.set())
+        print(f"natron {path} with {replicas} replicas listens at {url}", flush=True)
+        stop.wait()
+
 # %% ../nbs/09b_cli.ipynb #8f4e5895
 @app.command()
 def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
@@ -1131,8 +1170,12 @@ def serve(model: Model = None, host: Host = "127.0.0.1", port: Port = 8000,
           device: Device = "auto", engine: Engine = "auto", rate: Rate = "200/second",
           record: Record = None, tls_cert: Cert = None, tls_key: Key = None, max_clients: Clients = 4000,
           refuse: Refuse = None, webhook: Webhook = None,
-          app: Annotated[bool, typer.Option("--app/--no-app", help="With or without the page at /.")] = True):
+          app: Annotated[bool, typer.Option("--app/--no-app", help="With or without the page at /.")] = True,
+          replicas: Replicas = None, ray: RayAddress = None):
     "Answer over REST and on a page, and over the bridge if asked."
+    if replicas or ray:
+        _of_one_process(bridge_port=bridge_port, record=record, webhook=webhook, device=device)
+        return _serve_replicas(model, replicas or 1, host, port, ray, tls_cert, tls_key, engine, rate, refuse)
     _free(host, *(p for p in (port, bridge_port) if p is not None))
     def rest(*parts):
         return _mod("rest").RestServer(*parts, host, port, tls_cert, tls_key, _page_mount() if app else None)

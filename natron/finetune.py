@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['task_loss', 'class_weights', 'confidence_loss', 'multitask_loss', 'finetune', 'predict_windows', 'month_hashes',
            'fit_spans', 'make_bundle', 'ensemble_disagreement', 'OverlapError', 'utc', 'held_out', 'prepare_for',
-           'finetune_config', 'prepare_from']
+           'finetune_config', 'prepare_from', 'join_training']
 
 # %% ../nbs/06_finetune.ipynb #21fb7d66
 import copy, hashlib, re
@@ -19,10 +19,12 @@ from .candles import bar_length, data_hash
 from .config import Config, with_settings
 from .tasks import Task
 from .reference import Reference, market_reference
-from .dataset import Prepared, WindowDataset, resume_key, jittered, make_series, training_candles, window_data
+from .dataset import (Prepared, WindowDataset, resume_key, jittered, make_series, prepare, training_candles,
+                            window_data)
 from .splits import Splits, fingerprints, fitted_rows, purge_gap, split_series, time_of_row
 from .model import Calibration, Ensemble, Policy, new_model, to_probs
 from .train import fit
+from .pretrain import pretrain
 from .ranges import Scenarios
 from .bundle import Bundle, scenario_tensors
 from .engine import reference_outputs, with_policy
@@ -443,3 +445,17 @@ def _grown(weights, new):
     "Weights for a network that knows more instruments: each new one begins as an unknown one is embedded."
     def one(w, like): return w if w.shape == like.shape else torch.cat([w, w[:1].expand(len(like)-len(w), -1)])
     return {k: one(w, new[k]) for k, w in weights.items()}
+
+# %% ../nbs/06_finetune.ipynb #f17e0011
+def join_training(candles: dict[str, pd.DataFrame], # checked candles by series name
+                  cfg: Config,
+                  folder: Path,                # of the run, from which a checkpoint may be read
+                  resume: bool = False,        # go on from the folder's checkpoint
+                  parent: Bundle | None = None # a trained model to begin with
+                 ) -> None:
+    "Pretrain and finetune beside the process that keeps the run."
+    cfg = with_settings(cfg, **{"train.tracker": "none"})
+    candles = training_candles(candles, cfg.data)
+    prep = prepare_from(parent, candles, cfg) if parent else prepare(candles, cfg)
+    backbone = pretrain(prep, folder/"pretrain", resume)[0].backbone.state_dict() if cfg.pretrain.epochs else None
+    finetune(prep, folder, resume, backbone, parent)
