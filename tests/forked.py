@@ -41,6 +41,8 @@ def load_kernels(path):
     name = re.search(r"#\| *default_exp (\w+)", path.read_text(encoding="utf-8"))
     if not name or name[1] in ("core", "rolling"): return
     module, rolling = (importlib.import_module(f"natron.{n}") for n in (name[1], "rolling"))
+    # A named tuple of the notebook is another type than the module's, for which a kernel would be compiled, and kept, again and again.
+    if any(isinstance(x, type) and issubclass(x, tuple) and x.__module__ == module.__name__ for x in vars(module).values()): return
     compiled = rolling.kernel
     def kernel(f):
         there = getattr(module, f.__name__, None)
