@@ -1,5 +1,6 @@
 "Processes forked from one that has the libraries loaded: loading them takes longer than most notebooks do."
-import gc, multiprocessing, os, sys
+import gc, importlib, multiprocessing, os, re, sys
+from inspect import getsource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,11 +36,27 @@ def forked(function, *args, folder):
     return SimpleNamespace(returncode=p.exitcode, stdout=out, stderr=err)
 
 
+def load_kernels(path):
+    "A kernel that a notebook defines is the one of its exported module, which is compiled already, where they are the same, word by word."
+    name = re.search(r"#\| *default_exp (\w+)", path.read_text(encoding="utf-8"))
+    if not name or name[1] in ("core", "rolling"): return
+    module, rolling = (importlib.import_module(f"natron.{n}") for n in (name[1], "rolling"))
+    # A named tuple of the notebook is another type than the module's, for which a kernel would be compiled, and kept, again and again.
+    if any(isinstance(x, type) and issubclass(x, tuple) and x.__module__ == module.__name__ for x in vars(module).values()): return
+    compiled = rolling.kernel
+    def kernel(f):
+        there = getattr(module, f.__name__, None)
+        known = f.__module__ == "__main__" and hasattr(there, "py_func") and getsource(there.py_func) == getsource(f)
+        return there if known else compiled(f)
+    rolling.kernel = kernel
+
+
 def run_cells(path, flags):
     "Run a notebook's cells as `nbdev_test` does."
     from nbdev.config import get_config
     from nbdev.test import test_nb
     os.chdir(root/"nbs")
+    load_kernels(path)
     ok, _ = test_nb(path, get_config().tst_flags.split(), flags, basepath=root)
     sys.exit(not ok)
 

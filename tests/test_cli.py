@@ -127,10 +127,6 @@ def test_killed_run_resumes_to_the_same_model(tmp_path):
     refused(natron(*command, cwd=cwd, ok=False), "--resume")
     refused(natron(*resumed, "--set", "seed=5", cwd=cwd, ok=False), "other settings")
     refused(natron(*resumed, "--set", "backtest.spread=2", cwd=cwd, ok=False), "other settings")       # costs make the policy
-    other = pd.read_csv(sample)
-    other.iloc[:, -1] = other.iloc[::-1, -1].to_numpy()
-    other.to_csv(cwd/"EURUSD.csv", index=False)
-    refused(natron(*resumed, "--candles", "EURUSD.csv", cwd=cwd, ok=False), "belongs to another run", began=True)
     killed(*resumed, cwd=cwd, name="rl", checkpoint="rl/seed0/checkpoint.pt")
     natron(*resumed, cwd=cwd)
     told = natron(*command, cwd=homes[0])
