@@ -90,7 +90,8 @@ def cluster(address: str | None, # of a cluster, as 10.0.0.1:6379; None: one of 
 def _no_ray(address, e):
     "What is wrong, and the remedy."
     why = str(e).splitlines()[0]
-    if address: return NatronError(f"--ray {address}: no Ray cluster answers there ({why})")
+    token = "one that wants a token takes RAY_AUTH_MODE=token in the environment, and its token in ~/.ray/auth_token"
+    if address: return NatronError(f"--ray {address}: no Ray cluster answers there ({why}); {token}")
     return NatronError(f"Ray could not start on this machine ({why}); it gives each of its processes 15 seconds, so "
                        "try again when the machine is less busy")
 

@@ -45,11 +45,12 @@ def until(condition):
 
 
 @pytest.fixture(scope="module")
-def server(toy_model):
+def server(toy_model, tmp_path_factory):
     "`natron serve --replicas 2`. Ray gives its processes 15 seconds to start, and on a busy machine they take longer the first time."
     if not importlib.util.find_spec("ray"): pytest.skip("needs ray")
+    home = str(tmp_path_factory.mktemp("home"))            # where Ray keeps a token
     for last in (False, False, True):
-        try: made = ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0")
+        try: made = ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0", HOME=home)
         except AssertionError:
             if last: raise
         else: break
