@@ -1,6 +1,7 @@
 "A small model file, and a server process that answers with it."
 import os, signal, subprocess, sys, tempfile, time
 from pathlib import Path
+import pytest
 from forked import run_natron, started
 
 natron = str(Path(sys.executable).parent/"natron")
@@ -87,3 +88,13 @@ class ForkedServer(Served):
         self.p.join()
 
     def __exit__(self, *e): self.kill(); self.folder.cleanup()
+
+
+def ray_started(start):
+    "What `start` gives, in three tries: Ray gives its processes fifteen seconds, however busy the machine. Where it stays too slow for Ray, nothing of Natron's can be tested."
+    for tries_left in (2, 1, 0):
+        try: return start()
+        except Exception as e:
+            late = "timed out during startup" in str(e) or "Ray could not start on this machine" in str(e)
+            if not tries_left and late: pytest.skip("Ray's processes did not start within its fifteen seconds, three times")
+            if not tries_left: raise

@@ -3,7 +3,9 @@ import collections, importlib.util, json, os, signal, threading, time, urllib.er
 import psutil, pytest
 from natron.candles import sample_candles
 from natron.predictor import load_predictor
-from served import PATIENCE, ForkedServer
+from served import PATIENCE, ForkedServer, ray_started
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 CLIENTS = 4
 candles = sample_candles()
@@ -46,15 +48,10 @@ def until(condition):
 
 @pytest.fixture(scope="module")
 def server(toy_model, tmp_path_factory):
-    "`natron serve --replicas 2`. Ray gives its processes 15 seconds to start, and on a busy machine they take longer the first time."
+    "`natron serve --replicas 2`."
     if not importlib.util.find_spec("ray"): pytest.skip("needs ray")
     home = str(tmp_path_factory.mktemp("home"))            # where Ray keeps a token
-    for last in (False, False, True):
-        try: made = ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0", HOME=home)
-        except AssertionError:
-            if last: raise
-        else: break
-    with made: yield made
+    with ray_started(lambda: ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0", HOME=home)) as made: yield made
 
 
 class Client(threading.Thread):

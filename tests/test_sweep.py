@@ -6,7 +6,7 @@ from natron.backtest import TrialLog
 from natron.candles import sample_candles
 from natron.core import NatronError
 from natron.sweep import FoldScore, SweepConfig, local_pool, open_study, ray_pool, run_sweep
-from served import PATIENCE
+from served import PATIENCE, ray_started
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 series = {"EURUSD": sample_candles()}
@@ -134,14 +134,6 @@ def children():
     return {p.pid for p in psutil.Process().children(recursive=True)}
 
 
-def started(cluster, node):
-    "Add a node. Ray gives its processes 15 seconds to start, and on a busy machine they take longer the first time."
-    for last in (False, False, True):
-        try: return cluster.add_node(**node)
-        except Exception:
-            if last: raise
-
-
 @pytest.fixture(scope="module")
 def cluster():
     "A Ray cluster of two nodes on this machine, a processor each."
@@ -150,12 +142,13 @@ def cluster():
     from ray.cluster_utils import Cluster
     node = dict(num_cpus=1, object_store_memory=80_000_000, include_dashboard=False, node_ip_address="127.0.0.2")                  # Ray takes 127.0.0.1 for another address
     cluster = Cluster()
-    for _ in range(2): started(cluster, node)
+    for _ in range(2): ray_started(lambda: cluster.add_node(**node))
     yield cluster
     cluster.shutdown()
     assert not [p for p in children() if p not in before], "a process of the cluster is left"
 
 
+@pytest.mark.xdist_group("ray")
 def test_killed_worker_of_a_ray_cluster(cluster, undisturbed, tmp_path):
     "Two nodes; a worker is killed in the middle of a trial, and Ray gives the fold to another."
     import ray, threading
