@@ -1066,7 +1066,8 @@ def _retrained(own, candles, series, config, sets, tz, no_volume, resume, start)
 # %% ../nbs/09b_cli.ipynb #c3a90008
 @app.command()
 def retrain(name: Annotated[str, typer.Option("--model", metavar="NAME", help="The registered model.")], candles: Candles,
-            config: ConfigPath = None, sets: Set = None, tz: Zone = "UTC", no_volume: NoVolume = False,
+            config: Annotated[Path | None, typer.Option("--config", help="YAML file; without it the champion's settings.")] = None,
+            sets: Set = None, tz: Zone = "UTC", no_volume: NoVolume = False,
             resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished challenger.")] = False,
             start: Annotated[str | None, typer.Option("--from", metavar="MODEL", help="Finetune this model, such as "
                 "NAME@champion, in place of training from nothing.")] = None,

@@ -22,6 +22,7 @@ from .reference import Reference, SHORTEST, bin_counts, ks, known_values, psi, s
 
 # %% ../nbs/06f_drift.ipynb #fdd8b0fb
 _FAR, _MISSING = 0.1, 0.5   # shares of the rows: outside the training values, and missing
+_NO_SHIFT = "unknown_instrument", "gap"   # warnings about candles that may be as training's all the same
 
 @dataclass(frozen=True, repr=False)
 class Drift:
@@ -39,7 +40,8 @@ class Drift:
     def features_shifted(self) -> bool:
         return self.whole["psi"] > self.whole["psi_limit"] or self.whole["distance"] > self.whole["distance_limit"]
     @property
-    def distribution_shift(self) -> bool: return self.features_shifted or bool(self.market)
+    def distribution_shift(self) -> bool:
+        return self.features_shifted or any(w["code"] not in _NO_SHIFT for w in self.market or ())
 
 # %% ../nbs/06f_drift.ipynb #b0d10002
 def _verdicts(t, r):

@@ -183,7 +183,7 @@ def _learnt_from(prep):
     last = max(s.times[p.validation.stop-1] for s, p in zip(prep.series, prep.splits))
     return (f"The candles that the model was fitted on are not among these; the baselines learnt from the first half of "
             f"the later ones, {sum(_bars(prep, 'train') + _bars(prep, 'validation')):,} bars to {last:%Y-%m-%d}, and all are "
-            "scored on the second half.")
+            "scored on the second half. So short a history makes weak baselines: an edge may be no more than that.")
 
 # %% ../nbs/06h_evaluate.ipynb #33ce06e4
 IN_SAMPLE = "This is an in-sample score, and no evidence: "

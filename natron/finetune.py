@@ -424,7 +424,8 @@ def prepare_from(parent: Bundle, candles: dict[str, pd.DataFrame], # checked can
 def _check_later(parent, candles, splits):
     "Raise an `OverlapError` for parts that the parent makes in-sample."
     end = pd.Timestamp(parent.fit_span["known"])
-    remedy = "bring later candles, or give the parts before a larger share (data.train, data.validation)"
+    remedy = ("bring later candles, or give the parts before a larger share (such as data.train=0.85 "
+              "data.validation=0.1 data.test=0.05)")
     for (name, c), s in zip(candles.items(), splits):
         if (test := c[s.test]).empty: continue
         if test.index[0] < end:
@@ -432,8 +433,8 @@ def _check_later(parent, candles, splits):
                                f"the training begins with knows bars up to {end:%Y-%m-%d %H:%M}: scores would be "
                                f"in-sample; {remedy}")
         if fitted_rows(c[s.validation], parent.fit_span):
-            raise OverlapError(f"{name}: the validation part holds bars that the model was fitted on with which the "
-                               f"training begins, and its calibration would be too confident; {remedy}")
+            raise OverlapError(f"{name}: the validation part holds bars that the first model was fitted on, so that the "
+                               f"calibration would be too confident; {remedy}")
 
 # %% ../nbs/06_finetune.ipynb #f17e0007
 def _parent_weights(parent):
