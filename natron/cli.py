@@ -568,7 +568,7 @@ def _range_text(p, prep):
     came = m.outcomes(market, data.rows[at])
     scores = m.row_scores(m.announce(p.scenarios, terms, market, came), came, market.realised[came.rows], .001)
     held = ", ".join(f"{c} % ranges {scores[f'covered_{c}_12'].mean():.0%}" for c in (50, 80, 90))
-    return f"ranges         of the close in 12 bars, share that held of {len(at)}: {held}"
+    return f"ranges         of the close in 12 bars, share that held of {len(at)} forecasts: {held}"
 
 # %% ../nbs/09b_cli.ipynb #9d1dca10
 def _demonstrate(folder, cfg):
