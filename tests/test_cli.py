@@ -272,7 +272,7 @@ def test_bad_input_is_refused_and_nothing_is_lost(run, tmp_path):
     report = cwd/"report.html"; report.write_text("mine")
     for path in (report, cwd/"none/report.html", model): refused(natron("evaluate", "--candles", sample, "--report", path, cwd=cwd, ok=False), "--report")
     hours = candles.set_index(pd.to_datetime(candles.iloc[:, 0])).iloc[:, 1:]; days = hours.resample("D").last().dropna().rename_axis("time").reset_index()
-    for command in ("predict", "evaluate"): refused(natron(command, "--candles", given("days.csv", days), cwd=cwd, ok=False), "1440 minutes")
+    for command in ("predict", "evaluate"): refused(natron(command, "--candles", given("days.csv", days), cwd=cwd, ok=False), "1 day long")
     refused(natron("predict", "--candles", sample, "--model", cwd/"none.pt", cwd=cwd, ok=False), "none.pt")
     damaged = cwd/"damaged.pt"; b = bytearray(model.read_bytes()); b[len(b)//2] ^= 1; damaged.write_bytes(b)
     for command in ("predict", "evaluate"): refused(natron(command, "--candles", sample, "--model", damaged, cwd=cwd, ok=False), "damaged.pt")
