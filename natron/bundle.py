@@ -571,8 +571,8 @@ def save_bundle(bundle: Bundle, path: str | Path # such as `model/natron_v2.pt`
 # %% ../nbs/04e_bundle.ipynb #e53c9627
 def _read(path):
     if not path.exists():
-        raise BundleError(f"no model file at {path}; give the path of a .pt file (names of runs and of registered models "
-                          "are for the command line)")
+        raise BundleError(f"no model file at {path}; give the path of a .pt file (names of runs and of registered "
+                          "models are for the command line)")
     if not path.is_file(): raise BundleError(f"{path} is not a file; name the model file itself, such as natron_v2.pt")
     if path.stat().st_size > _MAX_BYTES:
         raise BundleError(f"{path} is larger than {_MAX_BYTES//1024**2} MB; this is no Natron model")
@@ -696,7 +696,8 @@ def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
     if not trained or bar.total_seconds() in trained: return
     known = " or ".join(length_text(pd.Timedelta(s, "s")) for s in trained)
     raise BundleError(f"these candles are {length_text(bar)} long, and the model was trained on {known}; bring candles "
-                      f"of {known}, or train on yours (in a shell: `natron train --config configs/cpu.yaml --candles FILE`)")
+                      f"of {known}, or train on yours (in a shell: `natron train --config configs/cpu.yaml "
+                      "--candles FILE`)")
 
 # %% ../nbs/04e_bundle.ipynb #f4914f9e
 @patch
@@ -821,7 +822,7 @@ def market_of(self: Bundle, symbol: str | None) -> dict | None: # None where the
 # %% ../nbs/04e_bundle.ipynb #18fbeb12
 @patch
 def _strangeness(self: Bundle, names):
-    "What a symbol is that is none of these; with several markets and no names among its inputs it is used to strangers."
+    "What a symbol is that is none of these; a model of several markets that reads no names is used to strangers."
     known = ", ".join(names[:6]) + ", ..."*(len(names) > 6)
     if len(names) == 1 or ABILITIES[self.model_config["backbone"]].id_embeddings:
         return f"is no instrument that this model was trained on ({known})"

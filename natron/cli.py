@@ -328,7 +328,8 @@ def plan_text(name: str, plan: dict # as `Predictor.plan` answers
         if k == "p_target" and plan["target"] is None: continue
         lines.append(f"  {_ENDINGS[k]:12} {plan[k]:.0%} ({low:.0%} to {high:.0%})")
     lines.append(f"  {'held':12} {plan['bars']:.1f} bars on average")
-    if "size" in plan: lines.append(f"  {'size':12} {plan['size']:.6g} units, {plan['at_risk']:.6g} at risk, costs on top")
+    if "size" in plan:
+        lines.append(f"  {'size':12} {plan['size']:.6g} units, {plan['at_risk']:.6g} at risk, costs on top")
     lines.append(f"  {'costs':12} {_costs_text(plan)}")
     return "\n".join(lines + ["  No scenario knows of news to come."])
 
