@@ -17,10 +17,10 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from pydantic import TypeAdapter, ValidationError
 from .core import ConfigError, NatronError, atomic_write, make_rng
-from .config import Config, ModelConfig
+from .config import ABILITIES, Config, ModelConfig
 from .dataset import Scaler, id_of
 from .reference import BINS, Reference, joint_reference, market_warnings, reference_from, same_instrument
-from .candles import bar_length, sample_candles
+from .candles import bar_length, length_text, sample_candles
 from .features import CONTEXT, WARMUP, feature_array, feature_frame, lookbacks
 from .labels import LabelGenerator
 from .tasks import HORIZONS, Task, shown, term_structure
@@ -571,7 +571,8 @@ def save_bundle(bundle: Bundle, path: str | Path # such as `model/natron_v2.pt`
 # %% ../nbs/04e_bundle.ipynb #e53c9627
 def _read(path):
     if not path.exists():
-        raise BundleError(f"no model file at {path}; train one with `natron train`, or name another with --model")
+        raise BundleError(f"no model file at {path}; give the path of a .pt file (names of runs and of registered "
+                          "models are for the command line)")
     if not path.is_file(): raise BundleError(f"{path} is not a file; name the model file itself, such as natron_v2.pt")
     if path.stat().st_size > _MAX_BYTES:
         raise BundleError(f"{path} is larger than {_MAX_BYTES//1024**2} MB; this is no Natron model")
@@ -690,11 +691,13 @@ def scaler(self: Bundle) -> Scaler:
 @patch
 def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
     "Raise a `BundleError` if these candles are of another length than those that the model was trained on."
-    trained = sorted({s["bar_seconds"]/60 for s in self.fit_span["series"].values()})
-    bar = bar_length(candles).total_seconds()/60
-    if trained and bar not in trained:
-        raise BundleError(f"these candles are {bar:g} minutes long, and the model was trained on "
-                          f"{' and '.join(f'{m:g}' for m in trained)}; its answers would mean nothing")
+    trained = sorted({s["bar_seconds"] for s in self.fit_span["series"].values()})
+    bar = bar_length(candles)
+    if not trained or bar.total_seconds() in trained: return
+    known = " or ".join(length_text(pd.Timedelta(s, "s")) for s in trained)
+    raise BundleError(f"these candles are {length_text(bar)} long, and the model was trained on {known}; bring candles "
+                      f"of {known}, or train on yours (in a shell: `natron train --config configs/cpu.yaml "
+                      "--candles FILE`)")
 
 # %% ../nbs/04e_bundle.ipynb #f4914f9e
 @patch
@@ -733,7 +736,14 @@ def verdict_text(verdict: Mapping # of a policy's evaluation; empty: there was n
 
 _CHECKED = ("weights and settings fit the content hash, and this version computes features and labels as the one that "
             "trained it")
-_NOT_CHECKED = "what it learned from, when, and how it is calibrated is what whoever made the file says"
+_NOT_CHECKED = "what it learned from, when, and how it is calibrated is the maker's word: nothing in the file proves it"
+
+def _phases_text(phases, span):
+    "What a model went through; of one that began with another, where that one ended."
+    if not (parent := span.get("parent")): return ", ".join(phases)
+    own = 1 + (phases[-1:] == ["rl"])
+    return (f"{', '.join(phases[:-own])}, then {' and '.join(phases[-own:])} on {', '.join(span['series'])} from "
+            f"{parent['sha256'][:12]}")
 
 def _policy_rows(p):
     "What is shown of `rl_policy`: who trained it on what, and what its evaluation found."
@@ -747,7 +757,6 @@ def __repr__(self: Bundle):
     m, (train, validation) = self.model_config, (self.fit_span[k] for k in ("train", "validation"))
     first, last, end = (t[:16].replace("T", " ") for t in (*train, validation[1]))
     size, many = sum(t.numel() for t in self.model_state.values()), f"{m['members']} times " if m.get("members") else ""
-    parent = self.fit_span.get("parent")
     rows = dict(learnt=", ".join(m["instruments"]) or "not named",
                 tasks=", ".join(t.name for t in shown(self.task_list())),
                 features=f"{len(self.feature_columns)}, from {self.feature_columns[0]} to {self.feature_columns[-1]}",
@@ -756,7 +765,7 @@ def __repr__(self: Bundle):
                 stale="never" if self.expires_after is None else f"for candles after {self.expires_after[:10]}",
                 network=f"{many}{m['backbone']}, {m['layers']} layers of width {m['d_model']}, {m['attention']}, "
                         f"{size:,} parameters",
-                phases=", ".join(self.phases) + (f", from {parent['sha256'][:12]}" if parent else ""),
+                phases=_phases_text(self.phases, self.fit_span),
                 **_policy_rows(self.rl_policy), checked=_CHECKED, word=_NOT_CHECKED)
     return "\n".join([f"Natron model {self.sha256[:12] or '(not saved)'}", *(f"  {k:9} {v}" for k, v in rows.items())])
 
@@ -812,6 +821,14 @@ def market_of(self: Bundle, symbol: str | None) -> dict | None: # None where the
 
 # %% ../nbs/04e_bundle.ipynb #18fbeb12
 @patch
+def _strangeness(self: Bundle, names):
+    "What a symbol is that is none of these; a model of several markets that reads no names is used to strangers."
+    known = ", ".join(names[:6]) + ", ..."*(len(names) > 6)
+    if len(names) == 1 or ABILITIES[self.model_config["backbone"]].id_embeddings:
+        return f"is no instrument that this model was trained on ({known})"
+    return f"is none of the markets that this model learned from ({known}); it is made for others, too"
+
+@patch
 def warnings(self: Bundle, symbol: str | None,
              ns: np.ndarray, x: np.ndarray, # (T,) times, ns since 1970; (T,5) open, high, low, close, volume
              window: bool = True            # the window of one answer; otherwise a longer span
@@ -820,8 +837,7 @@ def warnings(self: Bundle, symbol: str | None,
     names, profile, found = self.model_config["instruments"], self.market_of(symbol), []
     stranger = symbol is not None and bool(names) and not self.series_of(symbol)
     if stranger:
-        known = ", ".join(names[:6]) + ", ..."*(len(names) > 6)
-        found.append(("unknown_instrument", f"{symbol!r} is no instrument that this model was trained on ({known})"))
+        found.append(("unknown_instrument", f"{symbol!r} {self._strangeness(names)}"))
     market = market_warnings(profile, ns, x, window) if profile else []
     stranger = stranger or any("the price" in w["message"] for w in market)
     if (when := self.time_warning(int(ns[-1]))) and not (stranger and when[0] == "fitted_bars"): found.append(when)

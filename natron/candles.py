@@ -30,19 +30,23 @@ class CandleError(NatronError):
 OHLCV = ["open", "high", "low", "close", "volume"]
 
 # %% ../nbs/00b_candles.ipynb #13dfb7a0
+def _is_naive(idx): return isinstance(idx, pd.DatetimeIndex) and idx.tz is None
+
 def _form_fault(candles):
     "What is wrong with the form: `(rule, message)`, or None."
     if not isinstance(candles, pd.DataFrame): return "columns", f"expected a DataFrame, got {type(candles).__name__}"
     names, idx = list(candles.columns), candles.index
     if names[:5] != OHLCV:
         rest = f" and {len(names)-5} more" if len(names) > 5 else ""
-        return "columns", f"expected the columns {' '.join(OHLCV)} first, got {names[:5]}{rest}"
+        lacking = "; missing: " + ", ".join(absent) if (absent := [c for c in OHLCV if c not in names]) else ""
+        return "columns", f"expected the columns {' '.join(OHLCV)} first, got {names[:5]}{rest}{lacking}"
     if not candles.columns.is_unique:
         return "columns", f"expected every column once, got {candles.columns[candles.columns.duplicated()][0]!r} again"
     for name, dtype in zip(names, candles.dtypes.to_numpy()):
         if dtype != np.float64: return "dtype", f"column {name}: expected float64, got {dtype}"
     if not isinstance(idx, pd.DatetimeIndex) or str(idx.tz) != "UTC" or idx.name != "time":
-        return "index", f"expected an index `time` in UTC, got {idx.name!r} of {idx.dtype}"
+        zone = '; tz_localize("UTC") says that its times are UTC' if _is_naive(idx) else ""
+        return "index", f"expected an index `time` in UTC, got {idx.name!r} of {idx.dtype}{zone}"
     if idx.hasnans: return "index", f"row {np.argmax(idx.isna())} has no time"
     if not len(idx): return "empty", "expected at least one candle, got none"
 

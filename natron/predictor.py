@@ -151,13 +151,20 @@ def _window(self: Predictor, ns, bars, x, mask, n, symbol):
 
 # %% ../nbs/08_predictor.ipynb #9a1fb32e
 @patch
+def _check_enough(self: Predictor, n):
+    if n >= self.window_length: return
+    raise CandleError(f"a prediction needs at least {self.window_length} candles, {self.context} for its full history; "
+                      f"got {n:,}", "length")
+
+@patch
 def window(self: Predictor, candles: pd.DataFrame, # checked; the window's length (96 by default) to 4,096 of them
            symbol: str | None = None,              # whose they are; None: anybody's
            account: Mapping | None = None          # as `predict` takes it
           ) -> Window:
     "What the network sees; raises `CandleError` for too few or too many candles, `BundleError` for a missing column."
     n, held = len(candles), self.account(account)
-    if not self.window_length <= n <= MAX_CANDLES:
+    self._check_enough(n)
+    if n > MAX_CANDLES:
         raise CandleError(f"a prediction takes {self.window_length} to {MAX_CANDLES:,} candles, got {n:,}", "length")
     rows = self.bundle.rows(candles.iloc[-self.context:], self.window_length)            # (T,F)
     w = self._window(*_bars(candles, self.window_length), *self.scaler.transform(rows), n, symbol)
@@ -412,8 +419,7 @@ def predict_bars(self: Predictor,
     "What `predict` would have answered when each of these bars closed, a policy for a flat account; raises as it does."
     candles = _candles(candles)
     self.bundle.check_timeframe(candles)
-    if len(candles) < self.window_length:
-        raise CandleError(f"a prediction takes {self.window_length} candles at least, got {len(candles):,}", "length")
+    self._check_enough(len(candles))
     rows = _row_numbers(rows, len(candles), self.window_length-1)
     batches = chunked(self._windows(candles, rows, symbol), _BATCH)
     answers = [a for batch in batches for a in self.answers(batch, ranges)]

@@ -383,9 +383,12 @@ def _holes(p, ns, bar):
         yield "unlike_training", (f"trading stops {breaks} times in these {len(ns)} bars at hours at which it went on in "
                                   "training: another market's hours")
         return
-    last = pd.Timestamp(ns[lacking.argmax()], tz="UTC")
-    yield "gap", (f"{lacking.sum():.0f} bars are missing among the last {len(ns)}, most of them before "
-                  f"{last:%Y-%m-%d %H:%M}")
+    i = int(lacking.argmax())
+    between = f"between {pd.Timestamp(ns[i-1]):%Y-%m-%d %H:%M} and {pd.Timestamp(ns[i]):%Y-%m-%d %H:%M}"
+    many = f"{lacking[i]:.0f} bars are missing"
+    if lacking.sum() - lacking[i] >= 1.5:                                  # more than the seldom hour about a weekend
+        many = f"{lacking.sum():.0f} bars are missing among the last {len(ns)}, {lacking[i]:.0f} of them"
+    yield "gap", f"{many} {between}"
 
 # %% ../nbs/03b_reference.ipynb #03bd000b
 def market_warnings(profile: dict,    # from `joint_reference`

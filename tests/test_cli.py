@@ -272,7 +272,7 @@ def test_bad_input_is_refused_and_nothing_is_lost(run, tmp_path):
     report = cwd/"report.html"; report.write_text("mine")
     for path in (report, cwd/"none/report.html", model): refused(natron("evaluate", "--candles", sample, "--report", path, cwd=cwd, ok=False), "--report")
     hours = candles.set_index(pd.to_datetime(candles.iloc[:, 0])).iloc[:, 1:]; days = hours.resample("D").last().dropna().rename_axis("time").reset_index()
-    for command in ("predict", "evaluate"): refused(natron(command, "--candles", given("days.csv", days), cwd=cwd, ok=False), "1440 minutes")
+    for command in ("predict", "evaluate"): refused(natron(command, "--candles", given("days.csv", days), cwd=cwd, ok=False), "1 day long")
     refused(natron("predict", "--candles", sample, "--model", cwd/"none.pt", cwd=cwd, ok=False), "none.pt")
     damaged = cwd/"damaged.pt"; b = bytearray(model.read_bytes()); b[len(b)//2] ^= 1; damaged.write_bytes(b)
     for command in ("predict", "evaluate"): refused(natron(command, "--candles", sample, "--model", damaged, cwd=cwd, ok=False), "damaged.pt")
@@ -306,15 +306,15 @@ def test_the_model_that_comes_with_natron_answers_where_none_was_trained(shipped
     assert ready.stderr == f"model: {later.parent/'natron_fx.pt'}\n" and "model natron_fx" in ready.stdout
 
 
-@pytest.mark.parametrize("minutes", [15, 240])
-def test_bars_of_another_length_are_refused(shipped, minutes):
+@pytest.mark.parametrize("minutes, said", [(15, "15 minutes"), (240, "4 hours")])
+def test_bars_of_another_length_are_refused(shipped, minutes, said):
     "A model answers for the bar length that its calibration was measured on, and no other."
     cwd, later = shipped
     candles = read_candles(later)[-1000:]
     candles.index = pd.date_range("2021-01-01", periods=len(candles), freq=f"{minutes}min", tz="UTC", name="time")
     write_candles(candles, cwd/"GBPUSD.csv")
     for command in (["predict"], ["plan", "--side", "long", "--stop-chance", ".2"], ["evaluate"], ["backtest"], ["drift"]):
-        refused(natron(*command, "--candles", "GBPUSD.csv", cwd=cwd, ok=False), f"these candles are {minutes} minutes long, and the model was trained on 60")
+        refused(natron(*command, "--candles", "GBPUSD.csv", cwd=cwd, ok=False), f"these candles are {said} long, and the model was trained on 1 hour; bring candles of 1 hour")
 
 
 @pytest.fixture

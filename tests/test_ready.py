@@ -71,4 +71,4 @@ def test_it_does_not_say_so_of_a_market_that_it_knows(model):
 
 def test_it_refuses_bars_for_which_it_was_not_measured(model):
     daily = market(pd.date_range("2015-01-01", periods=600, freq="D", tz="UTC"), 1.3, .006, 1e-5)
-    with pytest.raises(BundleError, match="these candles are 1440 minutes long"): model.predict(daily[-512:])
+    with pytest.raises(BundleError, match="these candles are 1 day long"): model.predict(daily[-512:])
