@@ -138,7 +138,8 @@ def model_file(name: str | Path | None = None # a file, a run's folder or name, 
     tried = [Path(name), Path(name)/"natron_v2.pt", Path("runs")/name/"natron_v2.pt"]
     found, runs = [p for p in tried if p.is_file()], sorted(p.parent.name for p in _trained())
     if "@" in Path(name).name and not any(p.is_file() for p in tried[:2]): return _mod("registry").registered(name)
-    if not found: raise _err(f"no model file at {name}" + f"; under runs/ there are {', '.join(runs)}"*bool(runs))
+    there = f"under runs/ there are {', '.join(runs)}" if runs else "train one with `natron train`, or name another"
+    if not found: raise _err(f"no model file at {name}; {there}")
     return found[0]
 
 # %% ../nbs/09b_cli.ipynb #cf6b1f76
@@ -324,15 +325,17 @@ def plan_text(name: str, plan: dict # as `Predictor.plan` answers
     for k in ("stop", "target"):
         if plan[k] is not None: lines.append(f"  {k:12} {plan[k]:.6g}, touched with {plan[f'{k}_chance']:.0%}")
     for k, (low, high) in plan["intervals"].items():
+        if k == "p_target" and plan["target"] is None: continue
         lines.append(f"  {_ENDINGS[k]:12} {plan[k]:.0%} ({low:.0%} to {high:.0%})")
     lines.append(f"  {'held':12} {plan['bars']:.1f} bars on average")
-    if "size" in plan: lines.append(f"  {'size':12} {plan['size']:.6g} units, {plan['at_risk']:.6g} at risk")
+    if "size" in plan:
+        lines.append(f"  {'size':12} {plan['size']:.6g} units, {plan['at_risk']:.6g} at risk, costs on top")
     lines.append(f"  {'costs':12} {_costs_text(plan)}")
     return "\n".join(lines + ["  No scenario knows of news to come."])
 
 def _costs_text(plan):
     pips = f"{plan['pips']['cost']:.1f} pips, " if "pips" in plan else ""
-    money = f", {plan['cost_money']:.4g}" if "cost_money" in plan else ""
+    money = f", {plan['cost_money']:.4g} in the currency of the quotes" if "cost_money" in plan else ""
     return f"{pips}{plan['cost_r']:.1%} of what the stop loses{money}"
 _ENDINGS = dict(p_stop="stop first", p_target="target first", p_neither="neither", p_jump="stop jumped")
 
@@ -865,7 +868,8 @@ def _live_bars(bundle, candles, start):
     live = candles[_mod("finetune").utc(start):] if start else candles[end + pd.Timedelta(1, "s"):]
     if len(live) >= (least := _mod("reference").SHORTEST): return live
     after = f"--start {start}" if start else f"the model's data, which end on {end:%Y-%m-%d %H:%M}"
-    remedy = "bring later ones" + ", or name the first bar to look at with --start"*(not start)
+    rest = not start and len(live) < len(candles)
+    remedy = "bring later ones" + ", or name the first bar to look at with --start"*rest
     raise _err(f"{len(live)} of its {len(candles):,} candles come after {after}, and drift needs {least}: they end on "
                f"{candles.index[-1]:%Y-%m-%d %H:%M}; {remedy}")
 

@@ -14,6 +14,7 @@ from typing import Callable, Sequence
 import numpy as np, pandas as pd, torch
 from .core import NatronError
 from .config import Config, EvaluateConfig
+from .features import context_bars
 from .labels import LabelGenerator
 from .tasks import Task, shown
 from .dataset import Prepared, prepare, window_data
@@ -104,6 +105,13 @@ def _labels(data, k):
     return data.y[data.ends, k].double().numpy()
 
 # %% ../nbs/06h_evaluate.ipynb #577dec83
+def _no_window(prep):
+    "What is to be said where no bar of the test part has its full history."
+    need = context_bars(prep.config.data.window_length, prep.config.labels.volatility_horizon)
+    n = max(s.test.stop for s in prep.splits)
+    if n >= need: return "no bar to evaluate; bring more candles after the fitted span"
+    return f"no complete window to evaluate: the first takes {need:,} candles, and there are {n:,}; bring more"
+
 def task_forecasts(prep: Prepared,
                    model: torch.nn.Module,              # trained on `prep`'s training part
                    calibration: dict[str, Calibration], # by task, fitted on its validation part
@@ -111,7 +119,7 @@ def task_forecasts(prep: Prepared,
                   ) -> list[TaskForecasts]:
     "Forecasts of model and baselines for the test part, by task; tasks without a known label there are left out."
     data = [window_data(prep, p) for p in ("train", "validation", "test")]; test = data[-1]
-    if not len(test): raise NatronError("no complete window to evaluate; bring more candles after the fitted span")
+    if not len(test): raise NatronError(_no_window(prep))
     probs, disagreement = _model_forecasts(model, test, calibration)
     baselines, out = _baselines(prep, data, alone), []
     names = np.array([s.name for s in prep.series])[test.series]
