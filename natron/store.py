@@ -355,6 +355,7 @@ def _when(iso): return f"{pd.Timestamp(iso):%Y-%m-%d %H:%M}"
 def _gap_line(g):
     return f"  gap: {_so_many(g['missing'], 'bar')} missing between {_when(g['last'])} and {_when(g['first'])}"
 
+# %% ../nbs/00f_store.ipynb #83fc109b
 def _change_lines(r, late):
     "The cells that differ; of a late bar the close alone."
     told = [c for c in r["changes"] if c["time"] not in late or c["column"] == "close"]
@@ -377,6 +378,7 @@ def _behind_line(r, b):
     add = f"--resample {b['timeframe']}" + " --revise"*bool(b["outdated"]) + day
     return f"{r['instrument']} {b['timeframe']} is behind: {', '.join(filter(None, (ends, old)))}; add {add}"
 
+# %% ../nbs/00f_store.ipynb #49713ff5
 def ingest_text(report: dict # from `ingest_report`
                ) -> str:
     "A report for a terminal."
