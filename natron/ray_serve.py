@@ -69,6 +69,7 @@ def application(path: Path, replicas: int,
 
 # %% ../nbs/08j_ray_serve.ipynb #a4517d6c
 _HERE = {_LOOPBACK: "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_SILENT = dict(RAY_DEDUP_LOGS_SKIP_REGEX="ServeController.graceful_shutdown failed")   # a task ends with its process
 _STORE = 80_000_000         # bytes for objects that processes share, of which there are hardly any: Ray's least
 
 @contextmanager
@@ -77,7 +78,7 @@ def cluster(address: str | None, # of a cluster, as 10.0.0.1:6379; None: one of 
            ) -> Iterator[None]:
     "Connected to Ray; raises `NatronError` where there is none, or too small a one."
     own = {} if address else dict(num_cpus=cpus, include_dashboard=False, object_store_memory=_STORE)
-    if not address: os.environ.update(_HERE)
+    os.environ.update(_SILENT | ({} if address else _HERE))
     import ray
     try: ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as e: raise _no_ray(address, e) from e

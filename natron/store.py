@@ -267,6 +267,50 @@ def ingest_files(store: Store,
     return [store.ingest(instrument or series_name(p), c, timeframe, revise, _written(p, c, timeframe))
             for p, c in read]
 
+# %% ../nbs/00f_store.ipynb #f518a68a
+def _made_of(candles, key):
+    "OHLCV of the candles of each key, as one bar."
+    groups = candles.groupby(key)
+    longer = groups.agg(dict(open="first", high="max", low="min", close="last"))
+    return longer.assign(volume=groups["volume"].sum(min_count=1))
+
+def _ends_early(short, bar, long, length):
+    "Whether the bars make a longer one after the last that is there."
+    last = long.index[-1]
+    later = short.index[short.index >= last + length]
+    return len(later) > 0 and last + ((later[0] - last)//length + 1)*length <= short.index[-1] + bar
+
+def _outdated(short, long, length, changed):
+    "How many longer bars that hold a changed bar are missing, or are not what the bars make."
+    of = np.searchsorted(long.index, short.index, side="right") - 1
+    inside = (of >= 0) & (short.index < long.index[of] + length)
+    touched = short.index.isin(changed) & (short.index < long.index[-1] + length)
+    missing = ((short.index[touched & ~inside] - long.index[0])//length).nunique()
+    rows = np.unique(of[touched & inside])
+    now, was = _made_of(short[inside], of[inside]).loc[rows], long.iloc[rows]
+    return missing + _changes(was[list(now)], now.set_axis(was.index)).time.nunique()
+
+# %% ../nbs/00f_store.ipynb #8b85f330
+def _longer(store, done, beside):
+    "Length by name of the longer bars of an instrument that could be made of these and were not brought beside them."
+    bar, day = timeframe_length(done.timeframe), pd.Timedelta("1D")
+    brought = {d.timeframe for d in beside if d.instrument == done.instrument}
+    known = {t: timeframe_length(t) for i, t in store.series() if i == done.instrument and t not in brought}
+    return {t: length for t, length in known.items() if length > bar and not length % bar and not day % length}
+
+def _behind(store, short, done, beside):
+    "Longer bars that no longer fit, told with the last that was taken into the series that they are made of."
+    same = [d for d in beside if (d.instrument, d.timeframe) == (done.instrument, done.timeframe) and not d.refused]
+    if not same or same[-1] is not done: return []
+    bar, changed, rows = timeframe_length(done.timeframe), [t for d in same for t in d.changes.time], []
+    for name, length in _longer(store, done, beside).items():
+        long = store.read(done.instrument, name)
+        early, n = _ends_early(short, bar, long, length), _outdated(short, long, length, changed)
+        own_day = bool(((long.index - long.index.normalize()) % length).any())
+        last = long.index[-1].isoformat()
+        if early or n: rows.append(dict(timeframe=name, last=last, ends_early=early, outdated=n, own_day=own_day))
+    return rows
+
 # %% ../nbs/00f_store.ipynb #aee6e7a3
 def _gaps(candles, begin):
     "Unusual gaps that reach the bar of `begin` or later, how many there are in all, and the recurring closures."
@@ -284,18 +328,21 @@ def _cells(changes):
     rows = changes.assign(time=[t.isoformat() for t in changes.time]).astype(object)
     return rows.where(rows.notna(), None).to_dict("records")
 
-def ingest_report(store: Store, done: Ingested) -> dict: # of plain values
-    "What became of candles, and what the series is now."
+def ingest_report(store: Store, done: Ingested,
+                  beside: list[Ingested] = () # all that was brought with it, it included; (): it alone
+                 ) -> dict: # of plain values
+    "What became of candles, what the series is now, and which longer bars are behind it."
     have = (done.instrument, done.timeframe) in store.series()
     c = store.read(done.instrument, done.timeframe) if have else done.changes[:0]
     new_gaps, gaps, closures = _gaps(c, done.begin)
     first, last = [t.isoformat() for t in c.index[[0, -1]]] if have else [None, None]
+    behind = _behind(store, c, done, beside or [done]) if have else []
     return dict(instrument=done.instrument, timeframe=done.timeframe, added=done.added, known=done.known,
                 unfinished=done.unfinished, refused=done.refused, changes=_cells(done.changes), bars=len(c),
-                first=first, last=last, gaps=gaps, new_gaps=new_gaps, closures=closures)
+                first=first, last=last, gaps=gaps, new_gaps=new_gaps, closures=closures, behind=behind)
 
 # %% ../nbs/00f_store.ipynb #e712be89
-_MOST = 10                                                                # lines of one kind in a terminal
+_MOST = 5                                                                 # lines of one kind in a terminal
 
 def _so_many(n, noun): return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
@@ -308,24 +355,46 @@ def _when(iso): return f"{pd.Timestamp(iso):%Y-%m-%d %H:%M}"
 def _gap_line(g):
     return f"  gap: {_so_many(g['missing'], 'bar')} missing between {_when(g['last'])} and {_when(g['first'])}"
 
-def _change_line(c):
-    return f"  {_when(c['time'])} {c['column']}: {'no bar' if c['old'] is None else c['old']} stored, {c['new']} now"
+# %% ../nbs/00f_store.ipynb #83fc109b
+def _change_lines(r, late):
+    "The cells that differ; of a late bar the close alone."
+    told = [c for c in r["changes"] if c["time"] not in late or c["column"] == "close"]
+    when = "stored" if r["refused"] else "before"
+    return [f"  {_when(c['time'])} {c['column']}: {'no bar' if c['old'] is None else c['old']} {when}, {c['new']} now"
+            for c in told]
 
+def _refusal(r, bars):
+    "What to do about bars that were not taken."
+    revise = "--revise takes the new values, and keeps the old ones in the series' log"
+    if r["known"] or bars == 1: return f"  {revise}"
+    return (f"  not one of these bars agrees with the stored ones; are they {r['instrument']}'s? Another market's "
+            f"go in under its own name (--instrument NAME). If they are, {revise}")
+
+def _behind_line(r, b):
+    "Which longer bars are behind, and what brings them along."
+    ends = f"it ends {_when(b['last'])}"*b["ends_early"]
+    old = f"{_so_many(b['outdated'], 'bar')} of it made of the old values or missing"*bool(b["outdated"])
+    day = ", and the --day it was made with"*b["own_day"]
+    add = f"--resample {b['timeframe']}" + " --revise"*bool(b["outdated"]) + day
+    return f"{r['instrument']} {b['timeframe']} is behind: {', '.join(filter(None, (ends, old)))}; add {add}"
+
+# %% ../nbs/00f_store.ipynb #49713ff5
 def ingest_text(report: dict # from `ingest_report`
                ) -> str:
     "A report for a terminal."
     r, bars = report, len({c["time"] for c in report["changes"]})
+    late = {c["time"] for c in r["changes"] if c["column"] == "close" and c["old"] is None}
     open_ = f", {_so_many(r['unfinished'], 'bar')} left out that had not ended"*bool(r["unfinished"])
     new = "nothing was added" if r["refused"] else f"{_so_many(r['added'], 'bar')} added"
-    other = f", {bars:,} with other values or late"*bool(bars)
+    other = (f", {bars:,} with other values or late" if r["refused"] else f", {bars-len(late):,} revised")*bool(bars)
     lines = [f"{r['instrument']} {r['timeframe']}: {new}, {r['known']:,} already there{other}{open_}"]
     if r["bars"]:
         lines.append(f"  {_so_many(r['bars'], 'bar')} from {_when(r['first'])} to {_when(r['last'])} UTC; "
                      f"{_so_many(r['gaps'], 'unusual gap')}, {_so_many(r['closures'], 'recurring closure')}")
     lines += _lines([_gap_line(g) for g in r["new_gaps"]])
-    lines += _lines([_change_line(c) for c in r["changes"]])
-    if r["refused"]: lines.append("  --revise takes the new values, and keeps the old ones in the series' log")
-    return "\n".join(lines)
+    lines += _lines(_change_lines(r, late))
+    if r["refused"]: lines.append(_refusal(r, bars))
+    return "\n".join(lines + [_behind_line(r, b) for b in r["behind"]])
 
 # %% ../nbs/00f_store.ipynb #f3610ac3
 def _days(index, day):
@@ -364,9 +433,7 @@ def resample(candles: pd.DataFrame, # OHLCV by UTC `time`
     if long <= bar or long % bar or pd.Timedelta("1D") % long:
         raise NatronError(f"bars of {timeframe_name(bar)} make no {timeframe}: expected a multiple that divides a day")
     begin, end = _bars_of(candles, bar, long, day)
-    groups = candles.groupby(begin.rename("time"))
-    longer = groups.agg(dict(open="first", high="max", low="min", close="last"))
-    longer = longer.assign(volume=groups["volume"].sum(min_count=1))
+    longer = _made_of(candles, begin.rename("time"))
     longer = longer.iloc[int(begin[0] != candles.index[0]):len(longer) - int(end[-1] > candles.index[-1] + bar)]
     if not len(longer): raise CandleError(f"{len(candles)} candles make no whole bar of {timeframe}", "empty")
     return longer

@@ -49,9 +49,9 @@ class Served:
         self.p = subprocess.Popen([*program, *map(str, args)], stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=cwd, env=os.environ | env)
         self.urls = [self.p.stdout.readline().split()[-1] for _ in range(servers)]
 
-    def stop(self):
+    def stop(self, sign=signal.SIGTERM):
         "End it politely; its log."
-        self.p.send_signal(signal.SIGTERM); self.p.wait(PATIENCE)
+        self.p.send_signal(sign); self.p.wait(PATIENCE)
         self.log.seek(0); return self.log.read()
 
     def __enter__(self): return self
@@ -78,8 +78,8 @@ class ForkedServer(Served):
 
     def logged(self): return self._printed("stderr")
 
-    def stop(self):
-        os.kill(self.p.pid, signal.SIGTERM)
+    def stop(self, sign=signal.SIGTERM):
+        os.kill(self.p.pid, sign)
         self.p.join(PATIENCE)
         return self.logged()
 

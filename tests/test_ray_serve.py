@@ -93,5 +93,5 @@ def test_a_replica_is_killed_under_load(server, toy_model):
     for k, c in enumerate(clients):
         assert len(c.said) == 1                            # by whichever replica, the same bytes
         assert json.loads(c.said.pop()) == json.loads(json.dumps(one.predict(candles[-512-k:len(candles)-k])))
-    assert "Traceback" not in server.stop()
+    assert "Traceback" not in server.stop() and "graceful_shutdown" not in server.said()
     assert server.p.exitcode == 0

@@ -1,5 +1,5 @@
 "The servers as a stranger meets them: `natron serve` in a process of its own, and a tool that tries to find what it does not say."
-import json, socket, subprocess, sys, time
+import json, signal, socket, subprocess, sys, time
 from functools import partial
 from pathlib import Path
 import httpx, numpy as np, onnxruntime as ort, pytest
@@ -69,7 +69,8 @@ def test_a_policy_acts_by_every_road(toy_model, tmp_path):
             live = bridge.append(recent.iloc[-1], account=held)
             assert next(follower)["data"] == live
         assert rest.get("/info").json()["policy"]["verdict"] == VERDICT
-        rest.close(); s.stop()
+        rest.close(); s.stop(signal.SIGINT)
+        assert s.p.exitcode == 0                           # as of SIGTERM: a server that is stopped has done its work
     for k, v in sunk["rl_probs"].items(): assert abs(live["rl_probs"][k] - v) <= 1e-5
     assert live["model"]["policy"]["sentence"] == VERDICT["sentence"]
     r = forked(run_natron, ["replay", record, "--model", path], folder=tmp_path)

@@ -6,6 +6,7 @@ from natron.backtest import TrialLog
 from natron.candles import sample_candles
 from natron.core import NatronError
 from natron.sweep import FoldScore, SweepConfig, local_pool, open_study, ray_pool, run_sweep
+from forked import run_natron, started
 from served import PATIENCE, ray_started
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -126,6 +127,37 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert {"result.json", "best.yaml", "holdout.json", "sweep.ipynb", "sweep.html"} <= {p.name for p in folder.iterdir()}
     assert len(TrialLog("runs/trials.jsonl").trials()) == 2
     with pytest.raises(NatronError, match="add --resume to go on"): cli.app(["sweep", "mine.yaml"], standalone_mode=False)
+
+
+def sweep_up_to_its_notebook(cwd):
+    "`natron sweep` whose search is done at once; its notebook waits for what it found."
+    import natron.sweep
+    def found(sweep, candles, folder, *a, **k):
+        folder.mkdir(parents=True)
+        os.mkfifo(folder/"result.json")
+    natron.sweep.run_sweep = found
+    (cwd/"mine.yaml").write_text(TINY)
+    run_natron(["sweep", "mine.yaml"], cwd)
+
+
+def being_read(path, p):
+    "The open pipe, when somebody reads it."
+    end = time.monotonic() + PATIENCE
+    while p.is_alive() and time.monotonic() < end:
+        try: return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError: time.sleep(.05)
+    raise AssertionError("nobody reads it")
+
+
+def test_stopped_while_its_notebook_runs(tmp_path):
+    "Politely, which is as Ctrl-C: exit code 130, and how to go on; nothing of the notebook's process."
+    p = started(sweep_up_to_its_notebook, tmp_path, folder=tmp_path)
+    pipe = being_read(tmp_path/"runs/mine/result.json", p)
+    os.kill(p.pid, signal.SIGTERM)
+    p.join(PATIENCE)
+    os.close(pipe)
+    err = (tmp_path/"stderr").read_text()
+    assert p.exitcode == 130 and "Traceback" not in err and err.endswith("stopped; go on with --resume --name mine\n"), err
 
 
 def children():
