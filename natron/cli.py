@@ -383,11 +383,12 @@ def _user_errors():
 # %% ../nbs/09b_cli.ipynb #909803fa
 @contextlib.contextmanager
 def _sockets():
-    "Settings by which kernel and command talk through files in a temporary folder, so that no port is opened."
+    "Settings by which kernel and command talk through files in a temporary folder; a stopped kernel ends in silence."
     from traitlets.config import Config as Traits
     with tempfile.TemporaryDirectory(prefix="natron-") as d:
         short = os.name == "posix" and len(d) < 80             # a socket's path holds about a hundred letters
-        yield Traits({"KernelManager": dict(transport="ipc", connection_file=f"{d}/kernel.json")} if short else {})
+        files = dict(KernelManager=dict(transport="ipc", connection_file=f"{d}/kernel.json")) if short else {}
+        yield Traits(NotebookClient=dict(extra_arguments=["--log-level=CRITICAL"]), **files)
 
 # %% ../nbs/09b_cli.ipynb #0861e424
 @contextlib.contextmanager
@@ -632,9 +633,9 @@ def sweep(file: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file 
     pool = m.ray_pool(ray, workers) if ray else m.local_pool(workers or 1, folder/"workers.log")
     try:
         with pool as pool, m.live_progress() as tell: found = m.run_sweep(asked, candles, folder, pool, tell=tell)
+        _sweep_notebook(folder)
     except KeyboardInterrupt: _note(f"stopped; go on with --resume --name {folder.name}"); raise
     finally: signal.signal(signal.SIGTERM, before)
-    _sweep_notebook(folder)
     places = dict(notebook="sweep.ipynb", page="sweep.html", settings="best.yaml")
     lines = [found.text(), "", *(f"{what:11} {folder/file}" for what, file in places.items())]
     print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(lines))
@@ -958,7 +959,7 @@ def ingest(candles: Files = None, store: StoreFolder = Path("candles"), source: 
     if candles: done = m.ingest_files(into, candles, instrument, timeframe, revise, tz, no_volume)
     else: done = [_mod("importers").import_series(into, source, symbol, timeframe, since, instrument, revise)]
     done += m.ingest_longer(into, done, longer or [], day, revise)
-    reports = [m.ingest_report(into, d) for d in done]
+    reports = [m.ingest_report(into, d, done) for d in done]
     print(json.dumps(reports, indent=2) if as_json else "\n".join(map(m.ingest_text, reports)))
     if any(r["refused"] for r in reports): raise typer.Exit(1)
 
