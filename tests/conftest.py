@@ -15,13 +15,13 @@ from served import save_toy
 # test none. The longest start first, so that no worker waits long for another in the end; what takes more than five is slow. The first that needs
 # the demonstration's run makes it, and starts long before the others that do: they would wait for it.
 SECONDS = {
-    "audit_public_packages": 70, "test_app": 100, "01c_audit": 75, "test_killed_run_resumes_to_the_same_model": 65,
-    "test_train_from_a_model": 40, "test_demo_leaves_a_whole_run": 30, "test_blocks_do_what_they_show[evaluate]": 18,
+    "audit_public_packages": 68, "test_app": 100, "01c_audit": 70, "test_killed_run_resumes_to_the_same_model": 72,
+    "test_train_from_a_model": 26, "test_demo_leaves_a_whole_run": 30, "test_blocks_do_what_they_show[evaluate]": 18,
     "test_demo_shows_the_model_that_comes_with_natron": 15,
-    "test_sweep": 40, "test_ray_serve": 60, "test_accelerate_launch": 30, "01_features": 28, "07b_rl": 30,
-    "06_finetune": 30, "test_schemathesis_finds_nothing": 25, "06g_explain": 29, "your_own_feature": 24, "00b_candles": 17, "07a_bandit": 21,
-    "first_steps": 22, "04d_train": 20, "04e_bundle": 18, "08_predictor": 20, "05_pretrain": 19, "reading_a_report": 24, "06a_baselines": 21,
-    "06b_metrics": 19, "06e_backtest": 14, "06h_evaluate": 16, "06j_range_scores": 16, "07_environment": 18, "08b_service": 15,
+    "test_sweep": 40, "test_ray_serve": 60, "test_accelerate_launch": 30, "01_features": 28, "07b_rl": 25,
+    "06_finetune": 26, "test_schemathesis_finds_nothing": 20, "06g_explain": 25, "your_own_feature": 14, "00b_candles": 17, "07a_bandit": 19,
+    "first_steps": 19, "04d_train": 21, "08d_bridge": 18, "04e_bundle": 18, "08_predictor": 20, "05_pretrain": 18, "reading_a_report": 16, "06a_baselines": 17,
+    "06b_metrics": 12, "06e_backtest": 14, "06h_evaluate": 18, "06j_range_scores": 16, "07_environment": 14, "08b_service": 15,
     "your_own_task": 15, "two_instruments": 15, "09b_cli": 14, "test_a_container_with_a_read_only_root_answers": 14,
     "test_dashboard_reads_what_the_server_exports": 13, "00d_rolling": 12, "07c_rl_evaluate": 12, "09_registry": 12, "09a_sweep": 12,
     "test_retrain_promotes_what_is_better_and_rollback_undoes_it": 6, "test_site": 5, "08i_alerts": 5, "01b_stream": 7, "00c_charts": 4,
