@@ -93,8 +93,8 @@ def _no_ray(address, e):
     why = str(e).splitlines()[0]
     token = "one that wants a token takes RAY_AUTH_MODE=token in the environment, and its token in ~/.ray/auth_token"
     if address: return NatronError(f"--ray {address}: no Ray cluster answers there ({why}); {token}")
-    return NatronError(f"Ray could not start on this machine ({why}); it gives each of its processes 15 seconds, so "
-                       "try again when the machine is less busy")
+    late = "; it gives each of its processes 15 seconds, so try again when the machine is less busy"
+    return NatronError(f"Ray could not start on this machine ({why})" + late*("timed out" in why))
 
 # %% ../nbs/08j_ray_serve.ipynb #7cc661e9
 _TIMEOUT = 10.              # seconds until Ray Serve gives up a request (408); a service that works answers in five
