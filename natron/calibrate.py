@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COVERAGES', 'log_loss', 'calibrated_probs', 'fit_temperature', 'fit_platt', 'fit_curve', 'fit_isotonic',
            'forecast_times', 'two_folds', 'cross_fitted', 'choose_calibration', 'conformal_level', 'prediction_sets',
-           'class_conditional_levels', 'class_conditional_sets', 'adaptive_conformal_levels', 'apart',
+           'class_conditional_levels', 'class_conditional_sets', 'adaptive_conformal_levels', 'non_overlapping',
            'top_label_curve', 'top_label_confidence', 'calibrate_task', 'calibrate', 'fit_scenarios']
 
 # %% ../nbs/06c_calibrate.ipynb #5e7a1d04
@@ -176,9 +176,9 @@ def adaptive_conformal_levels(p: np.ndarray, y: np.ndarray, # (n,C), (n,) class 
 # %% ../nbs/06c_calibrate.ipynb #43f02966
 def _brier(confidence, right): return float(((confidence-right)**2).mean())
 
-def apart(made: pd.DatetimeIndex, known: pd.DatetimeIndex # as for `two_folds`
-         ) -> int:
-    "How many forecasts, one after the other, can be made when the outcome of the one before is known."
+def non_overlapping(made: pd.DatetimeIndex, known: pd.DatetimeIndex # as for `two_folds`
+                   ) -> int:
+    "The number of non-overlapping forecasts: each is made when the outcome of the one before is known."
     n, free = 0, -math.inf
     for start, end in sorted(zip(*(t.as_unit("ns").asi8.tolist() for t in (made, known)))):
         if start >= free: n, free = n+1, end
@@ -210,7 +210,7 @@ def calibrate_task(p: np.ndarray, y: np.ndarray, # (n,C) probabilities, (n,) cla
     fit = _METHODS[choose_calibration(p, y, folds)]; how = fit(p, y) if fit else Calibration()
     held_out = cross_fitted(fit, p, y, folds) if fit else (p, y)
     levels = lambda f: {str(c): f(*held_out, c/100) for c in COVERAGES}
-    enough = min(apart(made[k][f], known[k][f]) if f.any() else 0 for f in folds) >= _KNOTS
+    enough = min(non_overlapping(made[k][f], known[k][f]) if f.any() else 0 for f in folds) >= _KNOTS
     confidence = top_label_curve(calibrated_probs(p, how), y, folds) if enough else None
     return replace(how, sets=levels(conformal_level), class_sets=levels(class_conditional_levels),
                    confidence=confidence)
