@@ -18,6 +18,7 @@ parts = {"train": ["train_"], "serve": ["serve_"], "app": ["serve_", "app_"], "r
 parts["all"] = [g for name in ("train", "serve", "app", "rl", "lab") for g in parts[name]]
 parts["docs"] = [*parts["all"], "sweep_", "ray_", "markets_", "docs_"]
 parts |= {"dev": [*parts["docs"], "dev_"], "bench": ["bench_"], "track": ["track_"]}
+parts["jupyter"] = [*parts["dev"], "jupyter_"]
 
 setup(
     name=c["lib_name"], version=c["version"], description=c["description"], author=c["author"],

@@ -1,19 +1,15 @@
-"Processes forked from one that has the libraries loaded: loading them takes longer than most notebooks do."
-import gc, importlib, multiprocessing, os, re, sys
+"Processes forked from one that has everything loaded: loading it takes longer than most notebooks do."
+import contextlib, importlib, multiprocessing, os, re, sys
 from inspect import getsource
 from pathlib import Path
 from types import SimpleNamespace
 
 root = Path(__file__).resolve().parent.parent
-# Natron's own modules are not among them, nor what starts threads of its own when it is imported.
-LIBRARIES = ("nbdev.test fastcore.test hypothesis numpy pandas scipy.stats scipy.signal scipy.optimize scipy.ndimage torch numba talib "
-             "sklearn.linear_model sklearn.covariance sklearn.metrics lightgbm accelerate torch._dynamo plotly.graph_objects plotly.subplots "
-             "pydantic IPython ipywidgets typer fastapi uvicorn limits prometheus_client httpx safetensors.torch").split()
 
 
 def _forked(function, args, folder):
     "In the new process: call it, with what it prints in files."
-    gc.freeze()                      # as in conftest.py
+    assert "tests.loaded" in sys.modules                 # the server of forks goes on without what it cannot import
     for fd, name in ((1, "stdout"), (2, "stderr")):
         with open(Path(folder)/name, "wb") as f: os.dup2(f.fileno(), fd)
     function(*args)
@@ -22,9 +18,9 @@ def _forked(function, args, folder):
 def started(function, *args, folder):
     "A forked process that calls a function; what it prints goes to files."
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(LIBRARIES)
+    forks.set_forkserver_preload(["tests.loaded"])
     p = forks.Process(target=_forked, args=(function, args, folder))
-    p.start()
+    with contextlib.chdir(root): p.start()               # where the server of forks, which the first one starts, finds it
     return p
 
 

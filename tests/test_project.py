@@ -43,7 +43,7 @@ ATTRIBUTES = [
     ("fastapi", "fastapi.routing", "dependant openapi_extra"),
     ("limits", "limits.storage.memory", "events"),
     ("gradio", "gradio.blocks", "_queue"),
-    ("gradio", "gradio.queueing", "event_queue_per_concurrency_id"),
+    ("gradio", "gradio.queueing", "event_queue_per_concurrency_id sleep_when_free"),
 ]
 
 
