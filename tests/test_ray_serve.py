@@ -28,7 +28,7 @@ def children(server): return psutil.Process(server.p.pid).children(recursive=Tru
 
 def replicas(server):
     "The processes that answer."
-    return {p.pid for p in children(server) if "ServeReplica" in " ".join(p.cmdline())}
+    return {p.pid for p in children(server) if p.status() != psutil.STATUS_ZOMBIE and "ServeReplica" in " ".join(p.cmdline())}
 
 
 def open_ports(server):
@@ -67,10 +67,10 @@ class Client(threading.Thread):
             else: self.failed[status] += 1
 
 
-def served_by(url, began):
-    "Predictions of the replica that answers, if it has started after this time; else 0."
+def served_by(url, replica):
+    "Predictions of this replica, if it is the one that answers; else 0."
     values = dict(line.rsplit(" ", 1) for line in get(url, "/metrics").decode().splitlines() if not line.startswith("#"))
-    if float(values["process_start_time_seconds"]) < began: return 0
+    if abs(float(values["process_start_time_seconds"]) - psutil.Process(replica).create_time()) > .1: return 0
     return float(values.get('natron_requests_total{code="200",kind="/predict_csv",server="rest"}', 0))
 
 
@@ -81,10 +81,11 @@ def test_a_replica_is_killed_under_load(server, toy_model):
     clients = [Client(url, b, stop) for b in bodies]
     for c in clients: c.start()
     until(lambda: all(c.said for c in clients))
-    killed, began = before.pop(), time.time()
+    killed = before.pop()
     os.kill(killed, signal.SIGKILL)
-    until(lambda: served_by(url, began))                   # another has come in its place, and answers
-    assert len(replicas(server)) == 2 and before < replicas(server)
+    new = until(lambda: replicas(server) - before - {killed}).pop()
+    until(lambda: served_by(url, new))                     # it has come in the other's place, and answers
+    assert replicas(server) == before | {new}
     stop.set()
     for c in clients: c.join()
     failed = sum((c.failed for c in clients), collections.Counter())
