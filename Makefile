@@ -26,8 +26,8 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Natron needs Python 3.11, 3.12, 3.13 or 3.14 on the PATH (or make PYTHON=/path/to/python3.12 ...)"; exit 2; }
 	$(PYTHON) -m venv $(VENV) || { echo "this Python cannot make virtual environments; on Debian: apt install python3-venv"; rm -rf $(VENV); exit 2; }
 
-# `make demo` installs all that a user runs, the servers and the page too; `make test` what a developer runs; `make lab` JupyterLab beside it, which
-# brings a library that takes a second to load wherever a notebook is read.
+# `make demo` installs all that a user runs, the servers and the page too; `make test` what a developer runs; `make lab` JupyterLab beside it. (That
+# brings a library which takes a second to load wherever a notebook is read, too much for the tests.)
 $(VENV)/.all $(VENV)/.dev $(VENV)/.jupyter: $(VENV)/.%: settings.ini setup.py constraints.txt tools/install.py | $(BIN)/python
 	$(BIN)/python tools/install.py $*
 	@touch $@
