@@ -93,6 +93,7 @@ def test_it_opens_with_an_answer(browser, served):
         v.until(lambda: "Measured accuracy" in v.text("#measured"))
         assert re.search(r"volatility \d+% of 588 bars \(prior \d+%\)", v.text("#measured"))
         assert "count" not in v.text("#verdict")
+        assert v.page.get_by_role("tab", name="Policy").count() == 0                           # this model has none
         assert v.text("#market .kind") == "nowcast: buy, sell, regime; forecast: range, confidence"
         for k in v.page.locator(".figure .kind:visible").all_inner_texts(): assert k
 
@@ -166,9 +167,9 @@ def test_another_instrument(browser, served):
         v.until(lambda: "mute" in v.text("#verdict h1"))
 
 
-def test_a_reload_changes_nothing(browser, toy_model):
+def test_a_reload_changes_nothing(browser, served):
     "Tab, bar, settings and a visitor's own candles are there again; candles that the server lost are asked for."
-    with serve(toy_model) as s, Visit(browser, s.urls[0]) as v:
+    with Visit(browser, served.urls[0]) as v:
         v.ready(); v.page.get_by_role("button", name="Your own candles").click()
         v.page.set_input_files("#send input[type=file]", files=[dict(name="mine.csv", mimeType="text/csv", buffer=csv)])
         v.until(lambda: "700 candles" in v.text("#notice"))
@@ -239,9 +240,8 @@ def test_a_plan(browser, served):
         v.until(lambda: float(stop.input_value()) < 1.2)
 
 
-def test_the_episode_of_a_policy(browser, served, toy_model, tmp_path):
+def test_the_episode_of_a_policy(browser, toy_model, tmp_path):
     "A model with a policy has one tab more: its verdict, its action at the chosen bar, and an episode along which a slider moves."
-    with Visit(browser, served.urls[0]) as v: assert v.ready().page.get_by_role("tab", name="Policy").count() == 0
     save_acting(toy_model, tmp_path/"acting.pt")
     with serve(tmp_path/"acting.pt") as s, Visit(browser, s.urls[0], 390, 844) as v:
         v.ready().page.get_by_role("tab", name="Policy").click()
