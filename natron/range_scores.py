@@ -251,12 +251,19 @@ def _closes(fan):
     x = np.sort(np.abs(fan.paths[:, np.array(HORIZONS)-1, 3]), 0).T
     return np.concatenate([-x[:, ::-1], x], 1)
 
+def _of_sorted(x, levels):
+    "`np.quantile` of what is sorted, (...,n) -> (...,len(levels)), to the last bit."
+    at = levels*(x.shape[-1]-1)
+    below = at.astype(int)
+    low, high, share = x[..., below], x[..., below+1], at-below
+    return np.where(share < .5, low + (high-low)*share, high - (high-low)*(1-share))
+
 def _answers(fan, came, i):
     "What one bar's scenarios say: quantiles, CRPS, PIT, touches, ends."
     x, y = _closes(fan), came.moves[i]
     below = [np.searchsorted(a, b)/len(a) for a, b in zip(x, y)]
     touch = [[fan.touch_probability(p, h) for p in pair] for (_, h), pair in zip(_TOUCHES, came.levels[i])]
-    return np.quantile(x, _LEVELS, 1).T, crps(x, y), below, touch, [fan.first_touch(*b)[:3] for b in came.brackets[i]]
+    return _of_sorted(x, _LEVELS), crps(x, y), below, touch, [fan.first_touch(*b)[:3] for b in came.brackets[i]]
 
 # %% ../nbs/06j_range_scores.ipynb #b8138286
 def announce(scenarios: Scenarios, # the forecaster's own library
