@@ -773,7 +773,7 @@ def first_call(case: Case):
     for cut in _prefixes(case):
         if (got := case.short(case.candles[:cut])) is None: continue
         got, start = got.to_numpy(), max(0, cut-case.context)
-        d.add(_past(case, got, base)[start:], start)
+        d.add(_past(case, got[start:], base[start:]), start)
         with np.errstate(invalid="ignore"): gap = np.nan_to_num(base[cut-1] - got[-1])
         rows.append(cut-1); digits.append(np.where((np.abs(gap) <= slack) & (case.ahead == 0), gap, 0))
     yield from case.findings("first-call", d)
