@@ -9,10 +9,10 @@ __all__ = ['CHECKS', 'AuditError', 'Subject', 'spread', 'rounding', 'Differences
            'first_call', 'files', 'Note', 'Audit', 'audit_text', 'audit', 'plot_rewrites', 'lookup', 'resolve']
 
 # %% ../nbs/01c_audit.ipynb #2a2c0a90
-import dis, gc, importlib, inspect, multiprocessing, numbers, os, pickle, sys, traceback
+import dis, gc, importlib, inspect, multiprocessing, numbers, os, pickle, sys, time, traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import CellType, FunctionType
 
@@ -55,10 +55,18 @@ class Subject:
 # %% ../nbs/01c_audit.ipynb #6637902e
 def _ns(times): return times.as_unit("ns").asi8
 
+@lru_cache
+def _column(name): return pd.Index([name])                    # one for all answers: making it costs more than they do
+
+def _one(series):
+    "A series as a frame."
+    out = series.to_frame(0); out.columns = _column(series.name or "value")
+    return out
+
 @patch
 def _framed(self: Subject, out, candles):
     "An answer as a frame with the candles' times, if it is one."
-    if isinstance(out, pd.Series): out = out.to_frame(out.name or "value")
+    if isinstance(out, pd.Series): out = _one(out)
     if not isinstance(out, pd.DataFrame):
         raise AuditError(f"{self.name} returned {type(out).__name__}; expected a DataFrame with a row for each bar")
     if len(out) != len(candles):
@@ -72,14 +80,14 @@ def _framed(self: Subject, out, candles):
     return out if named else out.set_axis([str(c) for c in out.columns], axis=1)
 
 # %% ../nbs/01c_audit.ipynb #d126eac4
-def spread(base: pd.DataFrame) -> np.ndarray: # (F,)
+def spread(base: pd.DataFrame | np.ndarray) -> np.ndarray: # (N,F) -> (F,)
     "Standard deviation of each column but for its wildest values, the unit of differences; 1 where it is constant."
     def one(x):
         x = x[np.isfinite(x)]
         if not len(x): return 1.
         low, high = np.quantile(x, .001, method="lower"), np.quantile(x, .999, method="higher")
         return x.clip(low, high).std() or x.std() or 1.
-    return np.array([one(x) for x in base.to_numpy(float).T])
+    return np.array([one(x) for x in np.asarray(base, float).T])
 
 # %% ../nbs/01c_audit.ipynb #3f39b3a7
 def rounding(raw: pd.DataFrame # as the function returned it
@@ -104,10 +112,11 @@ class Differences:
            ) -> np.ndarray: # (n,F) True where they differ
         "Compare, and remember."
         if want is None: want = self.base.to_numpy()[row:row+len(got)]
+        same = (got == want) | (np.isnan(got) & np.isnan(want)); self.seen += len(got)
+        if same.all(): return ~same
         with np.errstate(invalid="ignore"): gap = np.abs(got-want)/self.unit
-        same = (got == want) | (np.isnan(got) & np.isnan(want))
         gap = np.where(same, 0., np.where(np.isnan(gap), np.inf, gap)); differ = gap > self.tolerance
-        self.cells += differ.sum(0); self.seen += len(got)
+        self.cells += differ.sum(0)
         self.size = np.maximum(self.size, np.where(differ, gap, 0).max(0, initial=0))
         self.first = np.minimum(self.first, np.where(differ.any(0), differ.argmax(0) + row, len(self.base)))
         return differ
@@ -281,9 +290,9 @@ def _cuts(case, k=18):
 
 def _past(case, got, want):
     "The readings got, but those that may still change as they are in `want`."
-    n = len(got)
-    silent = np.isnan(got).all(0) & (n < case.context)
-    return np.where((np.arange(n)[:, None] < n-case.ahead) & ~silent, got, want[:n])
+    n = len(got); stands = np.arange(n)[:, None] < n-case.ahead
+    if n < case.context: stands &= ~np.isnan(got).all(0)
+    return np.where(stands, got, want[:n])
 
 # %% ../nbs/01c_audit.ipynb #a585e0bf
 def _eventful(candles, k=3):
@@ -392,7 +401,8 @@ def garble(candles: pd.DataFrame,
           ) -> pd.DataFrame:
     "The same candles up to `cut`, then a simulated market five times as wild."
     n, last = len(candles)-cut, candles.close.iloc[cut-1]
-    sd = min(spread(np.log(candles[["close"]]).diff())[0], 0.05)     # splits and bad ticks make it no wilder
+    moves = np.diff(np.log(candles.close.to_numpy()))
+    sd = min(spread(moves[:, None])[0], 0.05)                        # splits and bad ticks make it no wilder
     close = last*np.exp(5*sd*rng.standard_t(4, n)).cumprod(); open_ = np.append(last, close[:-1])
     wick = np.abs(rng.normal(0, 2*sd, (2, n)))
     high, low = np.maximum(open_, close)*np.exp(wick[0]), np.minimum(open_, close)*np.exp(-wick[1])
@@ -406,7 +416,7 @@ def garble(candles: pd.DataFrame,
 # %% ../nbs/01c_audit.ipynb #3fbf1af1
 def _other_times(times, cut, rng):
     "The steps between the bars in another order, the first one longer."
-    steps = rng.permutation(times[1:] - times[:-1])[:len(times)-cut]
+    steps = rng.permutation(np.diff(times.asi8).view(f"m8[{times.unit}]"))[:len(times)-cut]
     steps[0] = steps[0]*rng.integers(2, 50)
     return times[cut-1] + pd.TimedeltaIndex(steps.cumsum())
 
@@ -671,11 +681,12 @@ def restore(self: Watch):
 # %% ../nbs/01c_audit.ipynb #fcbf2960
 _START = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
-def _serve(pipe, work, case, args):
+def _serve(pipe, call, work, case, args):
     "The life of a process: what `work` returns, or the error that it raised, and what was seen meanwhile."
     gc.freeze()                                             # what it shares with its parent is no garbage
     watch = Watch().start()
-    case = replace(case, subject=replace(case.subject, begun=pipe.send), watch=watch)
+    def begun(bars): call[:] = bars, time.monotonic()
+    case = replace(case, subject=replace(case.subject, begun=begun), watch=watch)
     try: said = work(case, *args)
     except NatronError as e: said = e
     except Exception as e:
@@ -692,17 +703,17 @@ def _beside(watch):
     return dict(reads_files=reads, writes_files=writes, talks=sorted(watch.talks))
 
 # %% ../nbs/01c_audit.ipynb #47c25bef
-def _heard(pipe, process, case):
-    "The answer of a process, after the calls that it tells."
-    name, bars = case.subject.name, 0
+def _heard(pipe, call, process, case):
+    "The answer of a process, none of whose calls may last longer than the limit."
+    name, since = case.subject.name, time.monotonic()
     try:
-        while pipe.poll(case.limit):
-            if not isinstance(message := pipe.recv(), int): return message
-            bars = message
+        while (left := max(since, call[1]) + case.limit - time.monotonic()) > 0:
+            if pipe.poll(left): return pipe.recv()
     except EOFError as e:
         process.join()
-        raise AuditError(f"{name} ended its process (exit code {process.exitcode}) in a call on {bars:,} bars") from e
-    raise AuditError(f"{name} has not come back from a call on {bars:,} bars within {case.limit:g} seconds, in a "
+        raise AuditError(f"{name} ended its process (exit code {process.exitcode}) in a call on {call[0]:,.0f} "
+                         "bars") from e
+    raise AuditError(f"{name} has not come back from a call on {call[0]:,.0f} bars within {case.limit:g} seconds, in a "
                      "process of its own; bring fewer candles, or raise the limit")
 
 # %% ../nbs/01c_audit.ipynb #79c93efd
@@ -711,8 +722,9 @@ def fresh(work: Callable, # (case, *args) -> what can be pickled
          ) -> tuple: # what `work` returned; what the subject did beside computing
     "Let a new process work, in which the subject has not been called since this one began."
     context = multiprocessing.get_context(_START); ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(theirs, work, case, args)); process.start(); theirs.close()
-    try: said, beside = _heard(ours, process, case); process.join(5)
+    call = context.RawArray("d", 2)                         # bars of the call that goes on, and when it began
+    process = context.Process(target=_serve, args=(theirs, call, work, case, args)); process.start(); theirs.close()
+    try: said, beside = _heard(ours, call, process, case); process.join(5)
     finally: process.kill(); process.join(); ours.close()
     if isinstance(said, Exception): raise said
     return said, beside
@@ -761,7 +773,7 @@ def first_call(case: Case):
     for cut in _prefixes(case):
         if (got := case.short(case.candles[:cut])) is None: continue
         got, start = got.to_numpy(), max(0, cut-case.context)
-        d.add(_past(case, got, base)[start:], start)
+        d.add(_past(case, got[start:], base[start:]), start)
         with np.errstate(invalid="ignore"): gap = np.nan_to_num(base[cut-1] - got[-1])
         rows.append(cut-1); digits.append(np.where((np.abs(gap) <= slack) & (case.ahead == 0), gap, 0))
     yield from case.findings("first-call", d)

@@ -773,11 +773,13 @@ def _distance(gap, atr, floor): return ratio(0. if np.isnan(gap) else gap, atr, 
 def smart_money(b: Bars) -> np.ndarray: # (6,rows)
     "What the confirmed swings say."
     (high, high2, top), (low, low2, bottom) = last_swings(b.h), last_swings(-b.l)
-    event, way = first_breaks(b.c, high, top)*1. - first_breaks(-b.c, low, bottom), np.zeros(len(b.c))
+    event = first_breaks(b.c, high, top)*1. - first_breaks(-b.c, low, bottom)
+    way, born = np.zeros(len(b.c)), np.empty(len(b.c))
     for i in range(len(b.c)):
         rise, fall = np.sign(high[i] - high2[i]), np.sign(low[i] - low2[i])
         if rise == -fall: way[i] = rise
-    block = order_blocks(b.o, b.c, (b.h+b.l)/2, event, np.where(event > 0, top, bottom))
+        born[i] = top[i] if event[i] > 0 else bottom[i]
+    block = order_blocks(b.o, b.c, (b.h+b.l)/2, event, born)
     bos, choch, out = decaying(event*(event == way)), decaying(event*(event == -way)), np.empty((6, len(b.c)-b.first))
     for i in range(b.first, len(b.c)):
         c, atr, floor = b.c[i], b.atr_14[i], b.floor[i]
@@ -926,7 +928,7 @@ def seasonal_mean(x: np.ndarray,    # (N,) what is averaged, never negative
             if b or j == n-1: out[b+j] = _expect(head, tail[j+1], time[b+j], step[b+j], ahead)
         if m == n:
             for j in range(n-1, -1, -1):
-                tail[j, 0], tail[j, 1] = tail[j+1, 0], tail[j+1, 1]
+                for q in range(24): tail[j, 0, q], tail[j, 1, q] = tail[j+1, 0, q], tail[j+1, 1, q]
                 _count(tail[j], x[b+j], time[b+j])
     return out
 
