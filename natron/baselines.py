@@ -410,7 +410,7 @@ def _har_rolling(case):
 _LAGS = 6, 24               # bars ago, that trees see beside now
 _LEAVES, _SEEDS = (7, 15, 31), 3
 _TREES = dict(learning_rate=0.1, min_data_in_leaf=100, feature_fraction=0.2, bagging_fraction=0.5, bagging_freq=1,
-              max_bin=63, deterministic=True, force_row_wise=True, verbosity=-1)
+              max_bin=63, deterministic=True, force_col_wise=True, verbosity=-1)
 
 def _history(prep, data):
     "The columns of each window's last bar and of some bars before it, (n,3F) float32; NaN where unknown."

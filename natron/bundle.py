@@ -10,6 +10,7 @@ __all__ = ['FORMAT', 'BundleError', 'Bundle', 'plain', 'contents', 'content_dige
 import hashlib, io, json, pickle, sys, zipfile
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Mapping, Sequence
 
@@ -447,6 +448,7 @@ def stress_candles() -> pd.DataFrame: # 1,300 hourly bars
     return pd.DataFrame(dict(open=open, high=high, low=low, close=close, volume=volume), times)
 
 # %% ../nbs/04e_bundle.ipynb #d6c725cb
+@cache
 def _test_series():
     sample = sample_candles()[:2000]
     return [sample, stress_candles(), sample[:700].assign(volume=np.nan)]
@@ -543,8 +545,10 @@ _FOOTER = len(_MARK) + 64   # bytes
 
 def _with_footer(archive):
     "The zip archive with a comment that holds the hash of all bytes before it."
-    end = archive[:-2] + _FOOTER.to_bytes(2, "little")   # a zip without comment ends with the comment's length
-    return end + _MARK + hashlib.sha256(end).hexdigest().encode()
+    end = bytearray(archive)
+    end[-2:] = _FOOTER.to_bytes(2, "little")   # a zip without comment ends with the comment's length
+    end += _MARK + hashlib.sha256(end).hexdigest().encode()
+    return end
 
 # %% ../nbs/04e_bundle.ipynb #c534c2a9
 def _unshared(v):
@@ -587,7 +591,7 @@ def _opened(data, path):
     "The content of a file whose footer fits."
     if not data.startswith(b"PK") or data[-_FOOTER:-64] != _MARK:
         raise BundleError(f"{path} is not a Natron model, or it was cut short; copy or train it again")
-    if hashlib.sha256(data[:-_FOOTER]).hexdigest().encode() != data[-64:]:
+    if hashlib.sha256(memoryview(data)[:-_FOOTER]).hexdigest().encode() != data[-64:]:
         raise BundleError(f"{path} is damaged: its bytes do not fit its checksum; copy or train it again")
     try:
         entries = zipfile.ZipFile(io.BytesIO(data)).infolist()

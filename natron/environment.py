@@ -45,7 +45,7 @@ def _batches(data, batch, device):
 def window_inputs(model: torch.nn.Module,       # trained, in evaluation mode
                   windows: WindowDataset,       # W of them
                   policy: Policy | None = None, # one that may have an encoder of its own
-                  batch: int = 512              # windows at once
+                  batch: int = 256              # windows at once
                  ) -> np.ndarray:               # (W,M) float32
     "What the network says of each window, as `policy_inputs` puts it together."
     device = next(model.parameters()).device
@@ -58,7 +58,7 @@ def window_inputs(model: torch.nn.Module,       # trained, in evaluation mode
 def market_inputs(model: torch.nn.Module,       # trained, in evaluation mode
                   prep: Prepared,
                   policy: Policy | None = None, # one that may have an encoder of its own
-                  batch: int = 512              # windows at once
+                  batch: int = 256              # windows at once
                  ) -> list[np.ndarray]:         # (N,M) float32 by series; NaN where no whole window ends
     "`window_inputs` of every bar of every series."
     rows = [slice(min(_first_whole(prep), len(s.x)), len(s.x)) for s in prep.series]
