@@ -364,7 +364,7 @@ def test_the_bridge_refuses_clocks_that_do_not_fit(inputs, settings, says, progr
 
 
 def test_the_bridge_refuses_bars_of_the_future(program, folder, bridge):
-    moved = candles.iloc[-700:].set_index(pd.date_range(end=pd.Timestamp.now("UTC").floor("h"), periods=700, freq="h"))
+    moved = candles.iloc[-700:].set_index(pd.date_range(end=pd.Timestamp.now("UTC").ceil("h"), periods=700, freq="h"))
     file = write_candles(moved, folder/"now")
     with Network(bridge, Older()) as network:
         run = run_terminal(program, file, EAGER | dict(Port=network.port, WinterOffset=0, BrokerClock=0), control=network.control, start=698, bars=2, clock="fixed", offset=7200)
