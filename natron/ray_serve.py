@@ -80,7 +80,7 @@ def cluster(address: str | None, # of a cluster, as 10.0.0.1:6379; None: one of 
     own = {} if address else dict(num_cpus=cpus, include_dashboard=False, object_store_memory=_STORE)
     os.environ.update(_SILENT | ({} if address else _HERE))
     import ray
-    try: ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    try: ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as e: raise _no_ray(address, e) from e
     try:
         there = int(ray.cluster_resources().get("CPU", 0))
