@@ -55,7 +55,7 @@ class Subject:
 # %% ../nbs/01c_audit.ipynb #6637902e
 def _ns(times): return times.as_unit("ns").asi8
 
-@lru_cache
+@lru_cache(typed=True)
 def _column(name): return pd.Index([name])                    # one for all answers: making it costs more than they do
 
 def _one(series):

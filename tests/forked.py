@@ -37,15 +37,14 @@ def load_kernels(path):
     name = re.search(r"#\| *default_exp (\w+)", path.read_text(encoding="utf-8"))
     if not name or name[1] in ("core", "rolling"): return
     module, rolling = (importlib.import_module(f"natron.{n}") for n in (name[1], "rolling"))
-    own = {k: x for k, x in vars(module).items() if isinstance(x, type) and issubclass(x, tuple) and x.__module__ == module.__name__}
+    tuples = {k: x for k, x in vars(module).items() if isinstance(x, type) and issubclass(x, tuple) and x.__module__ == module.__name__}
     compiled = rolling.kernel
     def kernel(f):
+        if f.__module__ != "__main__": return compiled(f)
         # A named tuple of the notebook would be another type than the module's, for which every kernel is compiled again.
-        here = f.__globals__
-        here |= {k: x for k, x in own.items() if k in here and here[k]._fields == x._fields} if f.__module__ == "__main__" else {}
+        f.__globals__.update({k: x for k, x in tuples.items() if getattr(f.__globals__.get(k), "_fields", None) == x._fields})
         there = getattr(module, f.__name__, None)
-        known = f.__module__ == "__main__" and hasattr(there, "py_func") and getsource(there.py_func) == getsource(f)
-        return there if known else compiled(f)
+        return there if hasattr(there, "py_func") and getsource(there.py_func) == getsource(f) else compiled(f)
     rolling.kernel = kernel
 
 

@@ -18,8 +18,7 @@ sample = root/"data/eurusd_h1_2017.csv.gz"
 def set_all(**settings): return [x for k, v in settings.items() for x in ("--set", f"{k.replace('__', '.')}={v}")]
 quick_scores = set_all(train__epochs=1, evaluate__lightgbm="false", evaluate__resamples=100)
 quick = quick_scores + set_all(train__epochs=2, data__stride=32, model__d_model=16, model__ffn=32, model__head_dims=[16])
-few = quick + set_all(labels__tasks="[volatility,direction,term_1,term_3,term_6,term_12,term_24]", train__epochs=6, rl__seeds=2, rl__steps=2048,
-                      rl__validate_every=1024, rl__copies=64)
+few = quick + set_all(train__epochs=6, rl__seeds=2, rl__steps=2048, rl__validate_every=1024, rl__copies=64)
 
 
 def natron(*args, cwd, ok=True):

@@ -48,10 +48,10 @@ def until(condition):
 
 @pytest.fixture(scope="module")
 def server(toy_model, tmp_path_factory):
-    "`natron serve --replicas 2`."
+    "`natron serve --replicas 2`, whatever other Ray is known here."
     if not importlib.util.find_spec("ray"): pytest.skip("needs ray")
     home = str(tmp_path_factory.mktemp("home"))            # where Ray keeps a token
-    with ray_started(lambda: ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0", HOME=home)) as made: yield made
+    with ray_started(lambda: ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0", HOME=home, RAY_ADDRESS="127.0.0.1:1")) as made: yield made
 
 
 class Client(threading.Thread):
