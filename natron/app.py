@@ -896,7 +896,7 @@ async def enter(self: PageMiddleware, request: Request) -> Response:
 
 # %% ../nbs/08f_app.ipynb #437b0a82
 _PLACES = 16               # of one address in the queue
-_LOOKS = .02               # seconds from one look into the queue to the next
+_POLL_SECONDS = .02        # the queue's polling interval
 
 def _waiting(queue, client):
     "How many calls of an address wait."
@@ -921,7 +921,7 @@ def bound_queue(blocks: gr.Blocks) -> None:
     async def bounded(body, request, username):
         refusal = _refusal(blocks, body, request.client.host if request.client else "?")
         return (False, *refusal) if refusal else await push(body=body, request=request, username=username)
-    blocks._queue.push, blocks._queue.sleep_when_free = bounded, _LOOKS
+    blocks._queue.push, blocks._queue.sleep_when_free = bounded, _POLL_SECONDS
 
 # %% ../nbs/08f_app.ipynb #89c05d86
 @functools.cache
