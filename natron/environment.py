@@ -171,7 +171,7 @@ def series_data(name: str,              # of the series, by which its pip is kno
     "Rows of one series, for an environment."
     bars, (n, _), norm = bars_of(candles, rows), inputs.shape, normaliser
     bars["last"] = 0
-    x = np.clip((inputs-norm.mean)/norm.std, -POLICY_LIMIT, POLICY_LIMIT).astype(np.float32)
+    x = np.clip((inputs-norm.mean)/norm.std, -POLICY_LIMIT, POLICY_LIMIT).astype(np.float32, order="C")
     costs = np.array([costs_of(name, candles, cfg.backtest)])
     return TradingData(bars, x, np.zeros(n, int), candles.index[rows], costs, [name],
                        np.arange(max(n-1-cfg.rl.episode, 0)+1), np.full(n, n-1), norm, cfg)
@@ -469,7 +469,7 @@ def run_positions(data: TradingData,
                   positions: np.ndarray # (E,) or (R,E), asked for at the close of each row, from -1 to 1
                  ) -> Rollout:
     "Trade positions through the whole part; who is ruined stays out."
-    targets = np.atleast_2d(np.asarray(positions, float))
+    targets = np.array(positions, float, order="C", ndmin=2)
     if targets.ndim > 2 or targets.shape[1] != len(data.bars) or not (np.abs(targets) <= 1).all():
         raise NatronError(f"expected a position from -1 to 1 for each of the {len(data.bars)} rows of the data, got an "
                           f"array of shape {np.shape(positions)}, from {np.min(targets):g} to {np.max(targets):g}")

@@ -114,7 +114,7 @@ def fan(self: Scenarios,
         close: float    # its close, price
        ) -> Fan:
     "The scenarios of one bar."
-    sd = np.asarray(sd, float)
+    sd = np.array(sd, float)
     if sd.shape != (_LONGEST,) or not (np.isfinite(sd) & (sd > 0)).all():
         raise NatronError(f"sd: expected {_LONGEST} numbers above zero; this bar has no forecast, so it has no range")
     if not 0 < close < np.inf: raise NatronError(f"close: expected a price above zero, got {close}")
@@ -316,12 +316,12 @@ def _exit(path, sign, stop, target):
     return _NEITHER, len(path), False
 
 @kernel
-def _exits(paths, stop, target):
+def _exits(paths, horizon, stop, target):
     "Numbers of stops, targets, neither and jumped stops, and the sum of bars held, (5,)."
     count = np.zeros(5)
     for p in range(len(paths)):
         for sign in (1, -1):
-            reason, bars, jumped = _exit(paths[p], sign, stop, target)
+            reason, bars, jumped = _exit(paths[p, :horizon], sign, stop, target)
             count[reason] += 1; count[_JUMP] += jumped; count[_BARS] += bars
     return count
 
@@ -345,7 +345,7 @@ def first_touch(self: Fan,
     side, target = -np.sign(stop), np.inf if target is None else np.log(target/self.close)*-np.sign(stop)
     if not target > 0: raise NatronError(f"the close at {self.close} must lie between stop and target")
     _check_horizon(horizon)
-    count = _exits(self.paths[:, :horizon], side*stop, target)
+    count = _exits(self.paths, horizon, side*stop, target)
     return FirstTouch(*(count/(2*len(self.paths))).tolist())
 
 # %% ../nbs/04c_ranges.ipynb #42b5e608

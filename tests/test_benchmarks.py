@@ -3,7 +3,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
-from arch import arch_model
 from natron.candles import sample_candles
 from natron.config import DataConfig
 from natron.core import NatronError
@@ -11,9 +10,15 @@ from natron.range_scores import RANGE_FORECASTERS, market
 from natron.splits import split_series
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent/"benchmarks"))
-import challengers, ranges, scale
+import challengers, scale
 
-RANGE_FORECASTERS.pop("garch_t")          # the registry stays as the package has it
+
+@pytest.fixture(scope="module")
+def ranges():
+    "The module; it is slow to load, and only one process needs it."
+    import ranges
+    RANGE_FORECASTERS.pop("garch_t")      # the registry stays as the package has it
+    return ranges
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,8 @@ def eurusd():
     return market(candles, split_series([candles.index], DataConfig(), 24)[0])
 
 
-def test_garch_forecasts_as_arch_does(eurusd):
+def test_garch_forecasts_as_arch_does(eurusd, ranges):
+    from arch import arch_model
     first = eurusd.split.validation.start; r = np.diff(np.log(eurusd.candles.close.to_numpy(float)))
     sd, model = r[:first-1].std(), dict(mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False)
     fit = arch_model(r[:first]/sd, **model).fit(disp="off")
@@ -33,7 +39,7 @@ def test_garch_forecasts_as_arch_does(eurusd):
         np.testing.assert_allclose(np.exp(ranges.garch(eurusd)[row]), wanted, rtol=1e-3)
 
 
-def test_garch_is_causal(eurusd):
+def test_garch_is_causal(eurusd, ranges):
     t, later = eurusd.split.validation.start+510, eurusd.candles.copy()
     later.iloc[t+1:, :4] *= 1.5
     np.testing.assert_allclose(ranges.garch(replace(eurusd, candles=later))[:t+1], ranges.garch(eurusd)[:t+1])

@@ -14,7 +14,6 @@ from configparser import ConfigParser
 from pathlib import Path
 from typing import NamedTuple
 import pytest, yaml
-from natron.app import TABS
 from natron.candles import sample_candles
 from natron.cli import app
 from natron.config import load_config, setting_names
@@ -300,6 +299,7 @@ def test_functions_exist():
 
 
 def test_tabs_of_the_page_are_as_listed():
+    from natron.app import TABS                            # slow to load
     listed = re.findall(r"^\| ([A-Z][\w() ]+) \|", texts[root/"docs/page.md"], re.M)
     assert listed == [tab.label for tab in TABS.values()]
 

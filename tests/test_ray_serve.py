@@ -58,10 +58,10 @@ class Client(threading.Thread):
     "Asks the same again and again until it is told to stop, and asks again at once where it gets no answer."
     def __init__(self, url, body, stop):
         super().__init__()
-        self.url, self.body, self.stop, self.said, self.failed = url, body, stop, set(), collections.Counter()
+        self.url, self.body, self.stop, self.said, self.failed, self.pause = url, body, stop, set(), collections.Counter(), 0
 
     def run(self):
-        while not self.stop.is_set():
+        while not self.stop.wait(self.pause):
             status, said = post(self.url, self.body)
             if status == 200: self.said.add(said)
             else: self.failed[status] += 1
@@ -83,6 +83,7 @@ def test_a_replica_is_killed_under_load(server, toy_model):
     until(lambda: all(c.said for c in clients))
     killed = before.pop()
     os.kill(killed, signal.SIGKILL)
+    for c in clients: c.pause = .2                         # the processors are for the one that starts
     new = until(lambda: replicas(server) - before - {killed}).pop()
     until(lambda: served_by(url, new))                     # it has come in the other's place, and answers
     assert replicas(server) == before | {new}
