@@ -1250,8 +1250,7 @@ _HOURS = np.array([.84, .81, .67, .56, .49, .67, 1.09, 1.36, 1.33, 1.17, 1.07, 1
 def _ar1(shocks, phi):
     "Autoregression of unit variance from standard normal shocks."
     shocks = np.concatenate([shocks[:1], np.sqrt(1-phi**2)*shocks[1:]])
-    from scipy.signal import lfilter                        # seconds to load, and whoever reads a file needs it not
-    return lfilter([1], [1, -phi], shocks)
+    return np.array([*itertools.accumulate(shocks.tolist(), lambda x, shock: phi*x + shock)])
 
 # %% ../nbs/00b_candles.ipynb #adc06efd
 def _log_volatility(n, seed):

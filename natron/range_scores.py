@@ -14,6 +14,7 @@ need("train", "plotly")
 # %% ../nbs/06j_range_scores.ipynb #8de909bd
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np, pandas as pd, plotly.graph_objects as go, torch
@@ -110,8 +111,8 @@ _DECAY, _WARMUP = .94, 100   # and the bars after which the start is forgotten
 
 @range_forecaster("ewma_94")
 def _by_ewma(market):
-    from scipy.signal import lfilter                    # a second to load
-    v = lfilter([1-_DECAY], [1, -_DECAY], _returns(market.candles)**2)
+    new = (1-_DECAY)*_returns(market.candles)**2
+    v = np.array([*accumulate(new.tolist(), lambda v, new: _DECAY*v + new)])
     return _every_bucket(np.where(np.arange(len(v)) < _WARMUP, np.nan, v))
 
 # %% ../nbs/06j_range_scores.ipynb #039628f9

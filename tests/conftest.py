@@ -1,4 +1,4 @@
-"One thread a process, as two workers share the cores; kernels are compiled once, and one toy model trained; the longest tests come first."
+"One thread a process, as three workers share two cores: each waits now and then. Kernels are compiled once, and one toy model trained; the longest tests come first."
 import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Memory that was freed stays with its process: to have it from the system again and again is a tenth of the time on a virtual machine.
