@@ -8,10 +8,13 @@ os.environ.pop("NATRON_TOKEN", None)
 import gc
 gc.disable()                   # until everything is imported: a fifth of the time of importing
 import hashlib, subprocess, sys
+from importlib.util import find_spec
 from pathlib import Path
 import pytest
 from filelock import FileLock
 from served import save_toy
+
+root = Path(__file__).resolve().parent.parent
 
 # Seconds of one quiet core, of a test, of a notebook, or of a module whose tests stay together; a notebook that is not named takes six, any other
 # test none. The longest start first, so that no worker waits long for another in the end; what takes more than five is slow. The first that needs
@@ -28,13 +31,14 @@ SECONDS = {
     "test_retrain_promotes_what_is_better_and_rollback_undoes_it": 4, "test_demo_shows_the_model_that_comes_with_natron": 4}
 
 # What compiles nearly every kernel, in two processes; each worker would do all of it, and at the same time.
-FEATURES = "from natron.features import compute_features; compute_features(candles)"
-STREAM = "from natron.stream import FeatureStream; FeatureStream(candles[:600]).append(candles.reset_index().iloc[600])"
+CANDLES = "from natron.candles import sample_candles; candles = sample_candles()"
+FEATURES = f"{CANDLES}; from natron.features import compute_features; compute_features(candles)"
+STREAM = f"{CANDLES}; from natron.stream import FeatureStream; FeatureStream(candles[:600]).append(candles.reset_index().iloc[600])"
 
 
 def forget_old_kernels():
     "Numba compiles a kernel again when its own file has changed; here, also when the file of a kernel that it calls has."
-    package = Path(__file__).resolve().parent.parent/"natron"
+    package = root/"natron"
     cache = package/"__pycache__"
     texts = [t for p in sorted(package.glob("*.py")) if b"@kernel" in (t := p.read_bytes())]
     found, stamp = hashlib.sha256(b"".join(texts)).hexdigest(), cache/"kernels.sha256"
@@ -48,8 +52,10 @@ def pytest_configure(config):
     if hasattr(config, "workerinput"): return
     forget_old_kernels()
     if not config.option.numprocesses: return
-    codes = [f"from natron.candles import sample_candles; candles = sample_candles(); {code}" for code in (FEATURES, STREAM)]
-    for p in [subprocess.Popen([sys.executable, "-c", code]) for code in codes]: p.wait()
+    # Libraries are compiled too when they are first loaded, half a minute of it where they have just been installed.
+    just_installed = not Path(find_spec("gradio").cached).exists()
+    codes = "import tests.loaded" if just_installed else FEATURES, STREAM
+    for p in [subprocess.Popen([sys.executable, "-c", code], cwd=root) for code in codes]: p.wait()
 
 
 def seconds(item):
