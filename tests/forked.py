@@ -35,17 +35,19 @@ def forked(function, *args, folder):
 def load_kernels(path):
     "A kernel that a notebook defines is the one of its exported module, which is compiled already, where they are the same, word by word."
     name = re.search(r"#\| *default_exp (\w+)", path.read_text(encoding="utf-8"))
-    if not name or name[1] in ("core", "rolling"): return
+    if not name or name[1] == "core": return
+    import numba
     module, rolling = (importlib.import_module(f"natron.{n}") for n in (name[1], "rolling"))
     tuples = {k: x for k, x in vars(module).items() if isinstance(x, type) and issubclass(x, tuple) and x.__module__ == module.__name__}
-    compiled = rolling.kernel
-    def kernel(f):
-        if f.__module__ != "__main__": return compiled(f)
+    compiled = numba.njit
+    def njit(f=None, **options):
+        if f is None: return lambda f: njit(f, **options)
+        if f.__module__ != "__main__": return compiled(f, **options)
         # A named tuple of the notebook would be another type than the module's, for which every kernel is compiled again.
         f.__globals__.update({k: x for k, x in tuples.items() if getattr(f.__globals__.get(k), "_fields", None) == x._fields})
         there = getattr(module, f.__name__, None)
-        return there if hasattr(there, "py_func") and getsource(there.py_func) == getsource(f) else compiled(f)
-    rolling.kernel = kernel
+        return there if hasattr(there, "py_func") and getsource(there.py_func) == getsource(f) else compiled(f, **options)
+    numba.njit = rolling.njit = njit
 
 
 def run_cells(path, flags):
