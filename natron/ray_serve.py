@@ -68,7 +68,8 @@ def application(path: Path, replicas: int,
     return serve.deployment(**how)(serve.ingress()(Replica)).bind(Path(path).resolve(), **settings)
 
 # %% ../nbs/08j_ray_serve.ipynb #a4517d6c
-_HERE = {_LOOPBACK: "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_HERE = {_LOOPBACK: "0", "RAY_USAGE_STATS_ENABLED": "0",
+         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}     # by itself, Ray kills a proxy that needs five seconds to start
 _SILENT = dict(RAY_DEDUP_LOGS_SKIP_REGEX="ServeController.graceful_shutdown failed")   # a task ends with its process
 _STORE = 80_000_000         # bytes for objects that processes share, of which there are hardly any: Ray's least
 
@@ -121,9 +122,16 @@ def serve_replicas(path: Path, replicas: int,
 def _ray_serve(host, port, tls):
     "Ray Serve with one proxy on the cluster that we are connected to."
     from ray import serve
+    from ray.exceptions import ActorDiedError
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     if serve.status().proxies: raise NatronError("this cluster runs Ray Serve already; end that with `serve shutdown`")
     options = serve.config.HTTPOptions(host=host, port=port, request_timeout_s=_TIMEOUT, **tls)
-    serve.start(proxy_location="HeadOnly", http_options=options)
-    try: yield serve
+    try:
+        try: serve.start(proxy_location="HeadOnly", http_options=options)
+        except (ActorDiedError, TimeoutError) as e: raise _no_proxy(e) from e
+        yield serve
     finally: serve.shutdown()
+
+def _no_proxy(e):
+    "What is wrong, and the remedy."
+    return NatronError(f"Ray Serve's proxy did not start in time ({str(e).splitlines()[0]}); try again when the machine is less busy")
