@@ -40,9 +40,10 @@ def load_kernels(path):
     module, rolling = (importlib.import_module(f"natron.{n}") for n in (name[1], "rolling"))
     tuples = {k: x for k, x in vars(module).items() if isinstance(x, type) and issubclass(x, tuple) and x.__module__ == module.__name__}
     compiled = numba.njit
-    def njit(f=None, **options):
-        if f is None: return lambda f: njit(f, **options)
-        if f.__module__ != "__main__": return compiled(f, **options)
+    def njit(*args, **options):
+        if not args: return lambda f: njit(f, **options)
+        f = args[0]                                        # or a signature, of other libraries
+        if getattr(f, "__module__", None) != "__main__": return compiled(*args, **options)
         # A named tuple of the notebook would be another type than the module's, for which every kernel is compiled again.
         f.__globals__.update({k: x for k, x in tuples.items() if getattr(f.__globals__.get(k), "_fields", None) == x._fields})
         there = getattr(module, f.__name__, None)
