@@ -20,7 +20,7 @@ def started(function, *args, folder):
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["tests.loaded"])
     p = forks.Process(target=_forked, args=(function, args, folder))
-    with contextlib.chdir(root): p.start()               # where the server of forks, which the first one starts, finds it
+    with contextlib.chdir(root): p.start()             # where the server of forks, which the first one starts, finds it
     return p
 
 
@@ -33,21 +33,26 @@ def forked(function, *args, folder):
 
 
 def load_kernels(path):
-    "A kernel that a notebook defines is the one of its exported module, which is compiled already, where they are the same, word by word."
+    """A kernel that a notebook defines is the one of its exported module, which is compiled already,
+    where they are the same, word by word."""
     name = re.search(r"#\| *default_exp (\w+)", path.read_text(encoding="utf-8"))
     if not name or name[1] == "core": return
     import numba
     module, rolling = (importlib.import_module(f"natron.{n}") for n in (name[1], "rolling"))
-    tuples = {k: x for k, x in vars(module).items() if isinstance(x, type) and issubclass(x, tuple) and x.__module__ == module.__name__}
+    tuples = {k: x for k, x in vars(module).items()
+              if isinstance(x, type) and issubclass(x, tuple) and x.__module__ == module.__name__}
     compiled = numba.njit
     def njit(*args, **options):
         if not args: return lambda f: njit(f, **options)
         f = args[0]                                        # or a signature, of other libraries
         if getattr(f, "__module__", None) != "__main__": return compiled(*args, **options)
-        # A named tuple of the notebook would be another type than the module's, for which every kernel is compiled again.
-        f.__globals__.update({k: x for k, x in tuples.items() if getattr(f.__globals__.get(k), "_fields", None) == x._fields})
+        # A named tuple of the notebook would be another type than the module's,
+        # for which every kernel is compiled again.
+        f.__globals__.update({k: x for k, x in tuples.items()
+                              if getattr(f.__globals__.get(k), "_fields", None) == x._fields})
         there = getattr(module, f.__name__, None)
-        return there if hasattr(there, "py_func") and getsource(there.py_func) == getsource(f) else compiled(f, **options)
+        return (there if hasattr(there, "py_func") and getsource(there.py_func) == getsource(f)
+                else compiled(f, **options))
     numba.njit = rolling.njit = njit
 
 

@@ -1,7 +1,8 @@
 "What forked processes need not load: the libraries, Natron's modules, and its kernels."
 import gc
 gc.disable()
-import nbdev.test, fastcore.test, hypothesis, httpx, IPython, ipywidgets, matplotlib.pyplot, papermill, plotly.graph_objects as go
+import nbdev.test, fastcore.test, hypothesis, httpx, IPython, ipywidgets, matplotlib.pyplot, papermill, \
+    plotly.graph_objects as go
 import scipy.signal, sklearn.covariance, torch._dynamo
 import natron.all, natron.app, natron.cli, natron.rl, natron.sweep
 from natron.candles import sample_candles

@@ -19,7 +19,8 @@ def save_toy(path, **sets):
     from natron.finetune import finetune, make_bundle
     from natron.reference import fit_reference
     from natron.report import known_cells
-    small = dict(d_model=32, layers=2, heads=2, ffn=64, head_dims=[32], pooling="last", attention="causal", supervision="dense")
+    small = dict(d_model=32, layers=2, heads=2, ffn=64, head_dims=[32],
+                 pooling="last", attention="causal", supervision="dense")
     cfg = load_config(model=small, train=dict(epochs=2, lr=0.002, tracker="none"), data=dict(stride=24), **sets)
     series = {"EURUSD": sample_candles()}
     prep = prepare(series, cfg)
@@ -46,16 +47,23 @@ class Served:
     "A `natron` server process, the addresses that it printed, and its log."
     def __init__(self, *args, servers=1, program=(natron,), cwd=None, **env):
         self.log = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill, and the server wait
-        self.p = subprocess.Popen([*program, *map(str, args)], stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=cwd, env=os.environ | env)
+        self.p = subprocess.Popen([*program, *map(str, args)], stdout=subprocess.PIPE, stderr=self.log, text=True,
+                                  cwd=cwd, env=os.environ | env)
         self.urls = [self.p.stdout.readline().split()[-1] for _ in range(servers)]
 
     def stop(self, sign=signal.SIGTERM):
         "End it politely; its log."
-        self.p.send_signal(sign); self.p.wait(PATIENCE)
-        self.log.seek(0); return self.log.read()
+        self.p.send_signal(sign)
+        self.p.wait(PATIENCE)
+        self.log.seek(0)
+        return self.log.read()
 
     def __enter__(self): return self
-    def __exit__(self, *e): self.p.kill(); self.p.wait(); self.p.stdout.close(); self.log.close()
+    def __exit__(self, *e):
+        self.p.kill()
+        self.p.wait()
+        self.p.stdout.close()
+        self.log.close()
 
 
 class ForkedServer(Served):
@@ -87,14 +95,18 @@ class ForkedServer(Served):
         self.p.kill()
         self.p.join()
 
-    def __exit__(self, *e): self.kill(); self.folder.cleanup()
+    def __exit__(self, *e):
+        self.kill()
+        self.folder.cleanup()
 
 
 def ray_started(start):
-    "What `start` gives, in three tries: Ray gives its processes fifteen seconds, however busy the machine. Where it stays too slow for Ray, nothing of Natron's can be tested."
+    """What `start` gives, in three tries: Ray gives its processes fifteen seconds, however busy the machine.
+    Where it stays too slow for Ray, nothing of Natron's can be tested."""
     for tries_left in (2, 1, 0):
         try: return start()
         except Exception as e:
             late = re.search("timed out during startup|less busy", str(e))  # Ray's own words, and the command's
-            if not tries_left and late: pytest.skip("Ray's processes did not start within its fifteen seconds, three times")
+            if not tries_left and late:
+                pytest.skip("Ray's processes did not start within its fifteen seconds, three times")
             if not tries_left: raise

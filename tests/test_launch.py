@@ -17,19 +17,23 @@ train: {epochs: 2, batch_size: 16, lr: 0.01, tracker: none}
 evaluate: {resamples: 100, lightgbm: false}
 model: {d_model: 16, heads: 2, ffn: 32, layers: 1, head_dims: [], dropout: 0}
 """
-LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 --no_python natron train"
+LAUNCH = ("--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no "
+          "--main_process_port 0 --no_python natron train")
 
 
 def test_accelerate_launch(tmp_path):
-    "Two processes on the CPU, batches of 16 each: one run folder, written once, with the losses of one process with batches of 32."
+    """Two processes on the CPU, batches of 16 each: one run folder, written once,
+    with the losses of one process with batches of 32."""
     bin, settings = Path(sys.executable).parent, tmp_path/"small.yaml"
     settings.write_text(SMALL)
-    r = subprocess.run([bin/"accelerate", "launch", *LAUNCH.split(), "--config", settings, "--name", "pair"], cwd=tmp_path, capture_output=True, text=True,
+    r = subprocess.run([bin/"accelerate", "launch", *LAUNCH.split(), "--config", settings, "--name", "pair"],
+                       cwd=tmp_path, capture_output=True, text=True,
                        env=os.environ | dict(PATH=f"{bin}{os.pathsep}{os.environ['PATH']}"))
     assert r.returncode == 0, r.stderr[-4000:]
     folder = tmp_path/"runs/pair"
     assert sorted(p.name for p in folder.iterdir()) == [
-        "checkpoint.pt", "config.yaml", "manifest.json", "metrics.json", "natron_v2.pt", "pretrain", "report.html", "scores.txt", "train.ipynb", "verdict.txt"]
+        "checkpoint.pt", "config.yaml", "manifest.json", "metrics.json", "natron_v2.pt", "pretrain", "report.html",
+        "scores.txt", "train.ipynb", "verdict.txt"]
     assert (r.stdout.count("runs/pair/natron_v2.pt"), r.stderr.count("scores and baselines")) == (1, 1)
     kept = [torch.load(folder/name, weights_only=True) for name in ("checkpoint.pt", "pretrain/checkpoint.pt")]
     assert [k["about"]["processes"] for k in kept] == [2, 2]

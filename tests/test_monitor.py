@@ -36,11 +36,11 @@ def test_alert_rules_name_what_the_server_exports(exported):
         used = set(re.findall(r"natron_\w+|\bup\b", rule["expr"]))
         assert used and used <= names | {"up"}, (rule["alert"], used - names)
         assert set(rule) >= {"alert", "expr", "labels", "annotations"}
-    for labels in ('natron_connections{server="bridge"}', 'natron_missing_bars{symbol="EURUSD"}', 'natron_drifted{symbol="EURUSD"}',
-                   'natron_webhook_total{result="failed"}'):
+    for labels in ('natron_connections{server="bridge"}', 'natron_missing_bars{symbol="EURUSD"}',
+                   'natron_drifted{symbol="EURUSD"}', 'natron_webhook_total{result="failed"}'):
         assert labels in text, labels
-    assert [r["alert"] for r in rules] == ["NatronModelStale", "NatronMarketDrifted", "NatronMarketSilent", "NatronBridgeLost",
-                                           "NatronWebhookFailing", "NatronServerDown"]
+    assert [r["alert"] for r in rules] == ["NatronModelStale", "NatronMarketDrifted", "NatronMarketSilent",
+                                           "NatronBridgeLost", "NatronWebhookFailing", "NatronServerDown"]
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
@@ -51,16 +51,20 @@ def test_promtool_takes_the_rules():
 
 UP = 'up{job="natron"}'
 FIRES = {   # by alert: a series, its values before and while it is to fire, and the minutes that this takes
-    "NatronModelStale": ("natron_model_stale", 0, 1, 10), "NatronMarketDrifted": ('natron_drifted{symbol="EURUSD"}', 0, 1, 120),
-    "NatronMarketSilent": ('natron_missing_bars{symbol="EURUSD"}', 2, 3, 1), "NatronBridgeLost": ('natron_connections{server="bridge"}', 1, 0, 1),
-    "NatronWebhookFailing": ('natron_webhook_total{result="failed"}', 0, 1, 0), "NatronServerDown": (UP, 1, 0, 1)}
+    "NatronModelStale": ("natron_model_stale", 0, 1, 10),
+    "NatronMarketDrifted": ('natron_drifted{symbol="EURUSD"}', 0, 1, 120),
+    "NatronMarketSilent": ('natron_missing_bars{symbol="EURUSD"}', 2, 3, 1),
+    "NatronBridgeLost": ('natron_connections{server="bridge"}', 1, 0, 1),
+    "NatronWebhookFailing": ('natron_webhook_total{result="failed"}', 0, 1, 0),
+    "NatronServerDown": (UP, 1, 0, 1)}
 
 
 def firing(series, minutes):
     "A unit test of promtool: which alerts fire at which minute, of series that have so many values each."
     def at(minute, alerts):
         samples = [dict(labels=f'{{alertname="{a}"}}', value=1) for a in alerts]
-        return dict(expr='count by (alertname) (ALERTS{alertstate="firing"})', eval_time=f"{minute}m", exp_samples=samples)
+        return dict(expr='count by (alertname) (ALERTS{alertstate="firing"})', eval_time=f"{minute}m",
+                    exp_samples=samples)
     values = [dict(series=s, values=" ".join(map(str, v))) for s, v in series.items()]
     return dict(interval="1m", input_series=values, promql_expr_test=[at(m, a) for m, a in minutes.items()])
 
@@ -92,7 +96,8 @@ def test_refused_over_rest_and_bridge(toy_model):
         assert "the model is stale from 2018-" in refused.json()["message"]
         assert given.status_code == 200 and given.json()["model"]["expires_after"].startswith("2018-")
         assert web.get("/health").json()["stale"] is True
-        with BridgeClient(*bridge.address, timeout=PATIENCE) as client, pytest.raises(BridgeError) as e: client.predict(later)
+        with BridgeClient(*bridge.address, timeout=PATIENCE) as client, pytest.raises(BridgeError) as e:
+            client.predict(later)
         assert e.value.code == "stale_model"
 
 
@@ -101,7 +106,8 @@ def test_refused_over_rest_and_bridge(toy_model):
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         self.server.heard.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-        self.send_response(204); self.end_headers()
+        self.send_response(204)
+        self.end_headers()
     def log_message(self, *a): pass
 
 
@@ -110,9 +116,12 @@ def receiver():
     "An address, and what is posted there."
     server = HTTPServer(("127.0.0.1", 0), Receiver)
     server.heard = []
-    thread = threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=.01)); thread.start()
+    thread = threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=.01))
+    thread.start()
     yield f"http://127.0.0.1:{server.server_port}/", server.heard
-    server.shutdown(); thread.join(); server.server_close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def serve(monkeypatch, toy_model, *options):
@@ -121,12 +130,14 @@ def serve(monkeypatch, toy_model, *options):
     made = []
     def run(service, *servers):
         made.append(service)
-        while not service.metrics.registry.get_sample_value("natron_webhook_total", dict(result="sent")): service.closed.wait(.01)
+        while not service.metrics.registry.get_sample_value("natron_webhook_total", dict(result="sent")):
+            service.closed.wait(.01)
         service.stop()
         for s in servers: s.socket.close()
     monkeypatch.setattr(natron.service, "run_servers", run)
     monkeypatch.setattr(natron.service, "log_json", lambda: None)
-    monkeypatch.setattr(natron.alerts.Monitor.__init__, "__defaults__", (None, 0., 0., .01))       # looks at once, holds nothing
+    # looks at once, holds nothing
+    monkeypatch.setattr(natron.alerts.Monitor.__init__, "__defaults__", (None, 0., 0., .01))
     r = CliRunner().invoke(app, ["bridge", "--model", str(toy_model), "--port", "0", *options])
     return made, r
 
@@ -140,8 +151,9 @@ def test_served_with_refusal_and_webhook(monkeypatch, toy_model, receiver):
     assert [(e["alert"], e["event"], e["symbol"]) for e in heard] == [("stale", "begin", None)]
 
 
-@pytest.mark.parametrize("options, says", [(("--refuse", "old"), "refuse 'old': expected stale or drifted"),
-                                           (("--webhook", "ftp://example.com"), "--webhook: expected an address such as https")])
+@pytest.mark.parametrize("options, says", [
+    (("--refuse", "old"), "refuse 'old': expected stale or drifted"),
+    (("--webhook", "ftp://example.com"), "--webhook: expected an address such as https")])
 def test_wrong_options_are_told(monkeypatch, toy_model, options, says):
     made, r = serve(monkeypatch, toy_model, *options)
     assert not made and says in str(r.exception)
@@ -158,11 +170,12 @@ def test_reconcile_by_command(toy_model, tmp_path):
             service.submit(("append", "EURUSD", dict(row, time=t)))[0].result()
     candles.to_csv(tmp_path/"EURUSD.csv")
     def run(*options):
-        return CliRunner().invoke(app, ["reconcile", "--recording", str(record), "--candles", str(tmp_path/"EURUSD.csv"),
-                                        "--model", str(toy_model), *options])
+        return CliRunner().invoke(app, ["reconcile", "--recording", str(record),
+                                        "--candles", str(tmp_path/"EURUSD.csv"), "--model", str(toy_model), *options])
     r = run()
     assert r.exit_code == 0 and "15 bars, 15 answered in time, 0 differences" in r.output, r.output
-    record.write_text("".join(l for k, l in enumerate(record.read_text().splitlines(True)) if k != 15))        # the last but one
+    # the last but one
+    record.write_text("".join(l for k, l in enumerate(record.read_text().splitlines(True)) if k != 15))
     candles.iloc[520, 3] += .0002                              # the close, between low and high
     candles.to_csv(tmp_path/"EURUSD.csv")
     r = run("--json", "--set", "backtest.spread=2")

@@ -23,7 +23,8 @@ def run(tmp_path):
 @pytest.mark.parametrize("path", tutorials, ids=lambda p: p.stem)
 def test_tutorial(path, run):
     "A tutorial may need packages that Natron does not; where one is missing it is skipped. The longest come first."
-    code = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    code = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"]
+            if c["cell_type"] == "code"]
     missing = {m for m in re.findall(r"^(?:from|import) (\w+)", "\n".join(code), re.M) if not find_spec(m)}
     if missing: pytest.skip(f"needs {', '.join(sorted(missing))}")
     run(path)
