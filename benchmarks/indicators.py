@@ -2,9 +2,10 @@
 
     python benchmarks/indicators.py [--symbols 200] [--bars 10000] [--runs 7] [--out benchmarks/results/indicators.md]
 
-Simulated candles; needs no file. Million bars (of all symbols) a second, medians of several runs, values and crossings; TA-Lib gives the same values
-without crossings. A GPU is measured by `benchmarks/gpu.py`. Writes nothing unless told where. On a CPU with other work on it, OMP_WAIT_POLICY=PASSIVE keeps
-threads from spinning while they wait for one that is not running.
+Simulated candles; needs no file. Million bars (of all symbols) a second, medians of several runs, values and
+crossings; TA-Lib gives the same values without crossings. A GPU is measured by `benchmarks/gpu.py`. Writes nothing
+unless told where. On a CPU with other work on it, OMP_WAIT_POLICY=PASSIVE keeps threads from spinning while they wait
+for one that is not running.
 """
 import argparse, ctypes, datetime, os, platform, statistics, sys, time
 from pathlib import Path
@@ -14,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from natron.candles import simulate_candles
 from natron.indicators import ADX, ATR, CCI, EMA, RSI, WaveTrend, stack_candles
 
-OURS = {"EMA 20": EMA(20), "RSI 14": RSI(14), "ATR 14 and stops": ATR(14), "ADX, +DI, -DI 14": ADX(14), "CCI 20": CCI(20), "WaveTrend 10, 21": WaveTrend()}
+OURS = {"EMA 20": EMA(20), "RSI 14": RSI(14), "ATR 14 and stops": ATR(14), "ADX, +DI, -DI 14": ADX(14),
+        "CCI 20": CCI(20), "WaveTrend 10, 21": WaveTrend()}
 TARGET = (2000, 10_000, 0.050)
 
 
@@ -49,31 +51,37 @@ def seconds(f, runs):
     "Median time of a call, after one that warms up."
     times = []
     for _ in range(runs+1):
-        start = time.perf_counter(); f()
+        start = time.perf_counter()
+        f()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
 
 def peak_rss(f):
-    "Bytes by which a call raises the process's memory at most; NaN where the system does not say (it takes Linux with glibc)."
+    """Bytes by which a call raises the process's memory at most;
+    NaN where the system does not say (it takes Linux with glibc)."""
     libc, status = ctypes.CDLL(None), Path("/proc/self/status")
     if not (status.exists() and hasattr(libc, "malloc_trim")): return float("nan")
     def read(key): return int(status.read_text().split(key+":")[1].split()[0])*1024
-    libc.malloc_trim(0)                                      # what earlier calls have left unused goes back to the system
-    Path("/proc/self/clear_refs").write_text("5")            # the peak starts anew
-    before = read("VmRSS"); f()
+    libc.malloc_trim(0)                             # what earlier calls have left unused goes back to the system
+    Path("/proc/self/clear_refs").write_text("5")   # the peak starts anew
+    before = read("VmRSS")
+    f()
     return read("VmHWM") - before
 
 
 class Traffic(TorchDispatchMode):
     "Counts the kernels that run, and the bytes that they read and write; overlapping views of one array count once."
-    def __init__(self): super().__init__(); self.kernels = self.bytes = 0
+    def __init__(self):
+        super().__init__()
+        self.kernels = self.bytes = 0
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = op(*args, **kwargs)
         if op.is_view or any(k in op.name() for k in ("empty", "new_", "detach", "scalar")): return out
-        size = lambda xs: sum({x.untyped_storage().data_ptr(): x.numel()*x.element_size() for x in tree_leaves(xs) if isinstance(x, torch.Tensor)}.values())
+        size = lambda xs: sum({x.untyped_storage().data_ptr(): x.numel()*x.element_size()
+                               for x in tree_leaves(xs) if isinstance(x, torch.Tensor)}.values())
         self.kernels += 1
         self.bytes += size((args, {k: v for k, v in kwargs.items() if k != "out"})) + size(out)
         return out
@@ -90,7 +98,8 @@ def traffic(f, symbols, bars, dtype):
 
 def bandwidth(runs):
     "Bytes a second that a copy reads and writes."
-    x = torch.ones(2**25); y = torch.empty_like(x)
+    x = torch.ones(2**25)
+    y = torch.empty_like(x)
     return 2*x.numel()*x.element_size()/seconds(lambda: y.copy_(x), runs)
 
 
@@ -101,27 +110,32 @@ def cpu_columns(args):
     rows = [tuple(x[i].numpy() for x in candles.values()) for i in range(args.symbols)]
     def loop(f): return [f(*r) for r in rows]
     def all_of_them(): return [loop(f) for f in THEIRS.values()]
-    columns["TA-Lib, 1 thread"] = {k: seconds(lambda: loop(f), args.runs) for k, f in THEIRS.items()} | {"all six": seconds(all_of_them, args.runs), "peak": peak_rss(all_of_them)}
+    columns["TA-Lib, 1 thread"] = ({k: seconds(lambda: loop(f), args.runs) for k, f in THEIRS.items()}
+                                   | {"all six": seconds(all_of_them, args.runs), "peak": peak_rss(all_of_them)})
     for threads in dict.fromkeys((1, most)):
         torch.set_num_threads(threads)
         for dtype in (torch.float64, torch.float32):
             x = {k: v.to(dtype) for k, v in candles.items()}
             columns[f"{str(dtype)[6:]}, {threads} thread{'s'*(threads > 1)}"] = (
-                {k: seconds(lambda: f(x), args.runs) for k, f in OURS.items()} | {"all six": seconds(lambda: everything(x), args.runs), "peak": peak_rss(lambda: everything(x))})
+                {k: seconds(lambda: f(x), args.runs) for k, f in OURS.items()}
+                | {"all six": seconds(lambda: everything(x), args.runs), "peak": peak_rss(lambda: everything(x))})
     return columns
 
 
 def table(columns, bars):
     "Markdown: million bars a second by row and column; peak memory below."
     lines = ["| million bars a second | " + " | ".join(columns) + " |", "|---|" + "---:|"*len(columns)]
-    for row in [*OURS, "all six"]: lines.append(f"| {row} | " + " | ".join(f"{bars/c[row]/1e6:,.0f}" for c in columns.values()) + " |")
-    lines.append("| peak memory of all six, MB | " + " | ".join(f"{c['peak']/1e6:,.0f}" for c in columns.values()) + " |")
+    for row in [*OURS, "all six"]:
+        lines.append(f"| {row} | " + " | ".join(f"{bars/c[row]/1e6:,.0f}" for c in columns.values()) + " |")
+    lines.append("| peak memory of all six, MB | "
+                 + " | ".join(f"{c['peak']/1e6:,.0f}" for c in columns.values()) + " |")
     return lines
 
 
 def cpu_name():
     info = Path("/proc/cpuinfo")
-    names = [l.split(":")[1].strip() for l in info.read_text().splitlines() if l.startswith("model name")] if info.exists() else []
+    names = ([l.split(":")[1].strip() for l in info.read_text().splitlines() if l.startswith("model name")]
+             if info.exists() else [])
     return names[0] if names else platform.processor() or platform.machine()
 
 
@@ -132,23 +146,29 @@ def report(args):
     load, policy = busy(), "".join(f"{k}={v} " for k, v in os.environ.items() if k.startswith("OMP_"))
     columns = cpu_columns(args)
     kernels, moved, least = traffic(everything, 4, args.bars, torch.float32)
-    notes = [f"All six in float32: {kernels:,} kernels, which move {moved:,.0f} bytes a bar; each input and output once is {least:.0f}."]
+    notes = [f"All six in float32: {kernels:,} kernels, which move {moved:,.0f} bytes a bar; "
+             f"each input and output once is {least:.0f}."]
     n = TARGET[0]*TARGET[1]
-    notes.append(f"The target of a GPU, 2,000 x 10,000 in 50 ms: the kernels move {n*moved/1e9:.0f} GB, so it asks for {n*moved/TARGET[2]/1e12:.1f} TB/s.")
+    notes.append(f"The target of a GPU, 2,000 x 10,000 in 50 ms: the kernels move {n*moved/1e9:.0f} GB, "
+                 f"so it asks for {n*moved/TARGET[2]/1e12:.1f} TB/s.")
     notes.append(f"CPU copy bandwidth: {bandwidth(args.runs)/1e9:.0f} GB/s.")
     head = [f"## {datetime.date.today()}: {cpu_name()}, {torch.get_num_threads()} threads", "",
-            f"`{policy}python {' '.join([str(Path(sys.argv[0])), *sys.argv[1:]])}`; Python {platform.python_version()}, torch {torch.__version__}, TA-Lib {talib.__version__}; "
-            f"{args.symbols:,} x {args.bars:,} on the CPU, medians of {args.runs} runs. Load of the machine before: {load}.", ""]
+            f"`{policy}python {' '.join([str(Path(sys.argv[0])), *sys.argv[1:]])}`; "
+            f"Python {platform.python_version()}, torch {torch.__version__}, TA-Lib {talib.__version__}; "
+            f"{args.symbols:,} x {args.bars:,} on the CPU, medians of {args.runs} runs. "
+            f"Load of the machine before: {load}.", ""]
     return "\n".join(head + table(columns, args.symbols*args.bars) + [""] + [f"- {x}" for x in notes]) + "\n"
 
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--symbols", type=int, default=200); p.add_argument("--bars", type=int, default=10_000)
+    p.add_argument("--symbols", type=int, default=200)
+    p.add_argument("--bars", type=int, default=10_000)
     p.add_argument("--runs", type=int, default=7)
     p.add_argument("--out", type=Path, help="append the table to this file")
     args = p.parse_args()
-    text = report(args); print(text)
+    text = report(args)
+    print(text)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         with args.out.open("a") as f: f.write(("" if f.tell() else "# Indicators\n\n") + text + "\n")

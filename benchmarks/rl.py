@@ -1,12 +1,20 @@
-"""Reinforcement learning where the answer is known, how fast it is, and what it finds on real candles: `python benchmarks/rl.py`.
+"""Reinforcement learning where the answer is known, how fast it is, and what it finds on real candles: \
+`python benchmarks/rl.py`.
 
-Sections by flag, `--planted`, `--speed`, `--repeat`, `--real FILE...` and `--sizing FILE...`; without one, the first three. One core, medians, the peer in the same run; time is that of the processor, so that a busy machine does not matter. `--out FILE` appends the tables to a file.
+Sections by flag, `--planted`, `--speed`, `--repeat`, `--real FILE...` and `--sizing FILE...`; without one, the first
+three. One core, medians, the peer in the same run; time is that of the processor, so that a busy machine does not
+matter. `--out FILE` appends the tables to a file.
 
-planted  made-up markets: an oracle (the next return leaked), a weak signal (correlation 0.05), noise without costs and with high ones; every agent, `--seeds` seeds of `--steps` steps; trained on 20,000 bars, chosen on another draw, measured on a third of 100,000 bars
-speed    raw steps of 1,024 environments; training steps of PPO at four epochs, beside stable-baselines3's PPO on eight single environments in its `DummyVecEnv`
+planted  made-up markets: an oracle (the next return leaked), a weak signal (correlation 0.05), noise without costs and
+         with high ones; every agent, `--seeds` seeds of `--steps` steps; trained on 20,000 bars, chosen on another
+         draw, measured on a third of 100,000 bars
+speed    raw steps of 1,024 environments; training steps of PPO at four epochs, beside stable-baselines3's PPO on eight
+         single environments in its `DummyVecEnv`
 repeat   the same seed twice: are the weights the same?
-real     `configs/rl.yaml` on candle files: one network, then the seeds of every agent; the test span is looked at once, and every run is a trial
-sizing   size and stop of trades that begin at every sixth bar of candle files, in both directions: a policy of full information beside equal risk by forecast (HAR, without and with the hour) and by ATR
+real     `configs/rl.yaml` on candle files: one network, then the seeds of every agent; the test span is looked at once,
+         and every run is a trial
+sizing   size and stop of trades that begin at every sixth bar of candle files, in both directions: a policy of full
+         information beside equal risk by forecast (HAR, without and with the hour) and by ATR
 """
 import argparse, os, platform, sys, time
 from dataclasses import replace
@@ -32,29 +40,34 @@ from natron.range_scores import RANGE_FORECASTERS, market
 from natron.rl import AGENTS, train_policies, train_policy
 from natron.splits import split_series
 from natron.tasks import HORIZONS
-from natron.rl_evaluate import evaluate_policies, interquartile_mean, relative_score, run_figures, score_draws, series_returns
+from natron.rl_evaluate import (evaluate_policies, interquartile_mean, relative_score, run_figures, score_draws,
+                                series_returns)
 
-FREE = {f"backtest.{k}": 0. for k in ("spread", "slippage", "swap_long", "swap_short")} | {"rl.turnover_penalty": 0., "rl.drawdown_penalty": 0.}
+FREE = ({f"backtest.{k}": 0. for k in ("spread", "slippage", "swap_long", "swap_short")}
+        | {"rl.turnover_penalty": 0., "rl.drawdown_penalty": 0.})
 MARKETS = {  # kind, settings, what must come out
     "oracle, no costs": ("oracle", FREE, "90 % of the best possible"),
     "weak signal, no costs": ("signal", FREE, "every seed above 0"),
     "weak signal, usual costs": ("signal", {}, ""),
     "noise, no costs": ("noise", FREE, "an interval that holds 0"),
-    "noise, ten times the costs": ("noise", {"backtest.spread": 10., "backtest.slippage": 2., "backtest.swap_long": -5., "backtest.swap_short": -5.}, "flat"),
+    "noise, ten times the costs": ("noise", {"backtest.spread": 10., "backtest.slippage": 2.,
+                                             "backtest.swap_long": -5., "backtest.swap_short": -5.}, "flat"),
 }
 
 
 def config(agent, steps, sets=None):
     "The settings of an agent on a planted market."
     kind = dict(sac="continuous").get(agent, "discrete")
-    return with_settings(Config(), **{"rl.agent": agent, "rl.actions": kind, "rl.steps": steps, "train.tracker": "none"} | (sets or {}))
+    return with_settings(Config(), **{"rl.agent": agent, "rl.actions": kind, "rl.steps": steps,
+                                      "train.tracker": "none"} | (sets or {}))
 
 
 def quiet(steps): return tqdm(total=steps, disable=True)
 
 
 def scored(rollout, cfg):
-    "Interquartile mean of the log return with its interval over seeds and blocks, and how many seeds alone lie above zero."
+    """Interquartile mean of the log return with its interval over seeds and blocks,
+    and how many seeds alone lie above zero."""
     times, x = series_returns(rollout)
     e, rng, nothing = cfg.evaluate, make_rng(0, "benchmark"), np.zeros((1, 1))
     starts = block_resamples(times, e.block, e.resamples, rng)[1]
@@ -83,7 +96,8 @@ def planted_row(agent, market, seeds, steps):
     rolled = run_positions(test, policy_positions(test, policies))
     (point, low, high), found = scored(rolled, cfg)
     share = f"{interquartile_mean(shares(rolled, kind)):.1%}" if kind != "noise" else ""
-    return agent, market, f"{point:+.3f} [{low:+.3f}, {high:+.3f}]", share, f"{found} of {seeds}", f"{run_figures(rolled).exposure.mean():.1%}", f"{took:.0f} s", must
+    return (agent, market, f"{point:+.3f} [{low:+.3f}, {high:+.3f}]", share, f"{found} of {seeds}",
+            f"{run_figures(rolled).exposure.mean():.1%}", f"{took:.0f} s", must)
 
 
 def planted(a):
@@ -92,21 +106,28 @@ def planted(a):
         for market in MARKETS:
             rows.append(planted_row(agent, market, a.seeds, a.steps))
             print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
-    head = ["agent", "market", "log return on another draw, interquartile mean", "of the best possible", "seeds whose interval is above 0", "mean position", "CPU a seed", "must be"]
+    head = ["agent", "market", "log return on another draw, interquartile mean", "of the best possible",
+            "seeds whose interval is above 0", "mean position", "CPU a seed", "must be"]
     return f"{a.seeds} seeds of {a.steps:,} steps.\n\n" + table(head, rows)
 
 
 def rate(f, steps, repeats):
-    "Median, least and most steps a second of CPU of a call that makes so many, after one that does not count; and the median."
-    f(); took = []
-    for _ in range(repeats): start = time.process_time(); f(); took.append(time.process_time()-start)
+    """Median, least and most steps a second of CPU of a call that makes so many,
+    after one that does not count; and the median."""
+    f()
+    took = []
+    for _ in range(repeats):
+        start = time.process_time()
+        f()
+        took.append(time.process_time()-start)
     r = steps/np.array(took)
     return f"{np.median(r):,.0f} ({r.min():,.0f} to {r.max():,.0f})", float(np.median(r))
 
 
 def raw(data, copies, calls=200):
     "A call that steps so many environments with random actions, and how many steps it makes."
-    env = VectorTradingEnv(data, copies); env.reset(seed=0)
+    env = VectorTradingEnv(data, copies)
+    env.reset(seed=0)
     actions = make_rng(0, "actions").integers(0, 3, (calls, copies))
     def steps():
         for act in actions: env.step(act)
@@ -116,12 +137,15 @@ def raw(data, copies, calls=200):
 def speed(a):
     cfg = config("ppo", a.steps, {"rl.copies": 1024})
     data, rows = planted_data("signal", 0, cfg), []
-    for copies in (8, 64, 1024): rows.append((f"environment, {copies:,} side by side", rate(*raw(data, copies), a.repeats)[0], ""))
+    for copies in (8, 64, 1024):
+        rows.append((f"environment, {copies:,} side by side", rate(*raw(data, copies), a.repeats)[0], ""))
     agent, n = AGENTS["ppo"](data, 0), cfg.rl.copies*cfg.rl.rollout*4
     text, ours = rate(lambda: agent.learn(n, 0), n, a.repeats)
     rows.append(("PPO, four epochs, 1,024 copies", text, ""))
+
     for name, batch in {"batches of 64, its default": 64, "batches of 1,024": 1024}.items():
-        naive = PPO("MlpPolicy", DummyVecEnv([lambda: TradingEnv(data)]*8), n_epochs=4, n_steps=512, batch_size=batch, device="cpu", seed=0, policy_kwargs=dict(net_arch=list(cfg.rl.hidden)))
+        naive = PPO("MlpPolicy", DummyVecEnv([lambda: TradingEnv(data)]*8), n_epochs=4, n_steps=512, batch_size=batch,
+                    device="cpu", seed=0, policy_kwargs=dict(net_arch=list(cfg.rl.hidden)))
         text, theirs = rate(lambda: naive.learn(4096), 4096, a.repeats)
         rows.append((f"stable-baselines3, eight in `DummyVecEnv`, four epochs, {name}", text, f"{ours/theirs:.1f}"))
     return table(["one core", f"steps a second of CPU, median of {a.repeats}", "PPO above is faster by"], rows)
@@ -133,22 +157,28 @@ def repeat(a):
         cfg = config(agent, min(a.steps, 40_000), FREE)
         train, validation = (planted_data("signal", k, cfg) for k in range(2))
         one, two, other = (train_policy(train, validation, s, bar=quiet(1)).policy.state_dict() for s in (0, 0, 1))
-        rows.append((agent, all(torch.equal(one[k], two[k]) for k in one), any(not torch.equal(one[k], other[k]) for k in one)))
+        rows.append((agent, all(torch.equal(one[k], two[k]) for k in one),
+                     any(not torch.equal(one[k], other[k]) for k in one)))
     return table(["agent", "the same seed gives the same weights", "another gives others"], rows)
 
 
 def real(a):
     "One network on all files, then every agent."
     series, log, parts = {p.name.split(".")[0]: read_candles(p) for p in a.real}, TrialLog(a.trials), []
-    cfg = load_config("rl", **{"data.stride": a.stride, "train.tracker": "none", "rl.seeds": a.seeds, "rl.steps": a.steps})
-    prep = prepare(series, cfg); start = time.process_time()
-    model, _ = finetune(prep); calibration = calibrate(prep, model)
+    cfg = load_config("rl", **{"data.stride": a.stride, "train.tracker": "none",
+                               "rl.seeds": a.seeds, "rl.steps": a.steps})
+    prep = prepare(series, cfg)
+    start = time.process_time()
+    model, _ = finetune(prep)
+    calibration = calibrate(prep, model)
     parts.append(f"{', '.join(series)}: the network took {time.process_time()-start:.0f} s of CPU.")
     for agent in a.agents:
         sets = {"rl.agent": agent, "rl.actions": dict(sac="continuous").get(agent, "discrete")}
-        own = replace(prep, config=with_settings(cfg, **sets)); start = time.process_time()
+        own = replace(prep, config=with_settings(cfg, **sets))
+        start = time.process_time()
         run = train_policies(own, model)
-        parts.append(f"```text\n{evaluate_policies(run, own, model, calibration, log).text()}\n```\n\nTraining took {time.process_time()-start:.0f} s of CPU.")
+        parts.append(f"```text\n{evaluate_policies(run, own, model, calibration, log).text()}\n```\n\n"
+                     f"Training took {time.process_time()-start:.0f} s of CPU.")
         print(parts[-1], file=sys.stderr, flush=True)
     return "\n\n".join(parts)
 
@@ -157,7 +187,8 @@ def entries(name, candles, split, forecaster):
     "The entries of one series in training, validation and test part, at every sixth bar; forecasts begin at row 2,000."
     m = market(candles, replace(split, validation=slice(2000, split.validation.stop)))
     term = RANGE_FORECASTERS[forecaster](m)
-    return [trade_entries(name, candles, m.variance, term, np.arange(part.start, part.stop, 6)) for part in (split.train, split.validation, split.test)]
+    return [trade_entries(name, candles, m.variance, term, np.arange(part.start, part.stop, 6))
+            for part in (split.train, split.validation, split.test)]
 
 
 def pooled(parts, field): return np.concatenate([getattr(e, field) for e in parts])
@@ -179,16 +210,21 @@ def sized(a, series, splits, forecaster):
     x, u = ([pooled(p, k) for p in parts] for k in ("contexts", "by_forecast"))
     policies = [learn_arms((x[0], u[0]), (x[1], u[1]), k) for k in range(a.seeds)]
     seeds = [taken(u[2], p.arms(x[2])) for p in policies]
-    rows = [(f"policy ({a.seeds} seeds)", "by context", f"{np.mean(seeds):.4f} ({min(map(np.mean, seeds)):.4f} to {max(map(np.mean, seeds)):.4f})", "")]
+    rows = [(f"policy ({a.seeds} seeds)", "by context",
+             f"{np.mean(seeds):.4f} ({min(map(np.mean, seeds)):.4f} to {max(map(np.mean, seeds)):.4f})", "")]
     times = parts[2][0].times.append([e.times for e in parts[2][1:]])
     block = round(240*times.nunique()/max(s.test.stop-s.test.start for s in splits))
-    rules = [(by, field, alone) for by, field in (("forecast", "by_forecast"), ("ATR", "by_atr")) for alone in (False, True)]
+    rules = [(by, field, alone) for by, field in (("forecast", "by_forecast"), ("ATR", "by_atr"))
+             for alone in (False, True)]
     for by, field, alone in rules:
         rule, arms = equal_risk(parts, field, alone)
         v = arm_verdict(times, np.mean(seeds, 0), rule, f"equal risk by {by}", block)
-        rows.append((f"equal risk by {by}, {'an arm a series' if alone else 'one arm'}", arms, f"{rule.mean():.4f}", f"{v.difference:+.4f} [{v.low:+.4f}, {v.high:+.4f}]"))
+        rows.append((f"equal risk by {by}, {'an arm a series' if alone else 'one arm'}", arms, f"{rule.mean():.4f}",
+                     f"{v.difference:+.4f} [{v.low:+.4f}, {v.high:+.4f}]"))
+
     span = " to ".join(f"{t:%Y-%m-%d}" for t in (times.min(), times.max()))
-    return (f"Forecast: {forecaster}; {', '.join(series)}; {len(times):,} entries, {span}, {v.blocks} blocks; {time.process_time()-start:.0f} s of CPU.\n\n"
+    return (f"Forecast: {forecaster}; {', '.join(series)}; {len(times):,} entries, {span}, {v.blocks} blocks; "
+            f"{time.process_time()-start:.0f} s of CPU.\n\n"
             + table(["", "size and stop", "mean utility", "policy less this"], rows))
 
 
@@ -201,14 +237,27 @@ def sizing(a):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("planted", "speed", "repeat"): p.add_argument(f"--{name}", action="store_true")
-    p.add_argument("--real", nargs="+", type=Path, metavar="FILE", help="candle files, one series each"); p.add_argument("--sizing", nargs="+", type=Path, metavar="FILE", help="candle files, one series each"); p.add_argument("--trials", default="runs/trials.jsonl", help="trial log of --real")
-    p.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS)); p.add_argument("--seeds", type=int, default=10); p.add_argument("--steps", type=int, default=200_000)
-    p.add_argument("--stride", type=int, default=24, help="bars between training windows of --real"); p.add_argument("--repeats", type=int, default=5); p.add_argument("--out", help="append the tables to this file")
-    a = p.parse_args(); torch.set_num_threads(1)
+    p.add_argument("--real", nargs="+", type=Path, metavar="FILE", help="candle files, one series each")
+    p.add_argument("--sizing", nargs="+", type=Path, metavar="FILE", help="candle files, one series each")
+    p.add_argument("--trials", default="runs/trials.jsonl", help="trial log of --real")
+    p.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS))
+    p.add_argument("--seeds", type=int, default=10)
+    p.add_argument("--steps", type=int, default=200_000)
+    p.add_argument("--stride", type=int, default=24, help="bars between training windows of --real")
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--out", help="append the tables to this file")
+    a = p.parse_args()
+    torch.set_num_threads(1)
+
     asked = [f for f in (planted, speed, repeat, real, sizing) if getattr(a, f.__name__)] or [planted, speed, repeat]
-    parts = [f"## {' '.join(['python', 'benchmarks/rl.py', *(Path(x).name if Path(x).exists() else x for x in sys.argv[1:])])}\n\n{platform.processor() or platform.machine()}, one core of {os.cpu_count()}, "
-             f"Python {platform.python_version()}, torch {torch.__version__}, gymnasium {gymnasium.__version__}, stable-baselines3 {stable_baselines3.__version__}"]
-    for f in asked: parts.append(f"### {f.__name__}\n\n{f(a)}"); print(parts[-1], flush=True)
+    parts = [f"""## {' '.join(['python', 'benchmarks/rl.py',
+                               *(Path(x).name if Path(x).exists() else x for x in sys.argv[1:])])}\n\n"""
+             f"{platform.processor() or platform.machine()}, one core of {os.cpu_count()}, "
+             f"Python {platform.python_version()}, torch {torch.__version__}, gymnasium {gymnasium.__version__}, "
+             f"stable-baselines3 {stable_baselines3.__version__}"]
+    for f in asked:
+        parts.append(f"### {f.__name__}\n\n{f(a)}")
+        print(parts[-1], flush=True)
     if a.out:
         with open(a.out, "a") as f: f.write("\n\n".join(parts) + "\n\n")
 

@@ -1,8 +1,12 @@
-"""How fast it answers: the default model of 5.6 million weights, 512 candles in, a dictionary out: `python benchmarks/serve.py`.
+"""How fast it answers: the default model of 5.6 million weights, 512 candles in, a dictionary out:
+`python benchmarks/serve.py`.
 
-In one run: Python (on one core) by each engine, beside the network alone in eager torch, and the demonstration's network by each
-engine; REST with one client; the bridge with 32 clients that predict and one that pings; the bridge's lines a second beside those of an echo server that does nothing else; memory. Servers are processes of their own on this machine, so clients and servers share its cores. The model is untrained, which makes no
-difference to the time; the candles are simulated. Everything is measured in turn, `--rounds` times for `--seconds` each: on a shared machine the rounds tell how much is its neighbours'.
+In one run: Python (on one core) by each engine, beside the network alone in eager torch, and the demonstration's
+network by each engine; REST with one client; the bridge with 32 clients that predict and one that pings; the bridge's
+lines a second beside those of an echo server that does nothing else; memory. Servers are processes of their own on this
+machine, so clients and servers share its cores. The model is untrained, which makes no difference to the time; the
+candles are simulated. Everything is measured in turn, `--rounds` times for `--seconds` each: on a shared machine the
+rounds tell how much is its neighbours'.
 `--out FILE` appends the tables to a file. A GPU is measured where there is one.
 """
 import argparse, http.client, json, os, platform, socket, subprocess, sys, tempfile, threading, time
@@ -38,7 +42,8 @@ except ImportError: asyncio.run(main())
 
 def make_model(path, config="natron"):
     "The model of a configuration, untrained, on simulated candles."
-    cfg = load_config(Path(__file__).parent.parent/f"configs/{config}.yaml"); c = simulate_candles(8000, seed=1)
+    cfg = load_config(Path(__file__).parent.parent/f"configs/{config}.yaml")
+    c = simulate_candles(8000, seed=1)
     prep = prepare({"SIM": c}, cfg)
     model = new_model(prep).eval()
     save_bundle(make_bundle(model, prep, {"SIM": c}, scenarios=fit_scenarios(prep, model)), path)
@@ -49,18 +54,25 @@ def timed(f, seconds, least=50):
     "Milliseconds of each call within these seconds, after some that do not count."
     for _ in range(5): f()
     took, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(took) < least: t = time.perf_counter(); f(); took.append((time.perf_counter()-t)*1e3)
+    while time.perf_counter() < end or len(took) < least:
+        t = time.perf_counter()
+        f()
+        took.append((time.perf_counter()-t)*1e3)
     return np.array(took)
 
 
 class Server:
     "A server process and where it listens."
     def __init__(self, *command, servers=1):
-        self.p = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.p = subprocess.Popen([sys.executable, *map(str, command)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.ports = [int(self.p.stdout.readline().rpartition(":")[2]) for _ in range(servers)]
 
     def __enter__(self): return self
-    def __exit__(self, *e): self.p.terminate(); self.p.wait(20)
+    def __exit__(self, *e):
+        self.p.terminate()
+        self.p.wait(20)
+
     def megabytes(self): return psutil.Process(self.p.pid).memory_info().rss/1e6
 
 
@@ -69,20 +81,28 @@ def natron(*args): return ("-c", "from natron.cli import main; main()", *args)
 
 def in_python(path, candles):
     "What is measured in this process, by name: the network alone, `predict` with each engine, `append`."
-    bundle = load_bundle(path); net = bundle.model()
-    x, mask = torch.zeros(1, bundle.window_length, len(bundle.feature_columns)), torch.ones(1, bundle.window_length, len(bundle.feature_columns), dtype=torch.bool)
+    bundle = load_bundle(path)
+    net = bundle.model()
+    x, mask = (torch.zeros(1, bundle.window_length, len(bundle.feature_columns)),
+               torch.ones(1, bundle.window_length, len(bundle.feature_columns), dtype=torch.bool))
     @torch.inference_mode()
     def alone(): net(x, mask)
+
     loaded = {e: load_predictor(path, "cpu", e) for e in ("auto", "int8", "torch")}
     live, step, t = load_predictor(path, "cpu"), candles.index[-1]-candles.index[-2], candles.index[-1]
     live.append("SIM", candles)
     def one():
         nonlocal t
-        t += step; live.append("SIM", dict(candles.iloc[-1], time=t))
+        t += step
+        live.append("SIM", dict(candles.iloc[-1], time=t))
+
     out = {"eager torch, the network alone": alone}
-    out |= {f"predict, engine {p.engine.name}" + (" (chosen)" if e == "auto" else ""): lambda p=p: p.predict(candles) for e, p in loaded.items()}
+    out |= {f"predict, engine {p.engine.name}" + (" (chosen)" if e == "auto" else ""): lambda p=p: p.predict(candles)
+            for e, p in loaded.items()}
     out |= {f"append, engine {live.engine.name}": one}
-    if torch.cuda.is_available(): p = load_predictor(path, "cuda"); out[f"predict on {torch.cuda.get_device_name()}"] = lambda: p.predict(candles)
+    if torch.cuda.is_available():
+        p = load_predictor(path, "cuda")
+        out[f"predict on {torch.cuda.get_device_name()}"] = lambda: p.predict(candles)
     return out
 
 
@@ -94,7 +114,9 @@ def engines_of(path, candles, about):
 
 def on_one_core(f, seconds):
     "Milliseconds of each call."
-    cores = os.sched_getaffinity(0); os.sched_setaffinity(0, {min(cores)}); torch.set_num_threads(1)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    torch.set_num_threads(1)
     try: return timed(f, seconds)
     finally: os.sched_setaffinity(0, cores)
 
@@ -103,7 +125,9 @@ def over_rest(port, body, seconds):
     "Milliseconds of each request of one client."
     c = http.client.HTTPConnection("127.0.0.1", port)
     def one():
-        c.request("POST", "/predict", body, {"Content-Type": "application/json"}); r = c.getresponse(); said = r.read()
+        c.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        r = c.getresponse()
+        said = r.read()
         if r.status != 200: raise RuntimeError(said)
     return timed(one, seconds)
 
@@ -115,14 +139,19 @@ def crowd(port, line, seconds, clients=32):
         with socket.create_connection(("127.0.0.1", port)) as s:
             answers = s.makefile("rb")
             while not stop.is_set():
-                s.sendall(line); m = json.loads(answers.readline())
+                s.sendall(line)
+                m = json.loads(answers.readline())
                 if m["type"] == "prediction": counts[k] += 1
                 elif m["code"] not in ("busy", "rate_limited"): raise RuntimeError(m)
+
     threads = [threading.Thread(target=predict, args=(k,), daemon=True) for k in range(clients)]
     for t in threads: t.start()
     with BridgeClient(port=port) as client:
-        time.sleep(1); counts[:] = [0]*clients
-        start = time.perf_counter(); ms = timed(lambda: (client.ping(), time.sleep(.005)), seconds) - 5; took = time.perf_counter()-start
+        time.sleep(1)
+        counts[:] = [0]*clients
+        start = time.perf_counter()
+        ms = timed(lambda: (client.ping(), time.sleep(.005)), seconds) - 5
+        took = time.perf_counter()-start
     stop.set()
     for t in threads: t.join(10)
     return ms, sum(counts)/took
@@ -137,50 +166,81 @@ def lines_a_second(port, line, seconds, connections=4, ahead=16):
     while time.perf_counter() < end:
         for s in socks:
             left = ahead
-            while left: part = s.recv(1 << 20); n = part.count(b"\n"); left -= n; got += n
+            while left:
+                part = s.recv(1 << 20)
+                n = part.count(b"\n")
+                left -= n
+                got += n
             s.sendall(block)
     took = time.perf_counter() - start
     for s in socks: s.close()
     return got/took
 
 
-ASKED = {"predict, engine onnx (chosen)": "6 / 15", "REST, one client": "- / 50", "ping, while 32 clients predict over the bridge": "- / 20",
-         "REST, one client: requests a second": "100", "bridge: lines of 96 candles a second, parsed, checked, echoed": "15,000"}
+ASKED = {"predict, engine onnx (chosen)": "6 / 15", "REST, one client": "- / 50",
+         "ping, while 32 clients predict over the bridge": "- / 20", "REST, one client: requests a second": "100",
+         "bridge: lines of 96 candles a second, parsed, checked, echoed": "15,000"}
 
 
 def times(named):
     "A table of milliseconds: medians over the rounds, and how far the rounds' own medians lie apart."
     def row(name, rounds):
         mid, late = [np.median(ms) for ms in rounds], [np.quantile(ms, .99) for ms in rounds]
-        return name, f"{np.median(mid):.2f}", f"{np.median(late):.2f}", f"{min(mid):.2f} - {max(mid):.2f}", ASKED.get(name, "3 / -" if "predict on" in name else "")
-    return table(["512 candles to a dictionary, ms", "median", "99 %", "medians of the rounds", "asked"], [row(*i) for i in named.items()])
+        return (name, f"{np.median(mid):.2f}", f"{np.median(late):.2f}", f"{min(mid):.2f} - {max(mid):.2f}",
+                ASKED.get(name, "3 / -" if "predict on" in name else ""))
+    return table(["512 candles to a dictionary, ms", "median", "99 %", "medians of the rounds", "asked"],
+                 [row(*i) for i in named.items()])
 
 
 def rates(named):
     "A table of what is done in a second."
-    return table(["a second", "median", "rounds", "asked"], [(k, f"{np.median(v):,.0f}", f"{min(v):,.0f} - {max(v):,.0f}", ASKED.get(k, "")) for k, v in named.items()])
+    return table(["a second", "median", "rounds", "asked"],
+                 [(k, f"{np.median(v):,.0f}", f"{min(v):,.0f} - {max(v):,.0f}", ASKED.get(k, ""))
+                  for k, v in named.items()])
 
 
 if __name__ == "__main__":
-    a = argparse.ArgumentParser(description=__doc__); a.add_argument("--rounds", type=int, default=5); a.add_argument("--seconds", type=float, default=3); a.add_argument("--out", type=Path); a = a.parse_args()
+    a = argparse.ArgumentParser(description=__doc__)
+    a.add_argument("--rounds", type=int, default=5)
+    a.add_argument("--seconds", type=float, default=3)
+    a.add_argument("--out", type=Path)
+    a = a.parse_args()
+
     ms, persec = defaultdict(list), defaultdict(list)
     with tempfile.TemporaryDirectory() as d:
-        path = Path(d)/"natron_v2.pt"; weights = make_model(path); candles = simulate_candles(512, seed=2)
-        rows = [dict(time=t.isoformat(), **r) for t, r in candles.iterrows()]; body = json.dumps(dict(candles=rows)).encode()
+        path = Path(d)/"natron_v2.pt"
+        weights = make_model(path)
+        candles = simulate_candles(512, seed=2)
+        rows = [dict(time=t.isoformat(), **r) for t, r in candles.iterrows()]
+        body = json.dumps(dict(candles=rows)).encode()
         line = json.dumps(dict(type="predict", candles=rows)).encode() + b"\n"
-        ping = json.dumps(dict(type="ping", data=[dict(time=int(t.timestamp()), **r) for t, r in candles.iloc[:96].iterrows()])).encode() + b"\n"
-        print(about := f"{weights:,} weights, file {path.stat().st_size/1e6:.0f} MB; {platform.processor() or platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__.partition('+')[0]}, ONNX Runtime {onnxruntime.__version__}; {a.rounds} rounds of {a.seconds:g} s each")
+        ping = json.dumps(dict(type="ping", data=[dict(time=int(t.timestamp()), **r)
+                                                  for t, r in candles.iloc[:96].iterrows()])).encode() + b"\n"
+        print(about := f"{weights:,} weights, file {path.stat().st_size/1e6:.0f} MB; "
+              f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; "
+              f"torch {torch.__version__.partition('+')[0]}, ONNX Runtime {onnxruntime.__version__}; "
+              f"{a.rounds} rounds of {a.seconds:g} s each")
         make_model(small := Path(d)/"demo.pt", "demo")
         calls = in_python(path, candles) | engines_of(small, candles, "the demonstration's network")
-        with Server(*natron("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second"), servers=2) as s, Server("-c", ECHO) as echo:
+
+        with Server(*natron("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second"),
+                    servers=2) as s, Server("-c", ECHO) as echo:
             for _ in range(a.rounds):
                 for name, f in calls.items(): ms[name].append(on_one_core(f, a.seconds))
-                took = over_rest(s.ports[0], body, a.seconds); ms["REST, one client"].append(took); persec["REST, one client: requests a second"].append(1e3/took.mean())
-                took, predictions = crowd(s.ports[1], line, a.seconds); ms["ping, while 32 clients predict over the bridge"].append(took); persec["bridge, 32 clients: predictions a second"].append(predictions)
-                persec["bridge: lines of 96 candles a second, parsed, checked, echoed"].append(lines_a_second(s.ports[1], ping, a.seconds))
-                persec["bare echo server: the same lines a second"].append(lines_a_second(echo.ports[0], ping, a.seconds))
-            memory = f"Memory of the server after all this: {s.megabytes():.0f} MB (asked 1,000). A line of 96 candles has {len(ping)/1e3:.1f} kB."
+                took = over_rest(s.ports[0], body, a.seconds)
+                ms["REST, one client"].append(took)
+                persec["REST, one client: requests a second"].append(1e3/took.mean())
+                took, predictions = crowd(s.ports[1], line, a.seconds)
+                ms["ping, while 32 clients predict over the bridge"].append(took)
+                persec["bridge, 32 clients: predictions a second"].append(predictions)
+                persec["bridge: lines of 96 candles a second, parsed, checked, echoed"].append(
+                    lines_a_second(s.ports[1], ping, a.seconds))
+                persec["bare echo server: the same lines a second"].append(
+                    lines_a_second(echo.ports[0], ping, a.seconds))
+            memory = (f"Memory of the server after all this: {s.megabytes():.0f} MB (asked 1,000). "
+                      f"A line of 96 candles has {len(ping)/1e3:.1f} kB.")
     text = [about, times(ms), rates(persec), memory]
     print(*text[1:], sep="\n\n")
     if a.out:
-        with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python {' '.join(sys.argv)}`", *text]) + "\n")
+        with open(a.out, "a") as f:
+            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python {' '.join(sys.argv)}`", *text]) + "\n")

@@ -1,4 +1,5 @@
-"The forecaster of `benchmarks/ranges.py` that no notebook holds, beside the library it comes from; `benchmarks/scale.py` and `benchmarks/challengers.py`, small."
+"""The forecaster of `benchmarks/ranges.py` that no notebook holds, beside the library it comes from;
+`benchmarks/scale.py` and `benchmarks/challengers.py`, small."""
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,8 @@ def eurusd():
 
 def test_garch_forecasts_as_arch_does(eurusd, ranges):
     from arch import arch_model
-    first = eurusd.split.validation.start; r = np.diff(np.log(eurusd.candles.close.to_numpy(float)))
+    first = eurusd.split.validation.start
+    r = np.diff(np.log(eurusd.candles.close.to_numpy(float)))
     sd, model = r[:first-1].std(), dict(mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False)
     fit = arch_model(r[:first]/sd, **model).fit(disp="off")
     later = arch_model(r[:first+7]/sd, **model).fix(fit.params)
@@ -82,7 +84,8 @@ def test_challengers_say_that_no_weights_were_at_hand(capsys):
 
 def test_challengers_score_chronos_where_its_weights_are(capsys, monkeypatch, tmp_path):
     pipeline, folder = LastDay(), tmp_path/"chronos-bolt"
-    folder.mkdir(); (folder/"README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    folder.mkdir()
+    (folder/"README.md").write_text("---\nlicense: apache-2.0\n---\n")
     monkeypatch.setattr(challengers, "load_chronos", lambda f: pipeline)
     challengers.main([*FEW, "--chronos", str(folder), "--out", str(tmp_path/"out.md")])
     out = capsys.readouterr().out
@@ -118,5 +121,6 @@ def test_chronos_needs_weights_on_this_machine_and_its_library(monkeypatch, tmp_
     with pytest.raises(NatronError, match="holds no weights"): challengers.load_chronos(tmp_path)
     (tmp_path/"config.json").write_text("{}")
     monkeypatch.setattr(challengers, "find_spec", lambda name: None)
-    with pytest.raises(NatronError, match="pip install --constraint constraints.txt chronos-forecasting"): challengers.load_chronos(tmp_path)
+    with pytest.raises(NatronError, match="pip install --constraint constraints.txt chronos-forecasting"):
+        challengers.load_chronos(tmp_path)
     assert challengers.licence(tmp_path) == "no model card there that names a licence"

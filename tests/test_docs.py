@@ -6,8 +6,8 @@ The fenced blocks of a document are run in their order, in a folder with the dem
 - ```python is run, and a ```text block right after it is what it prints. ```sh is run, and shows no output.
 - <!-- parsed only: REASON --> before a block: nothing is run, but every option and setting of its commands must exist.
 - `...` in an output stands for anything. The run here is a short one, so a figure (decimal fraction, percentage), a
-  content hash, a class, a baseline and the kind of "no edge" (of a range: "not told apart") stand for any other; everything else must
-  be equal.
+  content hash, a class, a baseline and the kind of "no edge" (of a range: "not told apart") stand for any other;
+  everything else must be equal.
 """
 import ast, contextlib, functools, io, json, os, re, shlex, shutil, socket, subprocess, sys, urllib.request
 from configparser import ConfigParser
@@ -167,7 +167,9 @@ def execute(line, here, request):
     "What a command prints."
     args = words(line)
     if args[:2] == ["natron", "demo"]: return request.getfixturevalue("run")[1]
-    if args[:2] == ["natron", "serve"]: parse(line, here); return request.getfixturevalue("server").shown()
+    if args[:2] == ["natron", "serve"]:
+        parse(line, here)
+        return request.getfixturevalue("server").shown()
     if args[0] == "natron":
         r = natron(*args[1:], cwd=here, ok=False)
         assert r.returncode < 2 or r.stderr.startswith("natron: "), r.stderr
@@ -198,7 +200,9 @@ def test_blocks_do_what_they_show(path, place, names_only, request):
             assert matches(block.printed or "", said, names), f"{block.text}\nprints\n{said}"
         if block.language not in ("sh", "console"): continue
         for command, shown in steps(block):
-            if block.why: parse(command, names_only); continue
+            if block.why:
+                parse(command, names_only)
+                continue
             said = execute(command, place, request)
             assert shown is None or matches(shown, said, names), f"$ {command}\n{said}"
 

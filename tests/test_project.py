@@ -16,7 +16,8 @@ def module(p): return next(m[1] for c in cells[p] if (m := re.search(r"^#\|\s*de
 
 
 def test_settings_page_is_made_from_the_settings():
-    assert subprocess.run([sys.executable, "tools/settings.py", "--check"], cwd=root).returncode == 0, "run `make readme`"
+    assert subprocess.run([sys.executable, "tools/settings.py", "--check"],
+                          cwd=root).returncode == 0, "run `make readme`"
 
 
 # Private names that have no public counterpart: package, module, and the name in it.
@@ -52,7 +53,8 @@ def test_private_names_of_libraries():
     gone = []
     for package, module, name in PRIVATE_NAMES:
         try: operator.attrgetter(name)(importlib.import_module(module))
-        except (ImportError, AttributeError): gone.append(f"{package} {metadata.version(package)} has no {module}.{name}")
+        except (ImportError, AttributeError):
+            gone.append(f"{package} {metadata.version(package)} has no {module}.{name}")
     for package, module, names in ATTRIBUTES:
         text = inspect.getsource(importlib.import_module(module))
         lost = [n for n in names.split() if not re.search(rf"\w\.{n}\b", text)]
@@ -64,7 +66,10 @@ def test_nobody_asks_for_a_backbone_by_name():
     "A backbone has abilities; only its own notebook and the table of abilities know its name."
     names, own = "transformer|temporal|hybrid", {"config", "backbones"}
     for p in (root/"natron").glob("*.py"):
-        if p.stem not in own: assert not re.search(rf"""[=!]= ?["']({names})["']|isinstance\([^)]*(Transformer|Temporal|Hybrid)\)""", p.read_text(encoding="utf-8")), p.name
+        if p.stem not in own:
+            assert not re.search(rf"""[=!]= ?["']({names})["']|"""
+                                 r"""isinstance\([^)]*(Transformer|Temporal|Hybrid)\)""",
+                                 p.read_text(encoding="utf-8")), p.name
 
 
 def test_imports_point_downwards():
@@ -79,7 +84,8 @@ def test_imports_point_downwards():
 
 def test_serving_loads_what_it_needs():
     "A server has neither plots nor what trains, explains or scans: it starts sooner and takes less memory."
-    heavy = "plotly sklearn lightgbm accelerate captum papermill gradio ipywidgets gymnasium stable_baselines3 natron.charts natron.indicators".split()
+    heavy = ("plotly sklearn lightgbm accelerate captum papermill gradio ipywidgets gymnasium stable_baselines3 "
+             "natron.charts natron.indicators").split()
     code = f"import sys, natron.rest, natron.bridge; print(*(m for m in {heavy} if m in sys.modules))"
     r = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert (r.returncode, r.stdout) == (0, "\n"), r.stdout + r.stderr
@@ -107,7 +113,8 @@ def test_site_lists_files_that_exist():
     for q in paths(site): assert list(root.glob(q)), f"_quarto.yml lists {q}"
     listed = set(paths(site["website"]))
     assert {f"nbs/{p.name}" for p in notebooks} <= listed
-    lint = subprocess.run([sys.executable, "-m", "yamllint", "-d", "{extends: relaxed, rules: {line-length: disable}}", "_quarto.yml", "configs"],
+    lint = subprocess.run([sys.executable, "-m", "yamllint", "-d",
+                           "{extends: relaxed, rules: {line-length: disable}}", "_quarto.yml", "configs"],
                           cwd=root, capture_output=True, text=True)
     assert lint.returncode == 0, lint.stdout
 
@@ -130,7 +137,8 @@ def test_configurations_load():
 
 
 def test_constraints_pin_what_is_required():
-    cfg = ConfigParser(delimiters=["="]); cfg.read(root/"settings.ini")
+    cfg = ConfigParser(delimiters=["="])
+    cfg.read(root/"settings.ini")
     norm = lambda s: re.split(r"[=<>\[;]", s)[0].lower().replace("_", "-")
     pinned = {norm(l) for l in (root/"constraints.txt").read_text().splitlines() if "==" in l}
     groups = [cfg["DEFAULT"][k] for k in cfg["DEFAULT"] if k.endswith("requirements")]
@@ -143,7 +151,8 @@ BROUGHT_ALONG = {"starlette"}                          # by fastapi
 
 def base_libraries():
     "Names to import of what `pip install natron` brings, and of what that needs in turn."
-    cfg = ConfigParser(delimiters=["="]); cfg.read(root/"settings.ini")
+    cfg = ConfigParser(delimiters=["="])
+    cfg.read(root/"settings.ini")
     canonical = lambda name: re.sub(r"[-_.]+", "-", name).lower()
     found, todo = set(), [Requirement(r) for r in cfg["DEFAULT"]["requirements"].split()]
     while todo:
@@ -151,7 +160,8 @@ def base_libraries():
         if canonical(r.name) in found or not (r.marker is None or r.marker.evaluate({"extra": ""})): continue
         found.add(canonical(r.name))
         todo += map(Requirement, metadata.requires(r.name) or ())
-    return {module for module, names in metadata.packages_distributions().items() if found & {canonical(n) for n in names}}
+    return {module for module, names in metadata.packages_distributions().items()
+            if found & {canonical(n) for n in names}}
 
 
 def test_modules_ask_for_the_extras_they_import():
@@ -163,7 +173,8 @@ def test_modules_ask_for_the_extras_they_import():
             if isinstance(node, ast.Import): imported = [a.name for a in node.names]
             elif isinstance(node, ast.ImportFrom) and not node.level: imported = [node.module]
             else: imported = []
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "need":
+            if (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+                    and getattr(node.value.func, "id", "") == "need"):
                 asked |= {a.value for a in node.value.args[1:]}
             missing = {name.partition(".")[0] for name in imported} - base - own - asked - BROUGHT_ALONG
             assert not missing, f"{path.name} imports {missing} without asking: need(EXTRA, ...) in a cell before"
@@ -172,14 +183,16 @@ def test_modules_ask_for_the_extras_they_import():
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
     "Runs Python code where only the base requirements are installed: every other library is hidden."
-    others = set(metadata.packages_distributions()) - base_libraries() - {"natron", "setuptools", "pip", "_distutils_hack"}
+    others = (set(metadata.packages_distributions()) - base_libraries()
+              - {"natron", "setuptools", "pip", "_distutils_hack"})
     assert {"fastapi", "gradio", "plotly", "sklearn", "lightgbm", "papermill", "accelerate", "ipywidgets"} <= others
     hide = f"""import sys, importlib.machinery as m
 finder, hidden = m.PathFinder.find_spec, {others!r}
 m.PathFinder.find_spec = lambda name, *a: None if name.partition(".")[0] in hidden else finder(name, *a)
 """
     def run(code):
-        return subprocess.run([sys.executable, "-c", hide + code], cwd=tmp_path_factory.mktemp("bare"), capture_output=True, text=True)
+        return subprocess.run([sys.executable, "-c", hide + code], cwd=tmp_path_factory.mktemp("bare"),
+                              capture_output=True, text=True)
     return run
 
 
@@ -202,7 +215,8 @@ for args in {[[str(a) for a in c] for c in commands]!r}:
 def test_base_requirements_compute_read_audit_and_predict(bare, toy_model):
     sample = root/"data/eurusd_h1_2017.csv.gz"
     audit = ["audit", "natron.features:compute_features", "--candles", sample, "--cuts", "3", "--check", "truncation"]
-    commands = [["info", "--model", toy_model], ["check", "--candles", sample], ["predict", "--model", toy_model, "--candles", sample], audit]
+    commands = [["info", "--model", toy_model], ["check", "--candles", sample],
+                ["predict", "--model", toy_model, "--candles", sample], audit]
     for command, (code, _, err) in zip(commands, natron_there(bare, *commands)): assert code == 0, (command, err)
 
 
@@ -211,9 +225,11 @@ def lacks(package, extra): return f'{package} is not installed; install it with:
 
 def test_commands_name_the_extra_that_they_lack(bare):
     sample, model = root/"data/eurusd_h1_2017.csv.gz", root/"settings.ini"                       # no model is opened
-    missing = {("train", "--name", "x", "--candles", sample): ("accelerate", "train"), ("demo",): ("accelerate", "train"),
+    missing = {("train", "--name", "x", "--candles", sample): ("accelerate", "train"),
+               ("demo",): ("accelerate", "train"),
                ("evaluate", "--candles", sample, "--model", model): ("plotly", "train"),
-               ("serve", "--port", "0", "--model", model): ("limits", "serve"), ("bridge", "--port", "0", "--model", model): ("limits", "serve"),
+               ("serve", "--port", "0", "--model", model): ("limits", "serve"),
+               ("bridge", "--port", "0", "--model", model): ("limits", "serve"),
                ("ingest", "--from", "ccxt:binance", "--symbol", "BTC/USDT", "--timeframe", "1h"): ("ccxt", "markets")}
     told = natron_there(bare, *missing)
     assert len(told) == len(missing)
@@ -223,8 +239,9 @@ def test_commands_name_the_extra_that_they_lack(bare):
 
 
 def test_modules_name_the_extra_that_they_lack(bare):
-    missing = dict(charts=("plotly", "lab"), explore=("ipywidgets", "lab"), train=("accelerate", "train"), calibrate=("sklearn", "train"),
-                   baselines=("lightgbm", "train"), rest=("anyio", "serve"), app=("fastapi", "app"), all=("accelerate", "all"))
+    missing = dict(charts=("plotly", "lab"), explore=("ipywidgets", "lab"), train=("accelerate", "train"),
+                   calibrate=("sklearn", "train"), baselines=("lightgbm", "train"), rest=("anyio", "serve"),
+                   app=("fastapi", "app"), all=("accelerate", "all"))
     r = bare(f"""import importlib
 for module in {[*missing]!r}:
     try: importlib.import_module("natron." + module)
@@ -235,9 +252,12 @@ for module in {[*missing]!r}:
 
 def test_uv_looks_where_pip_does():
     install = runpy.run_path(str(root/"tools/install.py"))
-    settings = install["pip_settings"](":env:.cert='/b.pem'\nglobal.cert='/a.pem'\nglobal.find-links='/w /v'\nglobal.extra-index-url='https://a https://b'\ninstall.no-index='true'\n")
-    assert settings == {"cert": "/b.pem", "find-links": "/w /v", "extra-index-url": "https://a https://b", "no-index": "true"}
-    told = {"SSL_CERT_FILE": "/b.pem", "UV_FIND_LINKS": "/w,/v", "UV_EXTRA_INDEX_URL": "https://a https://b", "UV_INDEX_STRATEGY": "unsafe-best-match"}
+    settings = install["pip_settings"](":env:.cert='/b.pem'\nglobal.cert='/a.pem'\nglobal.find-links='/w /v'\n"
+                                       "global.extra-index-url='https://a https://b'\ninstall.no-index='true'\n")
+    assert settings == {"cert": "/b.pem", "find-links": "/w /v", "extra-index-url": "https://a https://b",
+                        "no-index": "true"}
+    told = {"SSL_CERT_FILE": "/b.pem", "UV_FIND_LINKS": "/w,/v", "UV_EXTRA_INDEX_URL": "https://a https://b",
+            "UV_INDEX_STRATEGY": "unsafe-best-match"}
     assert install["uv_environment"](settings, {}) == told
     assert install["uv_environment"](settings, {"UV_FIND_LINKS": "/mine"}) == told | {"UV_FIND_LINKS": "/mine"}
 
@@ -249,26 +269,37 @@ def test_wheel_carries_what_the_commands_need(tmp_path):
     subprocess.run([*uv, "build", "--wheel", "--no-build-isolation", "--out-dir", tmp_path, root], check=True)
     import zipfile
     names = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).namelist()
-    for n in ("natron/data/eurusd_h1_2017.csv.gz", "natron/data/gbpusd_h1_2021.csv.gz", "natron/data/README.md", "natron/configs/demo.yaml", "natron/nbs/runs/train.ipynb", "natron/cli.py"): assert n in names
-    meta = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).read(next(n for n in names if n.endswith("METADATA"))).decode()
+    for n in ("natron/data/eurusd_h1_2017.csv.gz", "natron/data/gbpusd_h1_2021.csv.gz", "natron/data/README.md",
+              "natron/configs/demo.yaml", "natron/nbs/runs/train.ipynb", "natron/cli.py"):
+        assert n in names
+    meta = zipfile.ZipFile(next(tmp_path.glob("natron-*.whl"))).read(
+        next(n for n in names if n.endswith("METADATA"))).decode()
     assert re.search(r"Requires-Python: (>=3\.11,<3\.15|<3\.15,>=3\.11)", meta)
+
     python = installed(next(tmp_path.glob("natron-*.whl")), tmp_path/"venv")
-    away = tmp_path/"away"; away.mkdir()
-    def natron(*args): return subprocess.run([python.parent/"natron", *map(str, args)], cwd=away, capture_output=True, text=True)
-    where = subprocess.run([python, "-c", "import natron; print(natron.__file__)"], cwd=away, capture_output=True, text=True).stdout
+    away = tmp_path/"away"
+    away.mkdir()
+    def natron(*args):
+        return subprocess.run([python.parent/"natron", *map(str, args)], cwd=away, capture_output=True, text=True)
+
+    where = subprocess.run([python, "-c", "import natron; print(natron.__file__)"], cwd=away,
+                           capture_output=True, text=True).stdout
     assert where.startswith(str(tmp_path/"venv")), where
     costs = json.loads(natron("info", "--config", "configs/demo.yaml", "--json").stdout)
     assert costs["configs/demo.yaml"]["backbone"] == "transformer"
     r = natron("train", "--name", "x", "--config", "configs/dmo.yaml", "--candles", root/"data/eurusd_h1_2017.csv.gz")
-    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; Natron brings cpu, demo, full, hybrid, natron, ready, rl, temporal\n")
+    assert (r.returncode, r.stderr) == (2, "natron: no configuration file at configs/dmo.yaml; "
+                                        "Natron brings cpu, demo, full, hybrid, natron, ready, rl, temporal\n")
 
 
 def installed(wheel, folder):
     "The Python of a new environment with this wheel; the libraries come from the present one."
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     uv = [sys.executable, "-m", "uv", "--quiet"]
-    subprocess.run([*uv, "pip", "install", "--python", folder/"bin/python", "--no-deps", "--no-index", wheel], check=True)
-    here, there = (Path(subprocess.run([p, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True).stdout.strip())
+    subprocess.run([*uv, "pip", "install", "--python", folder/"bin/python", "--no-deps", "--no-index", wheel],
+                   check=True)
+    here, there = (Path(subprocess.run([p, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+                                       capture_output=True, text=True).stdout.strip())
                    for p in (sys.executable, folder/"bin/python"))
     (there/"libraries.pth").write_text(f"{here}\n")
     return folder/"bin/python"

@@ -1,4 +1,5 @@
-"The model that comes with Natron: it is what its card says, it answers without being named, and it says where it is out of its depth."
+"""The model that comes with Natron: it is what its card says, it answers without being named,
+and it says where it is out of its depth."""
 import re
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -40,18 +41,22 @@ def test_no_bar_of_its_sample_was_learnt_from(model):
 def market(times, price, sd, tick):
     "A random walk at these times."
     rng = np.random.default_rng(0)
-    close = price*np.exp(rng.normal(0, sd, len(times)).cumsum()); opened = np.append(price, close[:-1])
+    close = price*np.exp(rng.normal(0, sd, len(times)).cumsum())
+    opened = np.append(price, close[:-1])
     wick = np.exp(np.abs(rng.normal(0, sd/2, (2, len(times)))))
     high, low = np.maximum(opened, close)*wick[0], np.minimum(opened, close)/wick[1]
-    prices = {k: np.maximum(np.round(v/tick), 1)*tick for k, v in dict(open=opened, high=high, low=low, close=close).items()}
-    return pd.DataFrame(prices | dict(volume=rng.integers(1, 9999, len(times)).astype(float)), pd.DatetimeIndex(times, name="time"))
+    prices = {k: np.maximum(np.round(v/tick), 1)*tick
+              for k, v in dict(open=opened, high=high, low=low, close=close).items()}
+    return pd.DataFrame(prices | dict(volume=rng.integers(1, 9999, len(times)).astype(float)),
+                        pd.DatetimeIndex(times, name="time"))
 
 
 HOURS = pd.date_range("2021-01-04", periods=2880, freq="h", tz="UTC")
 WEEK = HOURS[HOURS.day_of_week < 5]
 UNLIKE = {
     "crypto, open at weekends": (market(HOURS, 40_000, .008, .01), "at hours of the week at which training had none"),
-    "shares, closed at night": (market(WEEK[(WEEK.hour >= 14) & (WEEK.hour < 21)], 150, .006, .01), "trading stops 13 times in these 96 bars"),
+    "shares, closed at night": (market(WEEK[(WEEK.hour >= 14) & (WEEK.hour < 21)], 150, .006, .01),
+                                "trading stops 13 times in these 96 bars"),
     "a penny stock": (market(WEEK, .012, .01, .001), "of the last 96 bars have no range"),
 }
 

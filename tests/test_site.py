@@ -48,7 +48,8 @@ def test_every_page_is_in_the_navigation(staged):
     "A notebook or a page of docs/ or data/ that `_quarto.yml` does not list is nowhere to be found."
     site = made.Site(config.load(staged), quiet=True)
     rendered = {str(p) for p in site.discover()}
-    written = {p.relative_to(root).as_posix() for kind in ("nbs/**/*.ipynb", "docs/*.md", "data/*.md") for p in root.glob(kind)}
+    written = {p.relative_to(root).as_posix() for kind in ("nbs/**/*.ipynb", "docs/*.md", "data/*.md")
+               for p in root.glob(kind)}
     assert {p for p in written if "checkpoint" not in p} <= rendered
     site.pages = {p: made.site.Page(p, p, {}, {}, "") for p in site.discover()}
     listed = {str(p.src) for item in layout.SiteNav(site).sidebars[0]["items"] for p in item.pages()}
@@ -114,8 +115,10 @@ def test_nothing_is_fetched_from_elsewhere(out):
 def test_wrong_links_are_found(tmp_path):
     (tmp_path/"b").mkdir()
     (tmp_path/"b/index.html").write_text('<h1 id="here">B</h1>')
-    right = '<a href="b/">1</a><a href="b/index.html#here">2</a><a href="https://example.org">3</a><img src="data:image/png;base64,">'
-    wrong = '<a href="c.html">4</a><a href="b/index.html#gone">5</a><img src="no.png"><script src="https://example.org/x.js"></script>'
+    right = ('<a href="b/">1</a><a href="b/index.html#here">2</a><a href="https://example.org">3</a>'
+             '<img src="data:image/png;base64,">')
+    wrong = ('<a href="c.html">4</a><a href="b/index.html#gone">5</a><img src="no.png">'
+             '<script src="https://example.org/x.js"></script>')
     (tmp_path/"a.html").write_text(f'{right}{wrong}<a href="#top">6</a>')
     (tmp_path/"a.css").write_text("@import url(https://example.org/x.css); a { background: url(x.png) }")
     assert made.broken(tmp_path) == [

@@ -1,4 +1,5 @@
-"Sweeps whose processes are killed: the command, a worker of this machine, a worker of a Ray cluster. Nothing is lost, nothing is counted twice."
+"""Sweeps whose processes are killed: the command, a worker of this machine, a worker of a Ray cluster.
+Nothing is lost, nothing is counted twice."""
 import importlib.util, json, multiprocessing, os, signal, sys, time
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -15,13 +16,15 @@ sweep = SweepConfig(search={"train.lr": {"low": 1e-4, "high": 1e-1, "log": True}
 
 
 def toy_fold(candles, cfg, splits, task, metric, trap=None):
-    "A parabola with noise. In the second fold of the first trial that gets there, the process that finds no file `trap` makes it and waits to be killed."
+    """A parabola with noise. In the second fold of the first trial that gets there,
+    the process that finds no file `trap` makes it and waits to be killed."""
     times, lr = candles["EURUSD"].index[splits[0].test], cfg.train.lr
     if trap and splits[0].test.start > 4000 and not os.path.exists(trap):
         Path(trap).write_text(str(os.getpid()))
         while True: time.sleep(.05)
     rng = np.random.default_rng([int(1e9*lr), splits[0].test.start])
-    return FoldScore((np.log10(lr) + 2)**2 + rng.normal(1, .1, len(times)), np.full(len(times), 2.), times, rng.normal(0, .001, len(times)), 24)
+    return FoldScore((np.log10(lr) + 2)**2 + rng.normal(1, .1, len(times)), np.full(len(times), 2.), times,
+                     rng.normal(0, .001, len(times)), 24)
 
 
 def trapped(path):
@@ -42,7 +45,8 @@ def sprung(path):
 def now(f, *args):
     "Do it in this process."
     from concurrent.futures import Future
-    future = Future(); future.set_result(f(*args))
+    future = Future()
+    future.set_result(f(*args))
     return future
 
 
@@ -83,7 +87,8 @@ def test_killed_command_goes_on_with_the_same_trials(undisturbed, tmp_path):
     assert len([t for t in open_study(folder).trials if "retry_of" in t.user_attrs]) == 1
     assert len(lines(folder)) == len(keys(folder)) == 12 == found.counted
     assert keys(folder) == keys(place)
-    assert (found.states, found.best["params"], found.overfitting) == (whole.states, whole.best["params"], whole.overfitting)
+    assert (found.states, found.best["params"], found.overfitting) == (
+        whole.states, whole.best["params"], whole.overfitting)
 
 
 def test_killed_worker_of_this_machine(undisturbed, tmp_path):
@@ -124,9 +129,11 @@ def test_command(tmp_path, monkeypatch, capsys):
     cli.app(["sweep", "mine.yaml"], standalone_mode=False)
     told, folder = capsys.readouterr(), tmp_path/"runs/mine"
     assert (folder/"sweep.txt").read_text() in told.out and "2 of 2 done" in told.err
-    assert {"result.json", "best.yaml", "holdout.json", "sweep.ipynb", "sweep.html"} <= {p.name for p in folder.iterdir()}
+    assert {"result.json", "best.yaml", "holdout.json", "sweep.ipynb", "sweep.html"} <= {
+        p.name for p in folder.iterdir()}
     assert len(TrialLog("runs/trials.jsonl").trials()) == 2
-    with pytest.raises(NatronError, match="add --resume to go on"): cli.app(["sweep", "mine.yaml"], standalone_mode=False)
+    with pytest.raises(NatronError, match="add --resume to go on"):
+        cli.app(["sweep", "mine.yaml"], standalone_mode=False)
 
 
 def sweep_up_to_its_notebook(cwd):
@@ -157,7 +164,8 @@ def test_stopped_while_its_notebook_runs(tmp_path):
     p.join(PATIENCE)
     os.close(pipe)
     err = (tmp_path/"stderr").read_text()
-    assert p.exitcode == 130 and "Traceback" not in err and err.endswith("stopped; go on with --resume --name mine\n"), err
+    assert (p.exitcode == 130 and "Traceback" not in err
+            and err.endswith("stopped; go on with --resume --name mine\n")), err
 
 
 def children():
@@ -172,7 +180,8 @@ def cluster():
     if not importlib.util.find_spec("ray"): pytest.skip("needs ray")
     before = children()
     from ray.cluster_utils import Cluster
-    node = dict(num_cpus=1, object_store_memory=80_000_000, include_dashboard=False, node_ip_address="127.0.0.2")                  # Ray takes 127.0.0.1 for another address
+    # Ray takes 127.0.0.1 for another address
+    node = dict(num_cpus=1, object_store_memory=80_000_000, include_dashboard=False, node_ip_address="127.0.0.2")
     cluster = Cluster()
     for _ in range(2): ray_started(lambda: cluster.add_node(**node))
     yield cluster
