@@ -18,7 +18,8 @@ def inputs_of(cfg):
     "The EA's inputs for the rules of a `BacktestConfig`."
     rules = dict(MinDirection=cfg.threshold, MinConfidence=cfg.confidence, StopAtr=cfg.stop, TargetAtr=cfg.target,
                  MaxBars=cfg.bars, RiskPercent=100*cfg.risk)
-    no_others = dict(SignalsOnly=False, TradeOnWarnings=True, MinBuyProb=0, MinSellProb=0, MaxSpreadPoints=0, MaxDailyLoss=0)
+    no_others = dict(SignalsOnly=False, TradeOnWarnings=True, MinBuyProb=0, MinSellProb=0,
+                     MaxSpreadPoints=0, MaxDailyLoss=0)
     return rules | no_others
 
 

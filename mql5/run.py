@@ -31,14 +31,18 @@ def bridge(model):
         line = p.stdout.readline()
         if not line: sys.exit("the bridge does not start; try: " + " ".join(map(str, command)))
         yield int(line.rpartition(":")[2])
-    finally: p.kill(); p.wait(); p.stdout.close()
+    finally:
+        p.kill()
+        p.wait()
+        p.stdout.close()
 
 
 def year(program, file, candles, port, threshold, folder):
     "One run without faults, and its account beside the backtest's."
     cfg, bars, wire = BacktestConfig(threshold=threshold), len(candles) - FIRST, folder/"wire"
     broker = broker_of(cfg, candles) | EXACT
-    run = run_terminal(program, file, inputs_of(cfg) | dict(Port=port), start=FIRST, bars=bars, phases="1,70", wire=wire, **broker)
+    run = run_terminal(program, file, inputs_of(cfg) | dict(Port=port), start=FIRST, bars=bars, phases="1,70",
+                       wire=wire, **broker)
     print(f"{bars:,} bars from {candles.index[FIRST]:%Y-%m-%d %H:%M}: {run.prints[-1].partition('; ')[2]}")
     broken = broken_promises(run, bars) or "none"
     print(f"longest event: {run.summary['worst_ms']:.0f} ms; promises broken: {broken}\n")
@@ -54,8 +58,8 @@ def fault_row(program, file, port, fault, bars, **inputs):
     "What one fault did."
     eager = inputs_of(BacktestConfig(threshold=.0001)) | inputs
     with Network(port, fault) as network:
-        run = run_terminal(program, file, eager | dict(Port=network.port), control=network.control, start=FIRST, bars=bars,
-                           phases="1,5,30,70,1800")
+        run = run_terminal(program, file, eager | dict(Port=network.port), control=network.control,
+                           start=FIRST, bars=bars, phases="1,5,30,70,1800")
     broken = len(broken_promises(run, bars))
     return run.tally | dict(orders=len(run.orders), longest_ms=round(run.summary["worst_ms"]), broken=broken)
 

@@ -1,6 +1,8 @@
-"""The Expert Advisor in the simulated terminal, against a real bridge, through a network that breaks in every way we know.
+"""The Expert Advisor in the simulated terminal, against a real bridge,
+through a network that breaks in every way we know.
 
-Nothing here looks at the machine's clock: time is the simulator's, and what an event would wait in a socket call is added to it.
+Nothing here looks at the machine's clock: time is the simulator's,
+and what an event would wait in a socket call is added to it.
 """
 import contextlib, json, os, re, runpy, shutil, socket, sys, time, types
 from dataclasses import replace
@@ -72,14 +74,17 @@ def other_model(toy_model, folder): return save_restless(toy_model, folder/"othe
 @pytest.fixture(scope="module")
 def server(model):
     "REST and bridge."
-    with ForkedServer("serve", "--no-app", "--model", model, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second", servers=2) as s: yield s
+    with ForkedServer("serve", "--no-app", "--model", model, "--port", 0, "--bridge-port", 0,
+                      "--rate", "1000000/second", servers=2) as s:
+        yield s
 
 
 @pytest.fixture(scope="module")
 def bridge(server): return port_of(server)
 
 
-def utc_of(request): return pd.to_datetime([c["time"] for c in request.get("candles", [request.get("candle")])], utc=True)
+def utc_of(request):
+    return pd.to_datetime([c["time"] for c in request.get("candles", [request.get("candle")])], utc=True)
 
 
 def appended(network): return [m for m in map(json_of, network.requests) if m.get("type") == "append"]
@@ -88,19 +93,24 @@ def appended(network): return [m for m in map(json_of, network.requests) if m.ge
 # The preprocessor
 
 @pytest.mark.parametrize("line,reason", [
-    ("auto x=1;", "`auto` is no MQL5"), ("std::string s;", "`std::` is no MQL5"), ("int y=[](int a) { return(a); }(1);", "a lambda"),
-    ("int n=ArraySise(bytes);", "did you mean ArraySize"), ("long long n=1;", "64 bits"), ("for(uchar b : bytes) n++;", "a loop over a range"),
-    ("g_link->Close();", "reached by `.`"), ("int &r=n;", "a local reference"), ("Port=1;", "an input is a constant"), ("int *p=new int;", "pointers"),
-    ("strlen(0);", "strlen is no name of the supported part"), ('string s="\\b";', "this escape"), ("size_t n=0;", "this word is no MQL5")])
+    ("auto x=1;", "`auto` is no MQL5"), ("std::string s;", "`std::` is no MQL5"),
+    ("int y=[](int a) { return(a); }(1);", "a lambda"), ("int n=ArraySise(bytes);", "did you mean ArraySize"),
+    ("long long n=1;", "64 bits"), ("for(uchar b : bytes) n++;", "a loop over a range"),
+    ("g_link->Close();", "reached by `.`"), ("int &r=n;", "a local reference"),
+    ("Port=1;", "an input is a constant"), ("int *p=new int;", "pointers"),
+    ("strlen(0);", "strlen is no name of the supported part"), ('string s="\\b";', "this escape"),
+    ("size_t n=0;", "this word is no MQL5")])
 def test_what_is_no_mql5_is_refused_with_its_line(line, reason):
-    text = source.read_text().replace("void OnTick(void)\n  {", "void OnTick(void)\n  {\n   uchar bytes[];\n   int n=0;\n   " + line)
+    text = source.read_text().replace("void OnTick(void)\n  {",
+                                      "void OnTick(void)\n  {\n   uchar bytes[];\n   int n=0;\n   " + line)
     where = text.splitlines().index("   " + line) + 1
     with pytest.raises(Refused, match=rf"^Natron.mq5:{where}: .*{re.escape(reason)}"): check("Natron.mq5", text)
 
 
 @pytest.mark.parametrize("text,reason", [
     ("#include <Math\\Stat\\Math.mqh>\n", "only Trade"), ("#import \"ws2_32.dll\"\n", "this directive"),
-    ("void F(MqlRates r)\n  {\n  }\n", "structures and classes are passed by reference"), ("void F(uchar x[])\n  {\n  }\n", "arrays are passed by reference")])
+    ("void F(MqlRates r)\n  {\n  }\n", "structures and classes are passed by reference"),
+    ("void F(uchar x[])\n  {\n  }\n", "arrays are passed by reference")])
 def test_what_mql5_does_not_compile_is_refused(text, reason):
     with pytest.raises(Refused, match=rf"^a.mq5:1: {reason}"): check("a.mq5", text)
 
@@ -117,7 +127,8 @@ def test_every_line_stays_where_it_is():
 
 BUGS = {      # what stands in the file, what stands there in its place, and by what it is found
     "nul": ("WHOLE_ARRAY,CP_UTF8)-1;", "WHOLE_ARRAY,CP_UTF8)-(Bug==0 ? 0 : 1);", "NUL bytes on the wire"),
-    "blocking": ("SocketRead(m_socket,piece,ready,1)", "SocketRead(m_socket,piece,Bug==1 ? 4096 : ready,Bug==1 ? 30000 : 1)", "an event took 300"),
+    "blocking": ("SocketRead(m_socket,piece,ready,1)",
+                 "SocketRead(m_socket,piece,Bug==1 ? 4096 : ready,Bug==1 ? 30000 : 1)", "an event took 300"),
     "overrun": ("while(m_scanned<n && m_in", "while(m_scanned<n+(Bug==2 ? 1 : 0) && m_in", "array out of range"),
     "no limit": ("#define MAX_VALUES     4096", "#define MAX_VALUES     (Bug==3 ? 100000 : 4096)", "an event took ")}
 
@@ -127,7 +138,8 @@ def planted(folder, bugs):
     for old, new in bugs:
         assert text.count(old) == 1
         text = text.replace(old, new)
-    path = folder/"Planted.mq5"; path.write_text(text)
+    path = folder/"Planted.mq5"
+    path.write_text(text)
     return path
 
 
@@ -141,26 +153,31 @@ def buggy(folder):
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(bug, buggy, file, bridge):
     with Network(bridge, Flood()) as network:
-        run = run_terminal(buggy, file, dict(Port=network.port, Bug=list(BUGS).index(bug)), control=network.control, start=START, bars=4)
+        run = run_terminal(buggy, file, dict(Port=network.port, Bug=list(BUGS).index(bug)), control=network.control,
+                           start=START, bars=4)
     promises, found = broken_promises(run, 4), BUGS[bug][2]
     assert any(found in p for p in promises), promises
     if "range" in found: assert re.search(r"CLink::NextLine.*Planted\.mq5:\d+", run.errors), run.errors
 
 
 def test_without_a_bug_nothing_is_found(buggy, file, bridge):
-    with Network(bridge, Flood()) as network: run = run_terminal(buggy, file, dict(Port=network.port), control=network.control, start=START, bars=4)
+    with Network(bridge, Flood()) as network:
+        run = run_terminal(buggy, file, dict(Port=network.port), control=network.control, start=START, bars=4)
     assert broken_promises(run, 4) == []
 
 
 def test_a_misspelt_name_is_found(folder):
     bad = planted(folder, [("uint ready=SocketIsReadable(", "uint ready=SocketIsReadible(")])
-    with pytest.raises(Refused, match=r"Planted.mq5:\d+: SocketIsReadible is no name of the supported part; did you mean SocketIsReadable\?"): build(bad, folder)
+    with pytest.raises(Refused, match=r"Planted.mq5:\d+: SocketIsReadible is no name of the supported part; "
+                                      r"did you mean SocketIsReadable\?"):
+        build(bad, folder)
 
 
 # Without faults
 
 def test_closed_candles_are_sent_in_utc(program, file, bridge):
-    with Network(bridge) as network: run = run_terminal(program, file, dict(Port=network.port), control=network.control, start=START, bars=6)
+    with Network(bridge) as network:
+        run = run_terminal(program, file, dict(Port=network.port), control=network.control, start=START, bars=6)
     assert broken_promises(run, 6) == [] and run.tally == dict(answered=6, missed=0, waiting=0, strays=0, drops=0)
     hello, history, *rest = map(json_of, network.requests)
     assert hello.pop("broker_time") - hello.pop("gmt_time") == 7200
@@ -168,7 +185,8 @@ def test_closed_candles_are_sent_in_utc(program, file, bridge):
     assert list(utc_of(history)) == list(candles.index[START-513:START-1])
     sent = appended(network)
     assert [utc_of(m)[0] for m in sent] == list(candles.index[START-1:START+5])
-    for m, (_, c) in zip(sent, candles[START-1:].iterrows()): assert [m["candle"][k] for k in ("open", "high", "low", "close")] == [c.open, c.high, c.low, c.close]
+    for m, (_, c) in zip(sent, candles[START-1:].iterrows()):
+        assert [m["candle"][k] for k in ("open", "high", "low", "close")] == [c.open, c.high, c.low, c.close]
     assert run.orders == [] and "signals only" in run.panel
     assert [m["id"] for m in map(json_of, network.requests) if "id" in m] == list(range(1, 9))
 
@@ -183,7 +201,9 @@ def test_in_the_strategy_tester_it_stays_idle(program, file):
     assert run.said("sockets do not run in the strategy tester") and run.summary["connections"] == 0 and not run.errors
 
 
-@pytest.mark.parametrize("inputs,says", [(dict(Port=0), "Port"), (dict(WinterOffset=2), "WinterOffset: expected seconds"), (dict(StopAtr=0), "RiskPercent"), (dict(AnswerSeconds=0), "AnswerSeconds")])
+@pytest.mark.parametrize("inputs,says", [
+    (dict(Port=0), "Port"), (dict(WinterOffset=2), "WinterOffset: expected seconds"),
+    (dict(StopAtr=0), "RiskPercent"), (dict(AnswerSeconds=0), "AnswerSeconds")])
 def test_wrong_inputs_are_refused(inputs, says, program, file):
     run = run_terminal(program, file, inputs, start=START, bars=1)
     assert run.summary["init"] == 32767 and run.said(says)
@@ -195,7 +215,8 @@ def test_wrong_inputs_are_refused(inputs, says, program, file):
 def test_a_fault_breaks_no_promise(name, program, file, bridge):
     inputs = EAGER | (dict(AnswerSeconds=100) if name == "held" else {})
     with Network(bridge, NETWORK_FAULTS[name]()) as network:
-        run = run_terminal(program, file, inputs | dict(Port=network.port), control=network.control, start=START, bars=12, phases=SHORT)
+        run = run_terminal(program, file, inputs | dict(Port=network.port), control=network.control,
+                           start=START, bars=12, phases=SHORT)
     assert broken_promises(run, 12) == [] and network.error is None
     tally = run.tally
     assert tally["answered"] == 12 and tally["missed"] == 0
@@ -207,7 +228,8 @@ def test_a_fault_breaks_no_promise(name, program, file, bridge):
 
 def test_what_comes_after_the_next_bar_is_not_traded(program, file, bridge):
     with Network(bridge, Slow()) as network:
-        run = run_terminal(program, file, EAGER | dict(Port=network.port, AnswerSeconds=8000), control=network.control, start=START, bars=12)
+        run = run_terminal(program, file, EAGER | dict(Port=network.port, AnswerSeconds=8000), control=network.control,
+                           start=START, bars=12)
     assert broken_promises(run, 12) == [] and run.said("the answer came too late")
     assert run.tally["answered"] + run.tally["waiting"] == 12 and run.tally["drops"] == 0
 
@@ -230,7 +252,8 @@ def greeted_by(port):
 
 
 def test_a_replaced_model_and_a_restarted_bridge(program, file, model, other_model, folder):
-    "The bridge's file becomes another model's, which it takes over; then it is killed, and a second process takes its port, with the first model."
+    """The bridge's file becomes another model's, which it takes over;
+    then it is killed, and a second process takes its port, with the first model."""
     path = Path(shutil.copy(model, folder/"served.pt"))
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(bridge_of(path))
@@ -242,7 +265,8 @@ def test_a_replaced_model_and_a_restarted_bridge(program, file, model, other_mod
             first.kill()
             return port_of(stack.enter_context(bridge_of(model, port=port_of(first))))
         network = stack.enter_context(Network(port_of(first), Replaced({4: swap, 10: restart})))
-        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=12)
+        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control,
+                           start=START, bars=12)
     assert broken_promises(run, 12) == [] and run.tally == dict(answered=12, missed=0, waiting=0, strays=0, drops=1)
     kinds = [m.get("type") for m in map(json_of, network.requests)]
     assert (kinds.count("hello"), kinds.count("history")) == (3, 3)
@@ -260,10 +284,12 @@ def test_damaged_answers_break_no_promise(program, file, bridge):
         random = np.random.default_rng(1)
         def answer(self, network, line):
             if self.answers % 2 or b'"prediction"' not in line: return [(0, line)]
-            line = bytearray(line); line[self.random.integers(len(line)-1)] = self.random.integers(1, 256)
+            line = bytearray(line)
+            line[self.random.integers(len(line)-1)] = self.random.integers(1, 256)
             return [(0, bytes(line))]
     with Network(bridge, Damaged()) as network:
-        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=24, phases=SHORT)
+        run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control,
+                           start=START, bars=24, phases=SHORT)
     assert broken_promises(run, 24) == []
 
 
@@ -272,8 +298,9 @@ def test_24_hours_of_random_faults(seed, program, file, bridge, tmp_path):
     "No promise is broken, and the account is the backtest's on the answers that came in time."
     cfg, bars = BacktestConfig(threshold=.001), 24
     with Network(bridge, Any(seed)) as network:
-        run = run_terminal(program, file, inputs_of(cfg) | dict(Port=network.port), control=network.control, start=START, bars=bars, phases=SHORT,
-                           wire=tmp_path/"wire", **broker_of(cfg, candles), **EXACT)
+        run = run_terminal(program, file, inputs_of(cfg) | dict(Port=network.port), control=network.control,
+                           start=START, bars=bars, phases=SHORT, wire=tmp_path/"wire",
+                           **broker_of(cfg, candles), **EXACT)
     assert broken_promises(run, bars) == [] and network.error is None
     assert run.tally["drops"] > 0 and run.tally["answered"] > 12
     signals = in_time(run, signals_on(tmp_path/"wire"), candles)
@@ -303,7 +330,8 @@ TOKEN = "sésame \"öffne\" dich"
 
 @pytest.fixture(scope="module")
 def secured(toy_model, folder):
-    "A bridge with a token, with TLS where the simulator has it, and a model without scenarios: the EA's inputs, and the terminal's settings."
+    """A bridge with a token, with TLS where the simulator has it, and a model without scenarios:
+    the EA's inputs, and the terminal's settings."""
     plain = save_restless(toy_model, folder/"plain.pt", scenarios={})
     if not TLS:
         with bridge_of(plain, NATRON_TOKEN=TOKEN) as s: yield dict(Port=port_of(s), Token=TOKEN), {}
@@ -311,7 +339,8 @@ def secured(toy_model, folder):
     import trustme
     authority = trustme.CA()
     own, files = authority.issue_cert("127.0.0.1"), [folder/name for name in ("cert.pem", "key.pem", "ca.pem")]
-    for pem, path in zip((own.cert_chain_pems[0], own.private_key_pem, authority.cert_pem), files): pem.write_to_path(path)
+    for pem, path in zip((own.cert_chain_pems[0], own.private_key_pem, authority.cert_pem), files):
+        pem.write_to_path(path)
     with bridge_of(plain, "--tls-cert", files[0], "--tls-key", files[1], NATRON_TOKEN=TOKEN) as s:
         yield dict(Port=port_of(s), Token=TOKEN, UseTls=True), dict(tls_ca=files[2])
 
@@ -319,7 +348,8 @@ def secured(toy_model, folder):
 def test_token_and_tls(program, file, secured):
     if not TLS: pytest.skip("needs OpenSSL's headers (apt install libssl-dev)")
     inputs, settings = secured
-    def run(settings=settings, **more): return run_terminal(program, file, EAGER | inputs | more, start=START, bars=4, phases="1", **settings)
+    def run(settings=settings, **more):
+        return run_terminal(program, file, EAGER | inputs | more, start=START, bars=4, phases="1", **settings)
     right = run()
     assert broken_promises(right, 4) == [] and right.tally["answered"] == 4
     wrong = run(Token="secret")
@@ -330,15 +360,19 @@ def test_token_and_tls(program, file, secured):
 
 # Clocks
 
-@pytest.mark.parametrize("clock,rule,day", [("us", 1, "2017-03-12"), ("us", 1, "2017-11-05"), ("eu", 2, "2017-03-26"), ("eu", 2, "2017-10-29"), ("fixed", 0, "2017-03-12")])
+@pytest.mark.parametrize("clock,rule,day", [
+    ("us", 1, "2017-03-12"), ("us", 1, "2017-11-05"), ("eu", 2, "2017-03-26"),
+    ("eu", 2, "2017-10-29"), ("fixed", 0, "2017-03-12")])
 def test_the_clock_changes(clock, rule, day, program, file, bridge):
     start = candles.index.searchsorted(pd.Timestamp(day, tz="UTC")) - 2
     with Network(bridge) as network:
-        run = run_terminal(program, file, dict(Port=network.port, BrokerClock=rule), control=network.control, start=start, bars=5, clock=clock, phases="1")
+        run = run_terminal(program, file, dict(Port=network.port, BrokerClock=rule), control=network.control,
+                           start=start, bars=5, clock=clock, phases="1")
     assert broken_promises(run, 5) == [] and run.tally["answered"] == 5
     requests = [json_of(r) for r in network.requests]
     for m in requests:
-        if m["type"] in ("history", "append"): assert utc_of(m).isin(candles.index).all() and utc_of(m).is_monotonic_increasing
+        if m["type"] in ("history", "append"):
+            assert utc_of(m).isin(candles.index).all() and utc_of(m).is_monotonic_increasing
     offsets = [m["gmt_offset"] for m in requests if m["type"] == "hello"]
     assert sorted(offsets) == ([7200] if clock == "fixed" else [7200, 10800])
     assert [utc_of(m)[0] for m in appended(network)] == list(candles.index[start-1:start+4])
@@ -348,14 +382,16 @@ def test_an_offset_that_the_clocks_deny_stops_the_orders(program, file, bridge):
     "The EA holds its orders though the bridge, an older one, knows no clocks."
     def run(inputs=None, **settings):
         with Network(bridge, Older()) as network:
-            return run_terminal(program, file, EAGER | (inputs or {}) | dict(Port=network.port), control=network.control, start=START, bars=4, **settings)
+            return run_terminal(program, file, EAGER | (inputs or {}) | dict(Port=network.port),
+                                control=network.control, start=START, bars=4, **settings)
     offset, clock = run(dict(WinterOffset=10800)), run(pc_error=400)
     assert offset.said("check WinterOffset") and clock.said("the broker's clock is 6800 s ahead")
     for r in (offset, clock): assert r.orders == [] and r.tally["answered"] == 4
 
 
 @pytest.mark.parametrize("inputs,settings,says", [
-    (dict(WinterOffset=10800), {}, "gmt_offset says 10800 s; mend it (WinterOffset"), ({}, dict(pc_error=400), "s ahead of the server's; set both"),
+    (dict(WinterOffset=10800), {}, "gmt_offset says 10800 s; mend it (WinterOffset"),
+    ({}, dict(pc_error=400), "s ahead of the server's; set both"),
     ({}, dict(pc_error=-400), "s behind the server's; set both")])
 def test_the_bridge_refuses_clocks_that_do_not_fit(inputs, settings, says, program, file, bridge):
     run = run_terminal(program, file, EAGER | inputs | dict(Port=bridge), start=START, bars=4, phases="1", **settings)
@@ -367,7 +403,8 @@ def test_the_bridge_refuses_bars_of_the_future(program, folder, bridge):
     moved = candles.iloc[-700:].set_index(pd.date_range(end=pd.Timestamp.now("UTC").ceil("h"), periods=700, freq="h"))
     file = write_candles(moved, folder/"now")
     with Network(bridge, Older()) as network:
-        run = run_terminal(program, file, EAGER | dict(Port=network.port, WinterOffset=0, BrokerClock=0), control=network.control, start=698, bars=2, clock="fixed", offset=7200)
+        run = run_terminal(program, file, EAGER | dict(Port=network.port, WinterOffset=0, BrokerClock=0),
+                           control=network.control, start=698, bars=2, clock="fixed", offset=7200)
     assert run.said("send closed candles only, or mend gmt_offset") and run.tally["answered"] == 0 and run.orders == []
 
 
@@ -376,10 +413,12 @@ def test_the_bridge_refuses_bars_of_the_future(program, folder, bridge):
 @pytest.mark.parametrize("side", [1, -1])
 @pytest.mark.parametrize("kind", ["hedging", "netting"])
 def test_the_account_is_the_backtests(side, kind, program, file, bridge, tmp_path):
-    "Trade by trade, with spread, commission and swap. One side: where positions are turned over, MetaTrader's equity has paid for closing."
+    """Trade by trade, with spread, commission and swap.
+    One side: where positions are turned over, MetaTrader's equity has paid for closing."""
     cfg, bars = BacktestConfig(threshold=.02, commission=2e-5, bars=30), 120
     one_side = dict(LongRegimes="none") if side < 0 else dict(ShortRegimes="none")
-    run = run_terminal(program, file, inputs_of(cfg) | one_side | dict(Port=bridge), start=START, bars=bars, phases="1", account=kind, wire=tmp_path/"wire", **broker_of(cfg, candles), **EXACT)
+    run = run_terminal(program, file, inputs_of(cfg) | one_side | dict(Port=bridge), start=START, bars=bars, phases="1",
+                       account=kind, wire=tmp_path/"wire", **broker_of(cfg, candles), **EXACT)
     assert broken_promises(run, bars) == []
     signals = signals_on(tmp_path/"wire")
     assert len(signals) == bars
@@ -395,10 +434,12 @@ def test_the_account_is_the_backtests(side, kind, program, file, bridge, tmp_pat
 
 def test_both_sides_are_the_backtests_too(program, file, bridge, tmp_path):
     cfg, bars = BacktestConfig(threshold=.02), 120
-    run = run_terminal(program, file, inputs_of(cfg) | dict(Port=bridge), start=START, bars=bars, phases="1", wire=tmp_path/"wire", **broker_of(cfg, candles), **EXACT)
+    run = run_terminal(program, file, inputs_of(cfg) | dict(Port=bridge), start=START, bars=bars, phases="1",
+                       wire=tmp_path/"wire", **broker_of(cfg, candles), **EXACT)
     sim = backtest_of(signals_on(tmp_path/"wire"), candles, cfg, candles.index[START+bars-1])
     both = beside(run, sim)
-    assert (both.reason == "signal").any() and (both.reason == both.reason_backtest).all() and (both.exit == both.exit_backtest).all()
+    assert ((both.reason == "signal").any() and (both.reason == both.reason_backtest).all()
+            and (both.exit == both.exit_backtest).all())
     assert (both.pnl/both.pnl_backtest - 1).abs().max() < 2e-3
 
 
@@ -407,7 +448,8 @@ def test_a_gap_through_stop_or_target_is_the_backtests(program, bridge, folder, 
     cfg, bars = BacktestConfig(threshold=.02), 60
     high = 1 + .01*(np.arange(len(candles))//7 % 2)
     gaps = candles.assign(**{k: candles[k]*high for k in ("open", "high", "low", "close")})
-    run = run_terminal(program, write_candles(gaps, folder/"gaps"), inputs_of(cfg) | dict(Port=bridge), start=START, bars=bars, phases="1", wire=tmp_path/"wire", **broker_of(cfg, gaps), **EXACT)
+    run = run_terminal(program, write_candles(gaps, folder/"gaps"), inputs_of(cfg) | dict(Port=bridge),
+                       start=START, bars=bars, phases="1", wire=tmp_path/"wire", **broker_of(cfg, gaps), **EXACT)
     sim = backtest_of(signals_on(tmp_path/"wire"), gaps, cfg, gaps.index[START+bars-1])
     both = beside(run, sim)
     assert run.said("a position has ended in this bar") and broken_promises(run, bars) == []
@@ -418,13 +460,16 @@ def test_a_gap_through_stop_or_target_is_the_backtests(program, bridge, folder, 
 
 def scripted(program, file, bridge, script, inputs=None, **settings):
     settings = dict(bars=6, phases="1") | settings
-    return run_terminal(program, file, EAGER | (inputs or {}) | dict(Port=bridge), start=START, script=script, **settings)
+    return run_terminal(program, file, EAGER | (inputs or {}) | dict(Port=bridge),
+                        start=START, script=script, **settings)
 
 
 def codes(run): return [(o["what"], o["code"]) for o in run.orders]
 
 
-@pytest.mark.parametrize("code,says", [(10018, "the market is closed"), (10019, "the free margin is too small"), (10016, "the broker takes no stops so near"), (10006, "rejected")])
+@pytest.mark.parametrize("code,says", [
+    (10018, "the market is closed"), (10019, "the free margin is too small"),
+    (10016, "the broker takes no stops so near"), (10006, "rejected")])
 def test_a_refused_order_is_told_and_not_repeated(code, says, program, file, bridge):
     run = scripted(program, file, bridge, f"1:{code}")
     assert codes(run)[0][1] == code and run.said(says) and broken_promises(run, 6) == []
@@ -455,7 +500,8 @@ def test_an_order_that_was_done_is_not_sent_again(code, kind, program, file, bri
 
 def test_a_position_that_cannot_be_closed_is_not_turned_over(program, file, bridge):
     run = scripted(program, file, bridge, "2:10018")
-    assert codes(run)[1] == ("close", 10018) and run.orders[2]["bar"] > run.orders[1]["bar"] and run.said("is not closed: 10018")
+    assert (codes(run)[1] == ("close", 10018) and run.orders[2]["bar"] > run.orders[1]["bar"]
+            and run.said("is not closed: 10018"))
     assert broken_promises(run, 6) == []
 
 
@@ -466,7 +512,8 @@ def test_a_frozen_position_is_told(program, file, bridge):
 
 def test_positions_of_others_are_left_alone(program, file, bridge):
     "On a netting account they are in the way; on a hedging account the EA has its own beside them."
-    netting, hedging = (scripted(program, file, bridge, "", account=kind, foreign=.1) for kind in ("netting", "hedging"))
+    netting, hedging = (scripted(program, file, bridge, "", account=kind, foreign=.1)
+                        for kind in ("netting", "hedging"))
     assert netting.orders == [] and [t["reason"] for t in netting.trades] == ["end"]
     assert len(hedging.orders) > 2 and next(t for t in hedging.trades if t["ticket"] == 1)["reason"] == "end"
 
@@ -478,17 +525,23 @@ def test_stops_keep_the_brokers_distance(program, file, bridge):
 
 
 @pytest.mark.parametrize("inputs,settings,says", [
-    (dict(MaxSpreadPoints=10), dict(spread=.0002), "the spread is too wide"), (dict(SessionStart=3, SessionEnd=4), {}, "outside of the session"),
-    (dict(MaxDailyLoss=.0001), dict(spread=.0005), "the day's loss limit is reached"), ({}, dict(algo=0), "algorithmic trading is not allowed"),
-    (dict(RiskPercent=1e-4), {}, "the risk is too small for the smallest lot"), (dict(SignalsOnly=True), {}, "signals only")])
+    (dict(MaxSpreadPoints=10), dict(spread=.0002), "the spread is too wide"),
+    (dict(SessionStart=3, SessionEnd=4), {}, "outside of the session"),
+    (dict(MaxDailyLoss=.0001), dict(spread=.0005), "the day's loss limit is reached"),
+    ({}, dict(algo=0), "algorithmic trading is not allowed"),
+    (dict(RiskPercent=1e-4), {}, "the risk is too small for the smallest lot"),
+    (dict(SignalsOnly=True), {}, "signals only")])
 def test_a_limit_stops_the_entry(inputs, settings, says, program, file, bridge):
     run = scripted(program, file, bridge, "", inputs, **settings)
     assert run.said(says) and broken_promises(run, 6) == []
     assert len({o["bar"] for o in run.orders if o["what"] != "close"}) <= 1
 
 
-@pytest.mark.parametrize("inputs", [dict(MinConfidence=.99), dict(LongRegimes="none", ShortRegimes="none"), dict(Volatilities="none"), dict(UseRlAction=True), dict(MinBuyProb=.99, MinSellProb=.99), dict(MinDirection=.99)])
-def test_every_condition_must_hold(inputs, program, file, bridge): assert scripted(program, file, bridge, "", inputs).orders == []
+@pytest.mark.parametrize("inputs", [
+    dict(MinConfidence=.99), dict(LongRegimes="none", ShortRegimes="none"), dict(Volatilities="none"),
+    dict(UseRlAction=True), dict(MinBuyProb=.99, MinSellProb=.99), dict(MinDirection=.99)])
+def test_every_condition_must_hold(inputs, program, file, bridge):
+    assert scripted(program, file, bridge, "", inputs).orders == []
 
 
 def test_lots_lose_the_asked_risk_within_the_symbols_limits(program, file, bridge):
@@ -503,7 +556,8 @@ def test_lots_lose_the_asked_risk_within_the_symbols_limits(program, file, bridg
 @pytest.mark.parametrize("mode", [0, 1])
 def test_an_account_in_another_currency_takes_the_same_lots(mode, rate, program, file, bridge):
     "One unit of the quotes' currency is `rate` of the account's: the same fortune buys the same lots."
-    same, other = (scripted(program, file, bridge, "", dict(StopMode=mode), balance=10_000*r, rate=r) for r in (1, rate))
+    same, other = (scripted(program, file, bridge, "", dict(StopMode=mode), balance=10_000*r, rate=r)
+                   for r in (1, rate))
     assert len(same.trades) > 1 and broken_promises(other, 6) == []
     assert [(t["entry"], t["lots"]) for t in other.trades] == [(t["entry"], t["lots"]) for t in same.trades]
     assert [t["pnl"]/rate for t in other.trades] == pytest.approx([t["pnl"] for t in same.trades])
@@ -512,7 +566,8 @@ def test_an_account_in_another_currency_takes_the_same_lots(mode, rate, program,
 def test_a_plan_is_asked_with_the_equity_in_the_currency_of_the_quotes(program, file, bridge):
     def asked(**settings):
         with Network(bridge) as network:
-            run = scripted(program, file, network.port, "", dict(StopMode=1), control=network.control, bars=1, balance=1_500_000, **settings)
+            run = scripted(program, file, network.port, "", dict(StopMode=1), control=network.control,
+                           bars=1, balance=1_500_000, **settings)
         return run, [m.get("equity") for m in map(json_of, network.requests) if m.get("type") == "plan"]
     assert asked(rate=150)[1] == [10_000]
     silent, plans = asked(no_tick_value=1)
@@ -534,7 +589,8 @@ def test_a_plan_of_the_real_bridge_is_followed(risk, program, file, bridge):
 
 
 def test_a_plan_of_another_model_or_bar_is_not_followed(program, file, bridge):
-    with Network(bridge, OtherPlan()) as network: run = scripted(program, file, network.port, "", dict(StopMode=1), control=network.control)
+    with Network(bridge, OtherPlan()) as network:
+        run = scripted(program, file, network.port, "", dict(StopMode=1), control=network.control)
     assert run.orders == [] and run.said("the plan is of another bar or model") and broken_promises(run, 6) == []
 
 
@@ -544,15 +600,18 @@ def test_a_plan_of_another_model_or_bar_is_not_followed(program, file, bridge):
 def test_the_terminal_says_the_golden_lines(name, program, file):
     session = read_session(name)
     heard, run = play(program, file, name)
-    assert heard == [s["line"] for s in session if s["from"] == "terminal"], "`python mql5/sim/contract.py` writes them anew"
+    assert heard == [s["line"] for s in session if s["from"] == "terminal"], (
+        "`python mql5/sim/contract.py` writes them anew")
     if name != "session":
         assert run.said("the bridge says invalid: " + json.loads(session[1]["line"])["message"])
         return
     assert broken_promises(run, 3) == [] and run.tally["missed"] == 1
-    assert run.said("policy LONG") and [d.split()[0] for d in run.drawn] == ["Natron.range.50", "Natron.range.80", "Natron.range.95"]
+    assert (run.said("policy LONG")
+            and [d.split()[0] for d in run.drawn] == ["Natron.range.50", "Natron.range.80", "Natron.range.95"])
     plan = next(m for s in session if (m := json.loads(s["line"]))["type"] == "plan" and s["from"] == "bridge")["data"]
     assert len(run.trades) == 1
-    assert (run.trades[0]["lots"], run.trades[0]["stop"], run.trades[0]["target"]) == (plan["size"]/1e5, plan["stop"], plan["target"])
+    assert ((run.trades[0]["lots"], run.trades[0]["stop"], run.trades[0]["target"])
+            == (plan["size"]/1e5, plan["stop"], plan["target"]))
 
 
 def today(m):
@@ -564,7 +623,8 @@ def today(m):
 
 @pytest.mark.parametrize("name", SESSIONS)
 def test_the_bridge_takes_the_golden_lines(name, bridge):
-    "The real bridge answers each with the type and the fields of the golden answer; a policy's action where it knows one."
+    """The real bridge answers each with the type and the fields of the golden answer;
+    a policy's action where it knows one."""
     later = {"rl_action", "rl_probs", "rl_position"}
     session = [(s["from"], json.loads(s["line"])) for s in read_session(name)]
     golden = {m["id"]: m for who, m in session if who == "bridge" and "id" in m}
@@ -612,17 +672,22 @@ def test_the_freqtrade_strategy(strategy, model):
     from natron.predictor import load_predictor
     recent = candles[-512:]
     frame = recent.reset_index(names="date")
-    frame = strategy.populate_exit_trend(strategy.populate_entry_trend(strategy.populate_indicators(frame, dict(pair="EUR/USD")), {}), {})
+    frame = strategy.populate_exit_trend(
+        strategy.populate_entry_trend(strategy.populate_indicators(frame, dict(pair="EUR/USD")), {}), {})
     predictor = load_predictor(model)
     probs = predictor.predict(recent)["direction_probs"]
-    assert frame.natron.notna().sum() == 1 and frame.natron.iloc[-1] == pytest.approx(probs["UP"] - probs["DOWN"], abs=1e-6)
-    assert frame.enter_long.iloc[-1] == 1 and frame.enter_long.sum() == 1 and "exit_long" not in frame or frame.exit_long.isna().all()
-    assert frame.natron_stop.iloc[-1] == pytest.approx(predictor.plan(recent, "long", stop_chance=strategy.stop_chance)["stop"], abs=1e-5)
+    assert (frame.natron.notna().sum() == 1
+            and frame.natron.iloc[-1] == pytest.approx(probs["UP"] - probs["DOWN"], abs=1e-6))
+    assert (frame.enter_long.iloc[-1] == 1 and frame.enter_long.sum() == 1 and "exit_long" not in frame
+            or frame.exit_long.isna().all())
+    assert (frame.natron_stop.iloc[-1]
+            == pytest.approx(predictor.plan(recent, "long", stop_chance=strategy.stop_chance)["stop"], abs=1e-5))
     strategy.dp = types.SimpleNamespace(get_analyzed_dataframe=lambda pair, timeframe: (frame, None))
     trade = Trade()
     assert strategy.custom_stoploss("EUR/USD", trade, None, 1.2, 0., False) is None
     strategy.order_filled("EUR/USD", trade, types.SimpleNamespace(ft_order_side="buy"), None)
-    assert strategy.custom_stoploss("EUR/USD", trade, None, 1.25, 0., False) == pytest.approx(1 - frame.natron_stop.iloc[-1]/1.25)
+    assert (strategy.custom_stoploss("EUR/USD", trade, None, 1.25, 0., False)
+            == pytest.approx(1 - frame.natron_stop.iloc[-1]/1.25))
 
 
 def test_the_freqtrade_strategy_asks_nothing_in_a_backtest(strategy):
@@ -633,7 +698,9 @@ def test_the_freqtrade_strategy_asks_nothing_in_a_backtest(strategy):
 def test_the_freqtrade_strategy_without_a_plan(strategy, monkeypatch):
     "A server that knows no such route answers 404."
     assert strategy.ask("/no_such_route") is None
-    monkeypatch.setattr(type(strategy), "ask", lambda self, route, **body: None if route == "/plan" else dict(direction_probs=dict(UP=.5, DOWN=.2), warnings=[]))
+    monkeypatch.setattr(type(strategy), "ask",
+                        lambda self, route, **body: None if route == "/plan" else dict(
+                            direction_probs=dict(UP=.5, DOWN=.2), warnings=[]))
     recent = candles[-200:]
     frame = strategy.populate_indicators(recent.reset_index(names="date"), {})
     reach = (recent.high - recent.low)[-14:].mean()

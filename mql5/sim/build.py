@@ -18,7 +18,8 @@ def _kept(folder, name, parts, make):
     path = Path(folder)/f"{name}-{key}"
     if not path.exists():
         new = path.with_suffix(".new")
-        make(new); new.replace(path)
+        make(new)
+        new.replace(path)
     return path
 
 
@@ -34,9 +35,11 @@ def build(mq5, folder):
     def compile_terminal(new): _compile(["-c", "-x", "c++", HERE/"sim.cpp", "-o", new], ["-Wall", "-Wextra"])
     terminal = _kept(folder, "terminal.o", [*shim, flags], compile_terminal)
     def link(new):
-        source = new.with_suffix(".cpp"); source.write_text(code)
+        source = new.with_suffix(".cpp")
+        source.write_text(code)
         o = new.with_suffix(".o")
         _compile(["-I", HERE, "-c", source, "-o", o], ["-Wall", "-Wextra", "-Werror"])
         _compile([o, "-x", "none", terminal, *TLS, "-o", new])
-        source.unlink(); o.unlink()
+        source.unlink()
+        o.unlink()
     return _kept(folder, Path(mq5).stem, [*shim, flags, code.encode()], link)

@@ -37,7 +37,8 @@ def play(program, candles, name):
     "What the EA says in this session, and its run."
     inputs, settings = SESSIONS[name]
     with Network(0, player := Player(read_session(name))) as network:
-        run = run_terminal(program, candles, inputs | dict(Port=network.port), control=network.control, **TERMINAL, **settings)
+        run = run_terminal(program, candles, inputs | dict(Port=network.port), control=network.control,
+                           **TERMINAL, **settings)
     return player.heard, run
 
 
@@ -48,7 +49,8 @@ def main():
     from build import build
     from terminal import write_candles
     with TemporaryDirectory() as folder:
-        candles, program = write_candles(sample_candles(), Path(folder)/"candles"), build(HERE.parent/"Natron.mq5", folder)
+        candles, program = (write_candles(sample_candles(), Path(folder)/"candles"),
+                            build(HERE.parent/"Natron.mq5", folder))
         for name in SESSIONS:
             said = iter(play(program, candles, name)[0])
             session = [s | dict(line=next(said)) if s["from"] == "terminal" else s for s in read_session(name)]

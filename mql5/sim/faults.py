@@ -20,16 +20,24 @@ class Together(Fault):
 
 class Held(Fault):
     "Every prediction is held back until the next answer, and both come in one packet."
-    def __init__(self): super().__init__(); self.held = b""
+    def __init__(self):
+        super().__init__()
+        self.held = b""
+
     def answer(self, network, line):
-        if kind_of(line) == "prediction": self.held += line; return []
+        if kind_of(line) == "prediction":
+            self.held += line
+            return []
         line, self.held = self.held + line, b""
         return [(0, line)]
 
 
 class Cut(Fault):
     "The bridge is killed in the middle of every third prediction."
-    def __init__(self): super().__init__(); self.predictions = 0
+    def __init__(self):
+        super().__init__()
+        self.predictions = 0
+
     def answer(self, network, line):
         self.predictions += kind_of(line) == "prediction"
         if kind_of(line) != "prediction" or self.predictions % 3: return [(0, line)]
@@ -38,7 +46,10 @@ class Cut(Fault):
 
 class Mute(Fault):
     "A connection says nothing after its fifth answer, and stays open."
-    def __init__(self): super().__init__(); self.said = {}
+    def __init__(self):
+        super().__init__()
+        self.said = {}
+
     def answer(self, network, line):
         self.said[network.connections] = self.said.get(network.connections, 0) + 1
         return [(0, line)] if self.said[network.connections] <= 5 else []
@@ -63,7 +74,10 @@ class Flood(Fault):
 
 class Stale(Fault):
     "Before each answer comes the one before it once more."
-    def __init__(self): super().__init__(); self.last = b""
+    def __init__(self):
+        super().__init__()
+        self.last = b""
+
     def answer(self, network, line):
         said, self.last = self.last + line, line
         return [(0, said)]
@@ -76,7 +90,10 @@ class Duplicate(Fault):
 
 class Slow(Fault):
     "Every third prediction comes after the next bar has opened."
-    def __init__(self): super().__init__(); self.predictions = 0
+    def __init__(self):
+        super().__init__()
+        self.predictions = 0
+
     def answer(self, network, line):
         self.predictions += kind_of(line) == "prediction"
         return [(0 if kind_of(line) != "prediction" or self.predictions % 3 else 3700*SECOND, line)]
@@ -84,7 +101,10 @@ class Slow(Fault):
 
 class Lost(Fault):
     "Every third prediction is lost; everything else is answered, pings too."
-    def __init__(self): super().__init__(); self.predictions = 0
+    def __init__(self):
+        super().__init__()
+        self.predictions = 0
+
     def answer(self, network, line):
         self.predictions += kind_of(line) == "prediction"
         return [] if kind_of(line) == "prediction" and self.predictions % 3 == 0 else [(0, line)]
@@ -102,16 +122,24 @@ class Swapped(Fault):
 
 class Down(Fault):
     "The bridge hangs up after its sixth answer, and on the next three connections at once."
-    def __init__(self): super().__init__(); self.refused = 0
+    def __init__(self):
+        super().__init__()
+        self.refused = 0
+
     def connecting(self, network):
         self.refused += network.connections > 1
         return not 1 <= self.refused <= 3
+
     def answer(self, network, line): return [(0, line)] + [(0, None)]*(self.answers == 6)
 
 
 class Replaced(Fault):
-    "Something is done to the bridge after an answer, by its number; if that returns a port, another process answers there."
-    def __init__(self, deeds): super().__init__(); self.deeds = deeds
+    """Something is done to the bridge after an answer, by its number;
+    if that returns a port, another process answers there."""
+    def __init__(self, deeds):
+        super().__init__()
+        self.deeds = deeds
+
     def answer(self, network, line):
         port = self.deeds.get(self.answers, lambda: None)()
         if port is None: return [(0, line)]
@@ -162,19 +190,26 @@ class Busy(Fault):
     def answer(self, network, line): return [(0, line if self.answers % 5 else busy(line, 30))]
 
 
-NETWORK_FAULTS = {c.__name__.lower(): c for c in (Fault, Split, Together, Held, Cut, Mute, Junk, Endless, Flood, Stale, Duplicate,
-                                                  Slow, Lost, Swapped, Down, Warned, Misdated, Busy)}
+NETWORK_FAULTS = {c.__name__.lower(): c for c in
+                  (Fault, Split, Together, Held, Cut, Mute, Junk, Endless, Flood, Stale, Duplicate,
+                   Slow, Lost, Swapped, Down, Warned, Misdated, Busy)}
 
 
 class Any(Fault):
     "A fault by chance for a quarter of the answers."
     KINDS = Split, Together, Cut, Mute, Junk, Stale, Duplicate, Slow, Busy
-    def __init__(self, seed): super().__init__(); self.random, self.last, self.muted = random.Random(seed), b"", 0
+    def __init__(self, seed):
+        super().__init__()
+        self.random, self.last, self.muted = random.Random(seed), b"", 0
+
     def connecting(self, network): return self.random.random() < .8
+
     def answer(self, network, line):
         if network.connections == self.muted: return []
         kind, self.last, last = self.random.choice(self.KINDS) if self.random.random() < .25 else Fault, line, self.last
-        if kind is Mute: self.muted = network.connections; return []
+        if kind is Mute:
+            self.muted = network.connections
+            return []
         if kind is Cut: return [(0, line[:len(line)//2]), (0, None)]
         if kind is Junk: return [(0, b"\0junk\n" + line)]
         if kind is Stale: return [(0, last + line)]

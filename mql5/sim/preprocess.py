@@ -6,8 +6,8 @@ HERE = Path(__file__).resolve().parent
 TYPES = "bool uchar char ushort short uint int ulong long float double string color datetime void".split()
 KEYWORDS = ("if else for while do switch case default break continue return const static input group struct class enum "
             "public private protected virtual override this true false operator sizeof").split()
-NO_WORDS = ("nullptr constexpr decltype noexcept typename static_cast reinterpret_cast const_cast unsigned signed size_t "
-            "wchar_t goto try catch throw using friend mutable explicit asm register volatile").split()
+NO_WORDS = ("nullptr constexpr decltype noexcept typename static_cast reinterpret_cast const_cast unsigned signed "
+            "size_t wchar_t goto try catch throw using friend mutable explicit asm register volatile").split()
 # C++ that is no MQL5, or MQL5 that the simulator does not know
 REFUSED = [
     (r"\bauto\b", "`auto` is no MQL5: name the type"),
@@ -50,7 +50,9 @@ API_TYPES = set(re.findall(r"\b(?:struct|class|enum) (\w+) {", (HERE/"mql5.hpp")
 
 def blank(text):
     "The text without what stands in comments and literals, every character in its place."
-    def mask(m): return re.sub(r"[^\n]", " ", m[0]) if m[0][0] == "/" else m[0][0] + re.sub(r"[^\n]", " ", m[0][1:-1]) + m[0][-1]
+    def mask(m):
+        return (re.sub(r"[^\n]", " ", m[0]) if m[0][0] == "/"
+                else m[0][0] + re.sub(r"[^\n]", " ", m[0][1:-1]) + m[0][-1])
     return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', mask, text, flags=re.S)
 
 
@@ -62,7 +64,8 @@ def declared(code):
     names |= set(re.findall(r"^\s*#define\s+(\w+)", code, re.M))
     for body in re.findall(r"\benum\s+\w+\s*\{([^}]*)\}", code): names |= set(re.findall(r"\b([A-Za-z_]\w*)\b", body))
     # further names of one declaration: after a comma, or after an array's brackets
-    for line in re.findall(rf"^\s*(?:static\s+|const\s+)*(?:{known})\s+([A-Za-z_][^;(){{}}]*(?:\([^;]*)?);", code, re.M):
+    for line in re.findall(rf"^\s*(?:static\s+|const\s+)*(?:{known})\s+([A-Za-z_][^;(){{}}]*(?:\([^;]*)?);",
+                           code, re.M):
         names |= set(re.findall(r"(?:^|,)\s*([A-Za-z_]\w*)", line))
     return types, names
 
@@ -70,12 +73,14 @@ def declared(code):
 def functions(code):
     "The global functions: line of the definition and prototype."
     return [(code.count("\n", 0, m.start()) + 1, m[1]) for m in
-            re.finditer(r"^((?:const\s+)?[A-Za-z_]\w*\s+(?!operator)[A-Za-z_]\w*\s*\([^;{}]*\))\s*\n?\s*\{", code, re.M)]
+            re.finditer(r"^((?:const\s+)?[A-Za-z_]\w*\s+(?!operator)[A-Za-z_]\w*\s*\([^;{}]*\))\s*\n?\s*\{",
+                        code, re.M)]
 
 
 def by_reference(code, types):
     "A pattern of parameters that MQL5 takes by reference only, but that are given by value."
-    structs = "|".join({*types, "MqlRates", "MqlTick", "MqlDateTime", "CTrade"} - set(re.findall(r"\benum\s+(\w+)", code)))
+    structs = "|".join({*types, "MqlRates", "MqlTick", "MqlDateTime", "CTrade"}
+                       - set(re.findall(r"\benum\s+(\w+)", code)))
     return re.compile(rf"[(,]\s*(?:const\s+)?(?:{structs})\s+\w+\s*[,)]")
 
 
@@ -86,11 +91,13 @@ def foreign(line, raw, rules):
     include = re.match(r"\s*#include\s+(.*)", raw)
     if include and include[1].strip() != r"<Trade\Trade.mqh>": return "only Trade\\Trade.mqh may be included"
     escapes = set(re.findall(r"\\(.)", " ".join(re.findall(r'"(?:\\.|[^"\\])*"', raw))))
-    if escapes - set("nrt\\'\"") and not line.lstrip().startswith("#"): return "this escape is outside of the supported part"
+    if escapes - set("nrt\\'\"") and not line.lstrip().startswith("#"):
+        return "this escape is outside of the supported part"
 
 
 def unknown(line, known, names):
-    "The first name that neither MQL5's supported part nor the file has, with the nearest that there is; None: all are known."
+    """The first name that neither MQL5's supported part nor the file has, with the nearest that there is;
+    None: all are known."""
     for name, called in re.findall(r"\b([A-Za-z_]\w*)(\s*\()?", line):
         if name in known or name in CALLS or not called and name in names: continue
         near = difflib.get_close_matches(name, sorted(known | CALLS), 1, .6)
@@ -132,9 +139,15 @@ def translate(path):
     first = min(n for n, _ in prototypes)
     for n, line in enumerate(text.splitlines(), 1):
         bare = line[:len(blank(line).rstrip())] if "//" in line else line
-        if n == first: out.append(" ".join(f"{arrays(p)};" for _, p in prototypes) + "\n" + f'#line {n} "{Path(path).name}"')
-        if re.match(r"\s*#(property|include)|\s*input\s+group", bare): out.append(""); continue
-        if m := re.match(r"\s*input\s+(\w+)\s+(\w+)", bare): inputs.append(m[2]); bare = bare.replace("input ", "", 1)
+        if n == first:
+            out.append(" ".join(f"{arrays(p)};" for _, p in prototypes) + "\n"
+                       + f'#line {n} "{Path(path).name}"')
+        if re.match(r"\s*#(property|include)|\s*input\s+group", bare):
+            out.append("")
+            continue
+        if m := re.match(r"\s*input\s+(\w+)\s+(\w+)", bare):
+            inputs.append(m[2])
+            bare = bare.replace("input ", "", 1)
         out.append(arrays(bare) if bare.lstrip().startswith("#") and '"' not in bare else literals(arrays(bare)))
     setters = "".join(f'  if(name == "{i}") {{ set({i}, value); return true; }}\n' for i in inputs)
     tail = f"bool sim::set_input(const std::string &name, const std::string &value) {{\n{setters}  return false;\n}}\n"

@@ -112,10 +112,13 @@ class Network:
         def due(): return self.client and self.waiting and self.waiting[0][0] <= self.now
         while due() and sent < 20 and self.delivered - before < 8_192:
             data = self.waiting.pop(0)[1]
-            if data is None: self.cut(reset=True); return
+            if data is None:
+                self.cut(reset=True)
+                return
             try: self.client.sendall(data)
             except OSError: return self.cut()
-            self.delivered += len(data); sent += 1
+            self.delivered += len(data)
+            sent += 1
 
 
 def kind_of(line): return json_of(line).get("type")

@@ -41,7 +41,9 @@ def _collect(run, line):
     kind, _, rest = line.partition(" ")
     if kind not in "POTECDR" or not rest: return
     said = json.loads(rest)
-    if kind == "P": run.times.append(said[0]); run.prints.append(said[1])
+    if kind == "P":
+        run.times.append(said[0])
+        run.prints.append(said[1])
     elif kind == "O": run.orders.append(said)
     elif kind == "T": run.trades.append(said)
     elif kind == "E": run.equity.append(said)

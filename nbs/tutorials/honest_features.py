@@ -1,4 +1,6 @@
-"""Honest functions that look like leaks: they keep things, write files, know the clock, and read nothing but the past."""
+"""Honest functions that look like leaks:
+they keep things, write files, know the clock, and read nothing but the past.
+"""
 import functools, hashlib, tempfile
 from pathlib import Path
 

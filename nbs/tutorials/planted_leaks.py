@@ -1,6 +1,7 @@
 """Twelve ways in which the future gets into a feature, each as somebody would write it, and one honest control.
 
-In the project's folder, `natron audit nbs.tutorials.planted_leaks:centred_swing --candles data/eurusd_h1_2017.csv.gz` puts the first to the test.
+In the project's folder, `natron audit nbs.tutorials.planted_leaks:centred_swing --candles data/eurusd_h1_2017.csv.gz`
+puts the first to the test.
 """
 import numpy as np, pandas as pd
 
@@ -48,7 +49,8 @@ def last_bars_profile(c):
 
 def fft_smoothing(c):
     "The slope of the price without its high frequencies, of which all bars decide."
-    x = np.fft.rfft(np.log(c.close)); x[len(x)//20:] = 0
+    x = np.fft.rfft(np.log(c.close))
+    x[len(x)//20:] = 0
     return pd.Series(np.fft.irfft(x, len(c)), c.index).diff()
 
 

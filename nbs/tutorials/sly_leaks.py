@@ -1,4 +1,5 @@
-"""Ways in which the future gets into a feature and hides there: in what is kept, in files, on few bars, in the last digits.
+"""Ways in which the future gets into a feature and hides there:
+in what is kept, in files, on few bars, in the last digits.
 
 In the project's folder, `natron audit nbs.tutorials.sly_leaks:scaler_fitted_once --candles data/eurusd_h1_2017.csv.gz`
 puts the first to the test. Honest functions that look like some of these are in `honest_features.py`.
