@@ -28,7 +28,8 @@ setup(
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Financial and Insurance Industry"]
         + [f"Programming Language :: Python :: 3.{m}" for m in range(11, 15)],
     packages=["natron", *carried], package_dir={"natron": "natron", **carried},
-    package_data={"natron.data": ["*.csv.gz", "*.pt", "*.md"], "natron.configs": ["*.yaml"], "natron.nbs.runs": ["*.ipynb"]},
+    package_data={"natron.data": ["*.csv.gz", "*.pt", "*.md"], "natron.configs": ["*.yaml"],
+                  "natron.nbs.runs": ["*.ipynb"]},
     install_requires=needed(""), extras_require={name: needed(*groups) for name, groups in parts.items()},
     entry_points={"console_scripts": c["console_scripts"].split()}, zip_safe=False,
 )

@@ -1,8 +1,11 @@
-"""How soon the page answers, in a real Chromium: `python benchmarks/page.py --model runs/demo/natron_v2.pt [--out FILE]`.
+"""How soon the page answers, in a real Chromium:
+`python benchmarks/page.py --model runs/demo/natron_v2.pt [--out FILE]`.
 
-A server of its own with the page, a browser beside it on the same machine. The first paint of a page that was never open before; the time from a click on a candle to the verdict on that bar; from opening a
-tab until it is filled. Beside them stand what they cannot be faster than: an empty page in the same browser, and the prediction itself over REST, from the same server in the same minute. Medians, and
-the slowest tenth. It needs Chromium on the PATH and playwright.
+A server of its own with the page, a browser beside it on the same machine. The first paint of a page that was never
+open before; the time from a click on a candle to the verdict on that bar; from opening a tab until it is filled.
+Beside them stand what they cannot be faster than: an empty page in the same browser, and the prediction itself over
+REST, from the same server in the same minute. Medians, and the slowest tenth. It needs Chromium on the PATH
+and playwright.
 """
 import argparse, os, platform, shutil, statistics, subprocess, sys, time
 from pathlib import Path
@@ -12,8 +15,8 @@ from playwright.sync_api import sync_playwright
 from natron.candles import sample_candles
 from common import table
 
-FILLED = {"Similar history": "#similar tr", "Track record": "#evaluation tr", "Backtest": "#backtest tr", "Drift": "#drift p",
-          "Limitations": "#limitations li"}
+FILLED = {"Similar history": "#similar tr", "Track record": "#evaluation tr", "Backtest": "#backtest tr",
+          "Drift": "#drift p", "Limitations": "#limitations li"}
 ASKED = {"first paint": "2,000", "click on a candle, until its verdict": "300"}
 
 
@@ -29,19 +32,29 @@ def until(what, seconds=120):
 def opened(browser, url, fill=True):
     "A new visitor's page, and when it was first painted, in milliseconds."
     page = browser.new_context(viewport=dict(width=1440, height=900)).new_page()
-    page.set_default_timeout(120_000); page.goto(url)                 # a busy machine takes longer than the usual 30 s
-    if fill: page.wait_for_selector("#planned .main-svg, #attention .main-svg"); page.wait_for_timeout(1_000)
-    painted = "performance.getEntriesByName('first-contentful-paint')"; page.wait_for_function(f"{painted}.length")
+    page.set_default_timeout(120_000)                        # a busy machine takes longer than the usual 30 s
+    page.goto(url)
+    if fill:
+        page.wait_for_selector("#planned .main-svg, #attention .main-svg")
+        page.wait_for_timeout(1_000)
+    painted = "performance.getEntriesByName('first-contentful-paint')"
+    page.wait_for_function(f"{painted}.length")
     return page, page.evaluate(f"{painted}[0].startTime")
 
 
 def clicks(page, n):
     "Milliseconds from each click to the verdict on another bar."
-    box, verdict = page.locator("#market .nsewdrag").first.bounding_box(), page.locator("#verdict h1"); took = []
+    box, verdict = page.locator("#market .nsewdrag").first.bounding_box(), page.locator("#verdict h1")
+    took = []
     for k in range(n):
         was, x, y = verdict.inner_text(), box["x"] + box["width"]*(.1 + .8*(k*7 % n)/n), box["y"] + 40
-        page.mouse.move(x-3, y); page.mouse.move(x, y); page.wait_for_timeout(700)
-        page.mouse.down(); page.mouse.up(); took.append(until(lambda: verdict.inner_text() != was)); page.wait_for_timeout(500)
+        page.mouse.move(x-3, y)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(700)
+        page.mouse.down()
+        page.mouse.up()
+        took.append(until(lambda: verdict.inner_text() != was))
+        page.wait_for_timeout(500)
     return took
 
 
@@ -54,23 +67,42 @@ def tabs(page):
 
 
 if __name__ == "__main__":
-    a = argparse.ArgumentParser(description=__doc__); a.add_argument("--model", required=True, type=Path); a.add_argument("--clicks", type=int, default=20); a.add_argument("--out", type=Path); a = a.parse_args()
+    a = argparse.ArgumentParser(description=__doc__)
+    a.add_argument("--model", required=True, type=Path)
+    a.add_argument("--clicks", type=int, default=20)
+    a.add_argument("--out", type=Path)
+    a = a.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    server = subprocess.Popen([sys.executable, "-c", "from natron.cli import main; main()", "serve", "--model", a.model, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    url = server.stdout.readline().split()[-1]; httpx.get(url, timeout=120); memory = psutil.Process(server.pid).memory_info().rss/1e6
-    body = dict(candles=[dict(time=t.isoformat(), **r) for t, r in sample_candles()[-512:].iterrows()]); ms = {}
+    server = subprocess.Popen([sys.executable, "-c", "from natron.cli import main; main()",
+                               "serve", "--model", a.model, "--port", "0"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    url = server.stdout.readline().split()[-1]
+    httpx.get(url, timeout=120)
+    memory = psutil.Process(server.pid).memory_info().rss/1e6
+    body = dict(candles=[dict(time=t.isoformat(), **r) for t, r in sample_candles()[-512:].iterrows()])
+    ms = {}
     try:
         with sync_playwright() as pw, httpx.Client(timeout=60) as web:
             browser = pw.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             ms["an empty page"] = [opened(browser, "data:text/html,<p>x", fill=False)[1] for _ in range(5)]
-            pages = [opened(browser, url) for _ in range(5)]; ms["first paint"] = [t for _, t in pages]
+            pages = [opened(browser, url) for _ in range(5)]
+            ms["first paint"] = [t for _, t in pages]
             for page, _ in pages[1:]: page.close()
-            page = pages[0][0]; ms["REST, a prediction of 512 candles"] = [1e3*web.post(f"{url}/predict", json=body).raise_for_status().elapsed.total_seconds() for _ in range(a.clicks)]
+            page = pages[0][0]
+            ms["REST, a prediction of 512 candles"] = [
+                1e3*web.post(f"{url}/predict", json=body).raise_for_status().elapsed.total_seconds()
+                for _ in range(a.clicks)]
             ms["click on a candle, until its verdict"] = clicks(page, a.clicks)
             ms |= tabs(page)
-    finally: server.terminate(); server.wait()
+    finally:
+        server.terminate()
+        server.wait()
     about = f"{platform.machine()}, {os.cpu_count()} cores; the server takes {memory:.0f} MB when it has started"
-    text = [about, table(["milliseconds", "median", "slowest tenth", "asked"], [(k, f"{statistics.median(v):,.0f}", f"{np.quantile(v, .9):,.0f}" if len(v) > 1 else "", ASKED.get(k, "")) for k, v in ms.items()])]
+    text = [about, table(["milliseconds", "median", "slowest tenth", "asked"],
+                         [(k, f"{statistics.median(v):,.0f}", f"{np.quantile(v, .9):,.0f}" if len(v) > 1 else "",
+                           ASKED.get(k, "")) for k, v in ms.items()])]
     print(*text, sep="\n\n")
     if a.out:
-        with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/page.py --model MODEL`", *text]) + "\n")
+        with open(a.out, "a") as f:
+            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/page.py --model MODEL`",
+                                 *text]) + "\n")

@@ -1,7 +1,7 @@
 """Install Natron into the environment of this Python: `python tools/install.py [--copy] [EXTRA ...]`.
 
-Editable, or with --copy so that this folder is no longer needed. By uv, which takes a tenth of pip's time, and by pip where uv
-cannot be had or fails. uv reads no settings of pip, so it is told them.
+Editable, or with --copy so that this folder is no longer needed. By uv, which takes a tenth of pip's time,
+and by pip where uv cannot be had or fails. uv reads no settings of pip, so it is told them.
 """
 import ast, os, re, subprocess, sys
 from pathlib import Path
@@ -13,9 +13,11 @@ UV_NAMES = {"index-url": "UV_INDEX_URL", "extra-index-url": "UV_EXTRA_INDEX_URL"
 
 
 def pip_settings(text):
-    "What `pip config list` prints, by name: a variable goes before what is for `install`, and that before what is global."
+    """What `pip config list` prints, by name:
+    a variable goes before what is for `install`, and that before what is global."""
     rank = {"global": 0, "install": 1, ":env:": 2}
-    found = [(rank[s], name, ast.literal_eval(v)) for s, name, v in re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", text, re.M)]
+    found = [(rank[s], name, ast.literal_eval(v))
+             for s, name, v in re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", text, re.M)]
     return {name: value for _, name, value in sorted(found)}
 
 

@@ -1,7 +1,8 @@
-"""Run notebooks in place with their figures as small PNG images, then strip metadata: `python tools/notebooks.py [NAME ...]`.
+"""Run notebooks in place with their figures as small PNG images, then strip metadata:
+`python tools/notebooks.py [NAME ...]`.
 
-Needs a Chromium for the images (BROWSER_PATH names it). Names are as under nbs/, such as 01c_audit or tutorials/audit_public_packages; without
-them every notebook is run, but those under runs/, which `natron train` fills.
+Needs a Chromium for the images (BROWSER_PATH names it). Names are as under nbs/, such as 01c_audit or
+tutorials/audit_public_packages; without them every notebook is run, but those under runs/, which `natron train` fills.
 """
 import base64, io, os, sys, time
 from pathlib import Path
@@ -15,9 +16,11 @@ os.environ |= {"PLOTLY_RENDERER": "png", "BROWSER_PATH": os.environ.get("BROWSER
 
 
 class Client(NotebookClient):
-    "Runs cells as nbdev's tests do: the export cell, `eval: false` and, without a GPU, what needs one stay as they are."
+    """Runs cells as nbdev's tests do:
+    the export cell, `eval: false` and, without a GPU, what needs one stay as they are."""
     async def async_execute_cell(self, cell, cell_index, **kw):
-        if "nbdev_export(" in cell.source or "#| eval: false" in cell.source or (cell.source.startswith("#| gpu") and not torch.cuda.is_available()): return cell
+        if "nbdev_export(" in cell.source or "#| eval: false" in cell.source \
+           or (cell.source.startswith("#| gpu") and not torch.cuda.is_available()): return cell
         return await super().async_execute_cell(cell, cell_index, **kw)
 
 
@@ -33,9 +36,11 @@ def settle(outputs):
     kept = []
     for o in outputs:
         if o.output_type == "stream" and "choreographer" in o.text: continue
-        if kept and o.output_type == "stream" == kept[-1].output_type and o.name == kept[-1].name: kept[-1].text += o.text
+        if kept and o.output_type == "stream" == kept[-1].output_type and o.name == kept[-1].name:
+            kept[-1].text += o.text
         else: kept.append(o)
-    for o in (o for o in kept if o.output_type == "stream"): o.text = "\n".join(l.split("\r")[-1] for l in o.text.split("\n"))
+    for o in (o for o in kept if o.output_type == "stream"):
+        o.text = "\n".join(l.split("\r")[-1] for l in o.text.split("\n"))
     return kept
 
 
@@ -53,8 +58,13 @@ def run(path):
 
 if __name__ == "__main__":
     names = [a.removeprefix("nbs/").removesuffix(".ipynb") for a in sys.argv[1:]]
-    found = {p.relative_to(root/"nbs").with_suffix("").as_posix(): p for k in ("[0-9i]*.ipynb", "tutorials/*.ipynb", "experiments/*.ipynb") for p in sorted((root/"nbs").glob(k))}
-    if unknown := set(names) - set(found): sys.exit(f"there is no notebook {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+    found = {p.relative_to(root/"nbs").with_suffix("").as_posix(): p
+             for k in ("[0-9i]*.ipynb", "tutorials/*.ipynb", "experiments/*.ipynb")
+             for p in sorted((root/"nbs").glob(k))}
+    if unknown := set(names) - set(found):
+        sys.exit(f"there is no notebook {', '.join(sorted(unknown))}; there are {', '.join(found)}")
     for name, p in found.items():
         if names and name not in names: continue
-        t = time.time(); run(p); print(f"{name:36} {time.time()-t:6.1f} s  {p.stat().st_size//1000:4} kB")
+        t = time.time()
+        run(p)
+        print(f"{name:36} {time.time()-t:6.1f} s  {p.stat().st_size//1000:4} kB")

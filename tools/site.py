@@ -1,8 +1,9 @@
-"""The site, from notebooks, `docs/` and docments: `python tools/site.py` writes it to `_docs/` and checks every link of it.
+"""The site, from notebooks, `docs/` and docments: `python tools/site.py` writes it to `_docs/`
+and checks every link of it.
 
-`_proc/` is what the renderer reads: the project with the notebooks as nbdev prepares them (hidden cells and directives gone), and a
-page of reference for each module. smalldocs renders it by `_quarto.yml`, and runs nothing; Quarto could render the same folder. Every
-page is there as Markdown too, at the same path with `.md`, and `llms.txt` lists those.
+`_proc/` is what the renderer reads: the project with the notebooks as nbdev prepares them (hidden cells and directives
+gone), and a page of reference for each module. smalldocs renders it by `_quarto.yml`, and runs nothing; Quarto could
+render the same folder. Every page is there as Markdown too, at the same path with `.md`, and `llms.txt` lists those.
 """
 import ast, html, os, re, shutil, sys
 from pathlib import Path
@@ -78,7 +79,8 @@ def constant(name, lines):
 
 
 def reference(folder, modules):
-    "A page for each module, with every exported name and a link to its notebook; an index; and what names in backticks link to."
+    """A page for each module, with every exported name and a link to its notebook;
+    an index; and what names in backticks link to."""
     api.build(api.Settings(folder, [m.__name__ for m in modules], root=root))
     homes = {name: m for m in reversed(modules) for name in m.__all__}
     rows = []
@@ -89,10 +91,14 @@ def reference(folder, modules):
         others = [n for n in m.__all__ if n not in own]
         told = f"\nThe notebook [{notebook(m)}](../{notebook(m)}) explains and tests it.\n"
         taken = [f"- [`{n}`]({short(homes[n])}.qmd#{n})" for n in others if n not in lines]
-        write_new(page, "\n".join([f"{front}\n---", told, *taken, body, *(constant(n, lines[n]) for n in others if n in lines)]))
-        rows.append(f"| [`{m.__name__}`]({page.name}) | {api.summary(m)} | [{Path(notebook(m)).stem}](../{notebook(m)}) |")
-    head = "# API\n\nEvery public name, by module: its signature, what its parameters mean, and the notebook that explains it.\n"
-    (folder/"api/index.md").write_text("\n".join([head, "| module | holds | notebook |", "|---|---|---|", *rows, ""]), encoding="utf-8")
+        write_new(page, "\n".join([f"{front}\n---", told, *taken, body,
+                                   *(constant(n, lines[n]) for n in others if n in lines)]))
+        rows.append(f"| [`{m.__name__}`]({page.name}) | {api.summary(m)} | "
+                    f"[{Path(notebook(m)).stem}](../{notebook(m)}) |")
+    head = "# API\n\nEvery public name, by module: its signature, what its parameters mean, " \
+           "and the notebook that explains it.\n"
+    (folder/"api/index.md").write_text(
+        "\n".join([head, "| module | holds | notebook |", "|---|---|---|", *rows, ""]), encoding="utf-8")
 
 
 def project_modules():
@@ -112,7 +118,8 @@ class Site(site.Site):
     def render_page(self, page):
         super().render_page(page)
         if page.env.pop("math", False):
-            page.html = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', mathml, page.html, flags=re.S)
+            page.html = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', mathml,
+                               page.html, flags=re.S)
 
     def write_llms_txt(self):
         web, whole = self.project.website, []
@@ -149,7 +156,8 @@ def finish(out, home):
     "No font from elsewhere, and a first page."
     for path in (out/"site_libs/themes").glob("*.css"):
         write_new(path, re.sub(r"@import url\([^)]*\);?", "", path.read_text(encoding="utf-8")))
-    link = f'<!DOCTYPE html><title>Natron</title><meta http-equiv="refresh" content="0; url={home}"><a href="{home}">Natron</a>'
+    link = f'<!DOCTYPE html><title>Natron</title><meta http-equiv="refresh" content="0; url={home}">' \
+           f'<a href="{home}">Natron</a>'
     (out/"index.html").write_text(link, encoding="utf-8")
 
 
@@ -158,7 +166,8 @@ def render(folder):
     built = Site(config.load(folder), quiet=True)
     built.build()
     finish(built.out, "nbs/index.html")
-    unlisted = [f"{p.relative_to(built.out)}: the sidebar in _quarto.yml does not list this page" for p in built.out.rglob("*.llms.md")]
+    unlisted = [f"{p.relative_to(built.out)}: the sidebar in _quarto.yml does not list this page"
+                for p in built.out.rglob("*.llms.md")]
     return built.out, [*unlisted, *(w for w in built.warnings if "smalldocs runs no code" not in w)]
 
 
@@ -170,7 +179,8 @@ def leads(page, link, ids):
     path = f"{url.path}index.html" if url.path.endswith("/") else url.path
     there = os.path.normpath(os.path.join(os.path.dirname(page), unquote(path))) if path else page
     if there not in ids: return "is not there"
-    if url.fragment and there.endswith(".html") and unquote(url.fragment) not in ids[there]: return "has no such heading"
+    if url.fragment and there.endswith(".html") and unquote(url.fragment) not in ids[there]:
+        return "has no such heading"
 
 
 def broken(out):
@@ -198,5 +208,6 @@ if __name__ == "__main__":
     reference(folder, modules)
     out, warnings = render(folder)
     if found := [*warnings, *broken(out)]: sys.exit("\n".join([*found, f"{len(found)} things are wrong with the site"]))
-    print(f"{sum(1 for _ in out.rglob('*.html'))} pages, and every link leads somewhere. Open {out.name}/index.html; for the search too,")
+    print(f"{sum(1 for _ in out.rglob('*.html'))} pages, and every link leads somewhere. "
+          f"Open {out.name}/index.html; for the search too,")
     print(f"    python -m http.server --bind 127.0.0.1 --directory {out.name} 8080        # then http://127.0.0.1:8080")
