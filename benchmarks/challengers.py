@@ -1,17 +1,21 @@
 """Natron beside its challengers, a foundation model of time series among them: `python benchmarks/challengers.py`.
 
-One table of forecasters of volatility and what their ranges are worth, on the same bars: Natron's model as it comes (`--model FILE` for another), HAR, HAR with a level for each hour, LightGBM on Natron's columns with lags and
-three averaged seeds (`--no-lightgbm` saves its minute), and Chronos. The bars are those after the model's data; the baselines learn from their first half, and all are scored on the second. Natron brings the paths of its file
-and is not moved; the others get a library of their own, and are levelled, in the first half.
+One table of forecasters of volatility and what their ranges are worth, on the same bars: Natron's model as it comes
+(`--model FILE` for another), HAR, HAR with a level for each hour, LightGBM on Natron's columns with lags and three
+averaged seeds (`--no-lightgbm` saves its minute), and Chronos. The bars are those after the model's data; the
+baselines learn from their first half, and all are scored on the second. Natron brings the paths of its file and is
+not moved; the others get a library of their own, and are levelled, in the first half.
 
-`--chronos FOLDER` takes weights of Chronos-Bolt or Chronos-2 that are there already; nothing is downloaded. Their library is no part of Natron: `pip install --constraint constraints.txt chronos-forecasting`. `--candles FILE...`
+`--chronos FOLDER` takes weights of Chronos-Bolt or Chronos-2 that are there already; nothing is downloaded. Their
+library is no part of Natron: `pip install --constraint constraints.txt chronos-forecasting`. `--candles FILE...`
 takes other candles, `--stride N` scores every Nth bar, `--out FILE` appends the table to a file.
 """
 import argparse, os, re, time
 from importlib.util import find_spec
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1"); os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np, torch
 from natron.bundle import load_bundle
 from natron.candles import read_candles
@@ -26,14 +30,18 @@ from common import table
 CONTEXT, BATCH, WEEK = 512, 256, 120               # bars a forecast sees, forecasts at once, bars
 LEVELS = [k/10 for k in range(1, 10)]
 BUCKETS = [slice(a, b) for a, b in zip((0, *HORIZONS), HORIZONS)]
-MISSING = ("No Chronos weights were at hand, so there is no row of it: `--chronos FOLDER` takes a folder with those of Chronos-Bolt or Chronos-2, and needs "
+MISSING = ("No Chronos weights were at hand, so there is no row of it: `--chronos FOLDER` takes a folder with those of "
+           "Chronos-Bolt or Chronos-2, and needs "
            "`pip install --constraint constraints.txt chronos-forecasting`.")
 
 
 def load_chronos(folder):
     "A pipeline of weights on this machine."
-    if not (folder/"config.json").exists(): raise NatronError(f"{folder} holds no weights (no config.json); name the folder of a Chronos-Bolt or Chronos-2")
-    if not find_spec("chronos"): raise NatronError("chronos is not installed; install it with: pip install --constraint constraints.txt chronos-forecasting")
+    if not (folder/"config.json").exists():
+        raise NatronError(f"{folder} holds no weights (no config.json); name the folder of a Chronos-Bolt or Chronos-2")
+    if not find_spec("chronos"):
+        raise NatronError("chronos is not installed; install it with: "
+                          "pip install --constraint constraints.txt chronos-forecasting")
     from chronos import BaseChronosPipeline
     return BaseChronosPipeline.from_pretrained(folder, device_map="cpu")
 
@@ -46,7 +54,8 @@ def licence(folder):
 
 
 def contexts(market):
-    "Log variances of the last 512 bars up to each bar, (N,512), NaN before the first; a still hour counts as a thousandth of the week's."
+    """Log variances of the last 512 bars up to each bar, (N,512), NaN before the first;
+    a still hour counts as a thousandth of the week's."""
     with np.errstate(divide="ignore"): x = np.log(np.maximum(market.variance, 1e-3*rolling_mean(market.variance, WEEK)))
     return np.lib.stride_tricks.sliding_window_view(np.append(np.full(CONTEXT-1, np.nan), x), CONTEXT)
 
@@ -56,15 +65,19 @@ def chronos_forecasts(market, pipeline):
     seen, out = contexts(market), np.full((len(market.candles), len(HORIZONS)), np.nan)
     rows = np.r_[market.split.validation, market.split.test]
     for batch in np.array_split(rows, -(-len(rows)//BATCH)):
-        quantiles, _ = pipeline.predict_quantiles(list(torch.tensor(seen[batch], dtype=torch.float32)), prediction_length=HORIZONS[-1], quantile_levels=LEVELS)
-        variance = np.exp(torch.stack([q.reshape(HORIZONS[-1], -1) for q in quantiles]).double().numpy()).mean(2)    # (n,24)
+        quantiles, _ = pipeline.predict_quantiles(list(torch.tensor(seen[batch], dtype=torch.float32)),
+                                                  prediction_length=HORIZONS[-1], quantile_levels=LEVELS)
+        variance = np.exp(torch.stack([q.reshape(HORIZONS[-1], -1)
+                                       for q in quantiles]).double().numpy()).mean(2)    # (n,24)
         out[batch] = np.log(np.stack([variance[:, b].mean(1) for b in BUCKETS], 1))
     return out
 
 
 def timed(f):
     "Forecasts of every series, and the processor seconds that a thousand took."
-    start = time.process_time(); terms = f(); took = time.process_time()-start
+    start = time.process_time()
+    terms = f()
+    took = time.process_time()-start
     return terms, 1000*took/sum(np.isfinite(t).all(1).sum() for t in terms)
 
 
@@ -72,12 +85,14 @@ def challenge(bundle, candles, lightgbm=True, pipeline=None, stride=1):
     "Scores of everybody, and what their forecasts cost."
     prep = on_own_market(prepare_for(bundle, candles, start=bundle.config.data.until))
     markets = [market(s.candles, p) for s, p in zip(prep.series, prep.splits)]
-    asked = {"natron": lambda: network_forecasts(prep, bundle.model())} | {n: lambda f=RANGE_FORECASTERS[n]: [f(m) for m in markets] for n in ("har", "har_hour")}
+    asked = ({"natron": lambda: network_forecasts(prep, bundle.model())}
+             | {n: lambda f=RANGE_FORECASTERS[n]: [f(m) for m in markets] for n in ("har", "har_hour")})
     if lightgbm: asked["lightgbm"] = lambda: tree_forecasts(prep, markets)
     if pipeline: asked["chronos"] = lambda: [chronos_forecasts(m, pipeline) for m in markets]
     made = {n: timed(f) for n, f in asked.items()}
     own = bundle.scenarios_of()
-    scores = score_ranges(dict(zip(candles, markets)), {n: t for n, (t, _) in made.items()}, prep.config.evaluate, stride, libraries={"natron": own} if own else {})
+    scores = score_ranges(dict(zip(candles, markets)), {n: t for n, (t, _) in made.items()}, prep.config.evaluate,
+                          stride, libraries={"natron": own} if own else {})
     return scores, {n: s for n, (_, s) in made.items()}
 
 
@@ -86,22 +101,37 @@ def report(scores, seconds):
     for n, r in scores.rows.items():
         v = scores.compare(n, "natron")
         less = "" if n == "natron" else f"{v.difference:+.3f} [{v.low:+.3f}, {v.high:+.3f}]"
-        rows.append((n, f"{r.qlike_12.mean():.3f}", f"{r.crps_12.mean():.3f}", less, f"{r.interval_90_12.mean():.1f}", f"{100*r.covered_90_12.mean():.1f}", f"{seconds[n]:.2g}"))
-    return table(["", "QLIKE, variance of bars 7 to 12", "CRPS, close over 12 bars, bp", f"CRPS less Natron's, {v.blocks} blocks", "interval score, 90 %, bp", "90 % range holds, %", "processor seconds a thousand forecasts"], rows)
+        rows.append((n, f"{r.qlike_12.mean():.3f}", f"{r.crps_12.mean():.3f}", less, f"{r.interval_90_12.mean():.1f}",
+                     f"{100*r.covered_90_12.mean():.1f}", f"{seconds[n]:.2g}"))
+    return table(["", "QLIKE, variance of bars 7 to 12", "CRPS, close over 12 bars, bp",
+                  f"CRPS less Natron's, {v.blocks} blocks", "interval score, 90 %, bp", "90 % range holds, %",
+                  "processor seconds a thousand forecasts"], rows)
 
 
 def main(args=None):
-    a = argparse.ArgumentParser(description=__doc__); a.add_argument("--model", type=Path, default=resource("data/natron_fx.pt"))
-    a.add_argument("--candles", nargs="+", type=Path, default=[resource("data/gbpusd_h1_2021.csv.gz")]); a.add_argument("--chronos", type=Path, metavar="FOLDER")
-    a.add_argument("--bars", type=int, default=0, help="the last bars of each file only"); a.add_argument("--stride", type=int, default=1)
-    a.add_argument("--no-lightgbm", action="store_true"); a.add_argument("--out", type=Path); a = a.parse_args(args); torch.set_num_threads(1)
-    candles = {p.name.split(".")[0]: read_candles(p)[-a.bars:] for p in a.candles}; pipeline = load_chronos(a.chronos) if a.chronos else None
+    a = argparse.ArgumentParser(description=__doc__)
+    a.add_argument("--model", type=Path, default=resource("data/natron_fx.pt"))
+    a.add_argument("--candles", nargs="+", type=Path, default=[resource("data/gbpusd_h1_2021.csv.gz")])
+    a.add_argument("--chronos", type=Path, metavar="FOLDER")
+    a.add_argument("--bars", type=int, default=0, help="the last bars of each file only")
+    a.add_argument("--stride", type=int, default=1)
+    a.add_argument("--no-lightgbm", action="store_true")
+    a.add_argument("--out", type=Path)
+    a = a.parse_args(args)
+
+    torch.set_num_threads(1)
+    candles = {p.name.split(".")[0]: read_candles(p)[-a.bars:] for p in a.candles}
+    pipeline = load_chronos(a.chronos) if a.chronos else None
     scores, seconds = challenge(load_bundle(a.model), candles, not a.no_lightgbm, pipeline, a.stride)
-    span = " to ".join(f"{t:%Y-%m-%d}" for t in (scores.about.time.min(), scores.about.time.max())); thinned = f", one in {a.stride}" if a.stride > 1 else ""
-    text = [f"{', '.join(candles)}; {len(scores.about):,} scored bars{thinned}, {span}; {a.model.name}; one core", report(scores, seconds), f"Chronos: {a.chronos.name}, {licence(a.chronos)}." if pipeline else MISSING]
+    span = " to ".join(f"{t:%Y-%m-%d}" for t in (scores.about.time.min(), scores.about.time.max()))
+    thinned = f", one in {a.stride}" if a.stride > 1 else ""
+    text = [f"{', '.join(candles)}; {len(scores.about):,} scored bars{thinned}, {span}; {a.model.name}; one core",
+            report(scores, seconds), f"Chronos: {a.chronos.name}, {licence(a.chronos)}." if pipeline else MISSING]
     print(*text, sep="\n\n")
     if a.out:
-        with open(a.out, "a") as f: f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/challengers.py`", *text]) + "\n")
+        with open(a.out, "a") as f:
+            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/challengers.py`", *text])
+                    + "\n")
 
 
 if __name__ == "__main__": main()

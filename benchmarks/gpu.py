@@ -1,11 +1,12 @@
 """What a GPU gains, in one command of eight minutes: `python benchmarks/gpu.py`.
 
-Training steps (gather, forward, backward, clip, AdamW) of finetuning and pretraining for the three backbones, beside what the same device
-does in a plain product of matrices; the torch indicators beside the device's copy bandwidth; answers one by one and by the thousand; and
-whether the device learns what the CPU learns: the same losses over 100 steps. Medians throughout; candles are simulated.
+Training steps (gather, forward, backward, clip, AdamW) of finetuning and pretraining for the three backbones, beside
+what the same device does in a plain product of matrices; the torch indicators beside the device's copy bandwidth;
+answers one by one and by the thousand; and whether the device learns what the CPU learns: the same losses over 100
+steps. Medians throughout; candles are simulated.
 
-`--small` does all of it with little data, on any machine, to see that it works. What a GPU did is appended to `benchmarks/results/gpu.md`, or to
-`--out`; a small run, or one without a GPU, is only printed.
+`--small` does all of it with little data, on any machine, to see that it works. What a GPU did is appended to
+`benchmarks/results/gpu.md`, or to `--out`; a small run, or one without a GPU, is only printed.
 """
 import argparse, platform, time
 from pathlib import Path
@@ -37,8 +38,10 @@ def median(f, seconds, least=3):
     for _ in range(2): f()
     took, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end or len(took) < least:
-        wait(); start = time.perf_counter()
-        f(); wait()
+        wait()
+        start = time.perf_counter()
+        f()
+        wait()
         took.append(time.perf_counter() - start)
     return float(np.median(took))
 
@@ -87,7 +90,8 @@ def training_rows(args, device):
                 took = median(training_step(prep, phase, args.batch, device, compiled), args.seconds)
                 used = 3e6*size["million operations"]*args.batch/took
                 rows.append((cfg.model.backbone, phase, "compiled" if compiled else "eager", f"{args.batch:,}",
-                             f"{args.batch/took:,.0f}", f"{EPOCH*took/args.batch:.1f}", f"{used/1e12:.2f}", f"{used/rate:.0%}"))
+                             f"{args.batch/took:,.0f}", f"{EPOCH*took/args.batch:.1f}", f"{used/1e12:.2f}",
+                             f"{used/rate:.0%}"))
                 print(*rows[-1], flush=True)
     return rows, rate
 
@@ -135,7 +139,8 @@ def report(args):
     small = ", `--small`: nothing here is a result" if args.small else ""
     return "\n\n".join([
         f"## {time.strftime('%Y-%m-%d')}: {name}, torch {torch.__version__.partition('+')[0]}{small}",
-        table(["backbone", "phase", "mode", "batch", "windows/s", f"s an epoch of {EPOCH:,}", "Top/s", "of matmul"], training),
+        table(["backbone", "phase", "mode", "batch", "windows/s", f"s an epoch of {EPOCH:,}", "Top/s", "of matmul"],
+              training),
         f"bf16. A product of matrices does {rate/1e12:.2f} Top/s. Asked of the transformer: 40 %, an epoch in 10 s.",
         table([f"{args.symbols:,} symbols x {args.bars_each:,} bars, float32", "ms", "million bars/s"], indicators),
         f"Copying moves {bandwidth/1e12:.3f} TB/s. Asked of all six with 2,000 x 10,000: 50 ms.",
@@ -147,7 +152,8 @@ def report(args):
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--small", action="store_true", help="little data and small networks, to see that it works")
-    p.add_argument("--out", type=Path, default=Path(__file__).parent/"results/gpu.md", help="what a GPU did is appended to this file")
+    p.add_argument("--out", type=Path, default=Path(__file__).parent/"results/gpu.md",
+                   help="what a GPU did is appended to this file")
     args = p.parse_args()
     sizes = dict(batch=32, bars=3000, symbols=20, bars_each=1000, seconds=0.2, steps=5)
     if not args.small: sizes = dict(batch=2048, bars=30_000, symbols=2000, bars_each=10_000, seconds=8., steps=100)

@@ -113,8 +113,8 @@ if __name__ == "__main__":
         for k, v in baselines(prep, share).items():
             rows.setdefault({"har": "HAR", "prior": "prior"}[k], {s: [] for s in PATIENCE})[share].append(v)
     c = prep.config
-    what = (f"{c.pretrain.mask:.0%} masked in spans of {c.pretrain.span}" if c.pretrain.objective == "masked_reconstruction"
-            else f"{c.pretrain.span} bars")
+    what = (f"{c.pretrain.mask:.0%} masked in spans of {c.pretrain.span}"
+            if c.pretrain.objective == "masked_reconstruction" else f"{c.pretrain.span} bars")
     text = [f"{len(prep.series)} series, {sum(s.train.stop-s.train.start for s in prep.splits):,} training bars, "
             f"{len(window_data(prep, 'train', True, c.data.stride)):,} windows; {a.seeds} seeds; "
             f"pretraining {c.pretrain.epochs} epochs, {c.pretrain.objective}, {what}, contrastive weight "
