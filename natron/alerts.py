@@ -81,7 +81,9 @@ def look(self: Monitor, now: pd.Timestamp # UTC
     "Compare the conditions with the alerts, and tell what has changed for long enough."
     found, events = self._found(now), []
     for key in dict.fromkeys([*found, *self.active]):
-        if (key in found) == (key in self.active): self.changing.pop(key, None); continue
+        if (key in found) == (key in self.active):
+            self.changing.pop(key, None)
+            continue
         hold = self.drift_hold if key[0] == "drifted" else self.hold
         if (now - self.changing.setdefault(key, now)).total_seconds() < hold: continue
         del self.changing[key]
@@ -107,7 +109,8 @@ def start(self: Monitor) -> threading.Thread:
             try: self.look(pd.Timestamp.now("UTC"))
             except Exception: log.exception("the monitor failed, and goes on")
         if self.webhook: self.webhook.close()
-    t = threading.Thread(target=run, name="natron-monitor", daemon=True); t.start()
+    t = threading.Thread(target=run, name="natron-monitor", daemon=True)
+    t.start()
     return t
 
 # %% ../nbs/08i_alerts.ipynb #a1e00011
@@ -127,7 +130,8 @@ class Webhook:
         if at.username or at.password: raise NatronError(f"--webhook: {_SECRET}")
         self.count, self.timeout, self.tries, self.pause = count, timeout, tries, pause
         self.events, self.closed = queue.Queue(_ROOM), threading.Event()
-        self.thread = threading.Thread(target=self._run, name="natron-webhook", daemon=True); self.thread.start()
+        self.thread = threading.Thread(target=self._run, name="natron-webhook", daemon=True)
+        self.thread.start()
 
 # %% ../nbs/08i_alerts.ipynb #a1e0001d
 @patch
@@ -161,7 +165,10 @@ def _send(self: Webhook, event):
     "One event, in so many attempts."
     for k in range(self.tries):
         if k and self.closed.wait(self.pause*2**(k-1)): break
-        try: self._post(event); self.count("sent"); return
+        try:
+            self._post(event)
+            self.count("sent")
+            return
         except (OSError, HTTPException) as e: reason = str(e) or type(e).__name__
     self._lost("failed", event, reason)
 

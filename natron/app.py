@@ -401,7 +401,8 @@ def _plan(predictor):
     values = dict(stop=None, target=None, horizon=24, equity=b.equity, risk=100*b.risk)
     with gr.Row(elem_id="fields"):
         side = gr.Radio(["long", "short"], value="long", label="Side", elem_id="side", min_width=140)
-        fields = [gr.Number(v, label=k.capitalize(), info=_HINTS[k], elem_id=k, min_width=140) for k, v in values.items()]
+        fields = [gr.Number(v, label=k.capitalize(), info=_HINTS[k], elem_id=k, min_width=140)
+                  for k, v in values.items()]
     levels_of = gr.Textbox("", visible=False)
     with gr.Row(elem_classes="pair"): chart, text = figure_box(elem_id="planned"), _text("plan")
     return [side, *fields, levels_of], [text, chart, *fields, levels_of]

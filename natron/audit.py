@@ -60,7 +60,8 @@ def _column(name): return pd.Index([name])                    # one for all answ
 
 def _one(series):
     "A series as a frame."
-    out = series.to_frame(0); out.columns = _column(series.name or "value")
+    out = series.to_frame(0)
+    out.columns = _column(series.name or "value")
     return out
 
 @patch
@@ -112,10 +113,12 @@ class Differences:
            ) -> np.ndarray: # (n,F) True where they differ
         "Compare, and remember."
         if want is None: want = self.base.to_numpy()[row:row+len(got)]
-        same = (got == want) | (np.isnan(got) & np.isnan(want)); self.seen += len(got)
+        same = (got == want) | (np.isnan(got) & np.isnan(want))
+        self.seen += len(got)
         if same.all(): return ~same
         with np.errstate(invalid="ignore"): gap = np.abs(got-want)/self.unit
-        gap = np.where(same, 0., np.where(np.isnan(gap), np.inf, gap)); differ = gap > self.tolerance
+        gap = np.where(same, 0., np.where(np.isnan(gap), np.inf, gap))
+        differ = gap > self.tolerance
         self.cells += differ.sum(0)
         self.size = np.maximum(self.size, np.where(differ, gap, 0).max(0, initial=0))
         self.first = np.minimum(self.first, np.where(differ.any(0), differ.argmax(0) + row, len(self.base)))
@@ -257,7 +260,9 @@ def _prepare(function, candles, horizon, context, stream, seed, name, cuts, limi
 def ask(self: Case) -> Case: # with base and tolerance, and a horizon for each column
     "Ask the subject about all candles; raises `AuditError` where its answer will not do."
     name = self.subject.name
-    try: raw = self.subject.raw(self.candles); base = self.subject.numbers(raw)
+    try:
+        raw = self.subject.raw(self.candles)
+        base = self.subject.numbers(raw)
     except NatronError: raise
     except Exception as e: raise AuditError(f"{name} raises {type(e).__name__} on these candles: {e}") from e
     if base.empty: raise AuditError(f"{name} returned no column; expected at least one")
@@ -290,14 +295,16 @@ def _cuts(case, k=18):
 
 def _past(case, got, want):
     "The readings got, but those that may still change as they are in `want`."
-    n = len(got); stands = np.arange(n)[:, None] < n-case.ahead
+    n = len(got)
+    stands = np.arange(n)[:, None] < n-case.ahead
     if n < case.context: stands &= ~np.isnan(got).all(0)
     return np.where(stands, got, want[:n])
 
 # %% ../nbs/01c_audit.ipynb #a585e0bf
 def _eventful(candles, k=3):
     "Cuts beside what is most violent of each kind: before and behind it."
-    move = np.log(candles.close).diff(); gap = candles.index.to_series().diff().dt.total_seconds()
+    move = np.log(candles.close).diff()
+    gap = candles.index.to_series().diff().dt.total_seconds()
     back = pd.concat([move.abs(), move.shift(-1).abs()], axis=1).min(axis=1).where(move*move.shift(-1) < 0)
     top = lambda x: np.argsort(-x.fillna(-np.inf).to_numpy(), kind="stable")[:k]
     kinds = move.abs(), back, gap, candles.volume
@@ -315,8 +322,10 @@ def _calendar(case, months=12):
 # %% ../nbs/01c_audit.ipynb #7f9547c6
 def _strange(case, k=10):
     "Cuts behind the values furthest from the median, in `k` columns or, where there are fewer, several in each."
-    x = case.base.to_numpy(); rows = case.rng.permutation(len(x))                                # equals in any order
-    far = np.abs(x - case.base.median().to_numpy())[rows]; far[~np.isfinite(far)] = -1
+    x = case.base.to_numpy()
+    rows = case.rng.permutation(len(x))                                                          # equals in any order
+    far = np.abs(x - case.base.median().to_numpy())[rows]
+    far[~np.isfinite(far)] = -1
     columns = case.rng.permutation(x.shape[1])[:k]
     return (rows[np.argsort(-far[:, columns], axis=0, kind="stable")[:-(-k//len(columns))]].ravel() + 1).tolist()
 
@@ -325,7 +334,8 @@ def _rare(case):
     "Cuts behind rare values of columns that mostly say one thing, the rarest first."
     found, rows, most = [], case.rng.permutation(len(case.base)), min(40, case.cuts)
     for _, x in case.base.items():
-        codes = pd.factorize(x.to_numpy(), use_na_sentinel=False)[0][rows]; often = np.bincount(codes)[codes]
+        codes = pd.factorize(x.to_numpy(), use_na_sentinel=False)[0][rows]
+        often = np.bincount(codes)[codes]
         if often.max() < .8*len(x): continue
         order = np.argsort(often, kind="stable")[:max(3, most//case.base.shape[1])]
         found += [(often[i], rows[i] + 1) for i in order if often[i] < often.max()]
@@ -335,11 +345,13 @@ def _rare(case):
 def _echoes(case):
     "Cuts behind readings that stand again in the column, or the candles, one to three bars later, where that is rare."
     c, x, found, most = case.candles, case.base.to_numpy(), [], min(40, case.cuts)
-    move = np.log(c.close).diff(); candle = np.column_stack([c[OHLCV[:4]], move, np.expm1(move)])  # (N,6)
+    move = np.log(c.close).diff()
+    candle = np.column_stack([c[OHLCV[:4]], move, np.expm1(move)])  # (N,6)
     for lag in (1, 2, 3):
         for later in [x, *candle.T[:, :, None]]:
             with np.errstate(invalid="ignore"): near = np.abs(x[:-lag] - later[lag:]) <= 1e-12*np.abs(x[:-lag])
-            near &= x[:-lag] != 0; share = near.mean(0)
+            near &= x[:-lag] != 0
+            share = near.mean(0)
             for k in np.flatnonzero((share > 0) & (share < .2)):
                 rows = case.rng.permutation(np.flatnonzero(near[:, k]))[:max(3, most//x.shape[1])]
                 found += [(share[k], int(r) + 1) for r in rows]
@@ -353,7 +365,8 @@ def _telling(case):
 # %% ../nbs/01c_audit.ipynb #8d84114d
 def _anywhere(case, check, k):
     "As many cuts anywhere, without repetition; the number is kept for what `check` could have met."
-    n = len(case.candles); rows = case.rng.permutation(np.arange(case.context, n))[:k]
+    n = len(case.candles)
+    rows = case.rng.permutation(np.arange(case.context, n))[:k]
     case.tried[check] = len(rows)
     return rows.tolist()
 
@@ -363,7 +376,8 @@ def _pieces(case, more=50):
     n = len(case.candles)
     cuts = {*_anywhere(case, "truncation", case.cuts), *_telling(case), *_calendar(case)}
     while cuts := {c for c in cuts if case.context <= c < n}:
-        first = min(cuts); near = sorted(c for c in cuts if c < first+more)
+        first = min(cuts)
+        near = sorted(c for c in cuts if c < first+more)
         yield max(0, first - case.context - int(case.rng.integers(case.context))), min(near[-1]+more, n), near
         cuts -= set(near)
 
@@ -390,7 +404,8 @@ def too_early(case: Case):
     "Of what may look ahead, no answer is there before its horizon has passed."
     d = Differences(case.base, case.tolerance)
     for start, got, _ in _cut_answers(case) if case.ahead.any() else ():
-        given = (np.arange(len(got))[:, None] >= len(got)-case.ahead) & ~np.isnan(got); d.cells += given.sum(0)
+        given = (np.arange(len(got))[:, None] >= len(got)-case.ahead) & ~np.isnan(got)
+        d.cells += given.sum(0)
         d.first = np.minimum(d.first, np.where(given.any(0), start + given.argmax(0), len(case.base)))
     yield from case.findings("too-early", d, tell=lambda k: dict(horizon=int(case.ahead[k])))
 
@@ -403,7 +418,8 @@ def garble(candles: pd.DataFrame,
     n, last = len(candles)-cut, candles.close.iloc[cut-1]
     moves = np.diff(np.log(candles.close.to_numpy()))
     sd = min(spread(moves[:, None])[0], 0.05)                        # splits and bad ticks make it no wilder
-    close = last*np.exp(5*sd*rng.standard_t(4, n)).cumprod(); open_ = np.append(last, close[:-1])
+    close = last*np.exp(5*sd*rng.standard_t(4, n)).cumprod()
+    open_ = np.append(last, close[:-1])
     wick = np.abs(rng.normal(0, 2*sd, (2, n)))
     high, low = np.maximum(open_, close)*np.exp(wick[0]), np.minimum(open_, close)*np.exp(-wick[1])
     volume = rng.permutation(candles.volume.to_numpy())[:n]*rng.uniform(0.1, 10)
@@ -440,7 +456,8 @@ class Replay:
 # %% ../nbs/01c_audit.ipynb #48b5ac23
 def _span(case, steps):
     "A part of the candles anywhere, and how many of its bars are history: 1,000, or the context where that is longer."
-    n = len(case.candles); start = min(max(1000, case.context), n-steps)
+    n = len(case.candles)
+    start = min(max(1000, case.context), n-steps)
     begin = int(case.rng.integers(0, n-steps-start+1))
     return case.candles.iloc[begin:begin+start+steps], start
 
@@ -449,7 +466,8 @@ def replay(case: Case,
            steps: int = 200 # bars to append
           ) -> Replay:
     "Append `steps` bars one by one to a history of about 1,000."
-    steps = min(steps, len(case.candles)//3); candles, start = _span(case, steps)
+    steps = min(steps, len(case.candles)//3)
+    candles, start = _span(case, steps)
     h, F, slack = case.ahead, len(case.ahead), case.tolerance*spread(case.base)
     first, now, delay = np.full((steps, F), np.nan), np.full((steps, F), np.nan), np.zeros(F, int)
     for t in range(start, start+steps):
@@ -459,8 +477,10 @@ def replay(case: Case,
         with np.errstate(invalid="ignore"): near = (got == old) | (np.abs(got-old) <= slack)
         moved = (age > 0) & ~near & ~(np.isnan(got) & np.isnan(old))
         delay = np.maximum(delay, np.where(moved, age, 0).max(0))
-        now[:len(got)] = got; first[:len(got)] = np.where(age == 0, got, first[:len(got)])
-    times = candles.index[start:]; due = np.arange(steps)[:, None] < steps-h
+        now[:len(got)] = got
+        first[:len(got)] = np.where(age == 0, got, first[:len(got)])
+    times = candles.index[start:]
+    due = np.arange(steps)[:, None] < steps-h
     frame = lambda x: pd.DataFrame(np.where(due, x, np.nan), times, case.base.columns)
     return Replay(frame(first), frame(now), delay)
 
@@ -468,7 +488,9 @@ def replay(case: Case,
 @check
 def rewrites(case: Case):
     "Bars are appended one by one; what was shown stands."
-    r = replay(case); d = Differences(case.base, case.tolerance); case.tried["rewrites"] = len(r.first)
+    r = replay(case)
+    d = Differences(case.base, case.tolerance)
+    case.tried["rewrites"] = len(r.first)
     d.add(r.first.to_numpy(), want=r.last.to_numpy())
     for k in np.flatnonzero(r.delay):
         row = case.candles.index.get_loc(r.last.index[min(d.first[k], len(r.last)-1)])
@@ -479,20 +501,23 @@ def rewrites(case: Case):
 # %% ../nbs/01c_audit.ipynb #573a6fa9
 def _rank_correlation(x, y):
     "Spearman's, of the rows where both are there; and how many these are."
-    there = np.isfinite(x) & np.isfinite(y); a, b = (pd.Series(z[there]).rank() for z in (x, y))
+    there = np.isfinite(x) & np.isfinite(y)
+    a, b = (pd.Series(z[there]).rank() for z in (x, y))
     return (float(a.corr(b)) if a.nunique() > 1 and b.nunique() > 1 else 0.), int(there.sum())
 
 # %% ../nbs/01c_audit.ipynb #36ac0b05
 @check
 def foresight(case: Case):
     "No column agrees with the returns that come after its bar as only one made of them can."
-    price = np.log(case.candles.close).to_numpy(); x = case.base.to_numpy()
+    price = np.log(case.candles.close).to_numpy()
+    x = case.base.to_numpy()
     for k in np.flatnonzero(case.ahead == 0):
         for h in (1, 4, 24):
             r, n = _rank_correlation(x[:-h:h, k], (price[h:] - price[:-h])[::h])
             if abs(r) < max(.6, 6/max(n, 1)**.5): continue
             evidence = dict(bars="bar" if h == 1 else f"{h} bars", r=r, compared=n)
-            yield Finding("foresight", case.base.columns[k], evidence=evidence); break
+            yield Finding("foresight", case.base.columns[k], evidence=evidence)
+            break
 
 # %% ../nbs/01c_audit.ipynb #9cf5cd2e
 @check
@@ -507,7 +532,8 @@ def scale(case: Case):
 # %% ../nbs/01c_audit.ipynb #f7382c82
 def _streamed(answer, stream, case):
     "What a stream answered, in the order of the columns; its `columns` name a bare array."
-    row = pd.Series(answer, getattr(stream, "columns", None), dtype=float); bare = row.index.dtype.kind == "i"
+    row = pd.Series(answer, getattr(stream, "columns", None), dtype=float)
+    bare = row.index.dtype.kind == "i"
     if len(row) != len(case.base.columns) if bare else not row.index.isin(case.base.columns).any():
         got, wanted = (", ".join(map(str, x[:3])) for x in (row.index, case.base.columns))
         raise AuditError(f"the stream of {case.subject.name} answers {got or 'nothing'}, ...; expected {wanted}, ...")
@@ -516,7 +542,8 @@ def _streamed(answer, stream, case):
 # %% ../nbs/01c_audit.ipynb #957751d9
 def _live(case):
     "What the stream says of the last 300 bars, and the first of them."
-    n, name = len(case.candles), case.subject.name; start = max(n//2, n-300)
+    n, name = len(case.candles), case.subject.name
+    start = max(n//2, n-300)
     try:
         stream = case.stream(case.candles[:start])
         answers = [_streamed(stream.append(case.candles.iloc[t]), stream, case) for t in range(start, n)]
@@ -532,7 +559,8 @@ def parity(case: Case):
     "A short history, or a stream, gives the same row as the whole history."
     n, k, base = len(case.candles), case.context, case.base.to_numpy()
     d, live = (Differences(case.base, np.maximum(1e-6, case.tolerance)) for _ in range(2))
-    h = np.minimum(case.ahead, k-1); columns = np.arange(len(h))                   # the newest row that is due
+    h = np.minimum(case.ahead, k-1)                                                # the newest row that is due
+    columns = np.arange(len(h))
     for end in sorted(case.rng.integers(k, n+1, 24)) if n > k else []:
         got = case.short(case.candles[end-k:end]).to_numpy()
         d.add(got[k-1-h, columns][None], end-1, base[end-1-h, columns][None])
@@ -544,11 +572,14 @@ def parity(case: Case):
 @check
 def warm_up(case: Case):
     "The first values that a column shows are those of a longer history."
-    n = len(case.candles); reach = max(min(2000, n//2), case.context); d = Differences(case.base, 0.01)
+    n = len(case.candles)
+    reach = max(min(2000, n//2), case.context)
+    d = Differences(case.base, 0.01)
     shown, settles = np.zeros(d.base.shape[1], int), np.zeros(d.base.shape[1], int)
     for start in case.rng.integers(min(1000, n//3), n-reach+1, 12):
         got = case.short(case.candles[start:])[:reach].to_numpy()       # to the end, so that only the beginning differs
-        there = ~np.isnan(got); begin = np.where(there.any(0), there.argmax(0), reach)
+        there = ~np.isnan(got)
+        begin = np.where(there.any(0), there.argmax(0), reach)
         differ = d.add(np.where(there, got, case.base.to_numpy()[start:start+reach]), start)
         last = np.where(differ.any(0), reach-differ[::-1].argmax(0), begin)
         shown, settles = np.maximum(shown, begin), np.maximum(settles, last)
@@ -560,7 +591,8 @@ def warm_up(case: Case):
 @check
 def finite(case: Case):
     "No infinite value, and no hole after the first value."
-    x = case.base.to_numpy(); due = np.arange(len(x))[:, None] < len(x)-case.ahead
+    x = case.base.to_numpy()
+    due = np.arange(len(x))[:, None] < len(x)-case.ahead
     bad = (np.isinf(x) | (np.isnan(x) & (np.cumsum(~np.isnan(x), 0) > 0))) & due
     for k in np.flatnonzero(bad.any(0)):
         evidence = dict(changed=int(bad[:, k].sum()))
@@ -579,7 +611,8 @@ def constant(case: Case):
 @check
 def duplicates(case: Case):
     "No two columns are correlated above 0.9995."
-    r = case.base.corr().abs().to_numpy(); twins = np.triu(r, 1) > 0.9995
+    r = case.base.corr().abs().to_numpy()
+    twins = np.triu(r, 1) > 0.9995
     for j in np.flatnonzero(twins.any(0)):
         i = twins[:, j].argmax()
         yield Finding("duplicates", case.base.columns[j], evidence=dict(twin=case.base.columns[i], r=float(r[i, j])))
@@ -588,9 +621,11 @@ def duplicates(case: Case):
 @check
 def repeatable(case: Case):
     "Asked again, it says the same; and it leaves the candles alone."
-    d = Differences(case.base, case.tolerance); d.add(case.subject(case.candles).to_numpy())
+    d = Differences(case.base, case.tolerance)
+    d.add(case.subject(case.candles).to_numpy())
     yield from case.findings("repeatable", d)
-    given = case.candles.copy(); case.subject.function(given)
+    given = case.candles.copy()
+    case.subject.function(given)
     if given.equals(case.candles): return
     yield Finding("repeatable", "(candles)", kind="repeatable: input", evidence=dict(name=case.subject.name))
 
@@ -627,7 +662,9 @@ class Watch:
         self.reads, self.before, self.folders, self.talks, self.busy = set(), {}, [], set(), False
         self.written = []                                   # files that `restore` has put back
 
-    def start(self): sys.addaudithook(self); return self    # for as long as the process lives
+    def start(self):
+        sys.addaudithook(self)                              # for as long as the process lives
+        return self
 
     def __call__(self, event, args):
         if self.busy or not (react := getattr(self, "_on_" + event.replace(".", "_"), None)): return
@@ -658,7 +695,9 @@ def _on_os_remove(self: Watch, path, *_): self._keep(Path(os.path.realpath(os.fs
 def _on_os_mkdir(self: Watch, path, *_): self.folders.append(Path(os.path.realpath(os.fsdecode(path))))
 @patch
 def _on_sqlite3_connect(self: Watch, path, *_):
-    if path != ":memory:": self.reads.add(Path(os.path.realpath(os.fsdecode(path)))); self._keep(Path(path))
+    if path != ":memory:":
+        self.reads.add(Path(os.path.realpath(os.fsdecode(path))))
+        self._keep(Path(path))
 
 # %% ../nbs/01c_audit.ipynb #aeefeb7f
 @patch
@@ -690,7 +729,8 @@ def _serve(pipe, call, work, case, args):
     try: said = work(case, *args)
     except NatronError as e: said = e
     except Exception as e:
-        said = AuditError(f"{case.subject.name} raises {type(e).__name__}: {e}"); said.add_note(traceback.format_exc())
+        said = AuditError(f"{case.subject.name} raises {type(e).__name__}: {e}")
+        said.add_note(traceback.format_exc())
     finally: watch.restore()
     watch.busy = True
     pipe.send((said, _beside(watch)))
@@ -721,11 +761,19 @@ def fresh(work: Callable, # (case, *args) -> what can be pickled
           case: Case, *args
          ) -> tuple: # what `work` returned; what the subject did beside computing
     "Let a new process work, in which the subject has not been called since this one began."
-    context = multiprocessing.get_context(_START); ours, theirs = context.Pipe(duplex=False)
+    context = multiprocessing.get_context(_START)
+    ours, theirs = context.Pipe(duplex=False)
     call = context.RawArray("d", 2)                         # bars of the call that goes on, and when it began
-    process = context.Process(target=_serve, args=(theirs, call, work, case, args)); process.start(); theirs.close()
-    try: said, beside = _heard(ours, call, process, case); process.join(5)
-    finally: process.kill(); process.join(); ours.close()
+    process = context.Process(target=_serve, args=(theirs, call, work, case, args))
+    process.start()
+    theirs.close()
+    try:
+        said, beside = _heard(ours, call, process, case)
+        process.join(5)
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
     if isinstance(said, Exception): raise said
     return said, beside
 
@@ -740,14 +788,17 @@ def _can_be_fresh(case):
 # %% ../nbs/01c_audit.ipynb #a7c5a15a
 def _prefixes(case, bars=2_000_000):
     "Ends of prefixes, rising: where a leak is likely to be, and anywhere."
-    n = len(case.candles); most = max(48, bars//n); telling = [*_early(case), *_telling(case)][:most]
+    n = len(case.candles)
+    most = max(48, bars//n)
+    telling = [*_early(case), *_telling(case)][:most]
     anywhere = _anywhere(case, "first-call", min(case.cuts, max(24, most-len(telling))))
     return sorted(c for c in {*telling, *anywhere} if 2 < c < n)
 
 # %% ../nbs/01c_audit.ipynb #dfceb1cf
 def _next(candles):
     "What comes after each bar, by the words for it."
-    price = np.log(candles.close); move = price.diff().shift(-1)
+    price = np.log(candles.close)
+    move = price.diff().shift(-1)
     wide = np.log(candles.high/candles.low).shift(-1)
     return {"the next return": move, "the size of the next return": move.abs(), "the next range": wide,
             "the next volume": candles.volume.shift(-1), "the return over the next 12 bars": price.shift(-12) - price}
@@ -757,7 +808,8 @@ def _in_last_digits(case, rows, digits):
     "Columns whose small differences behind the cuts, (k,F), agree with what comes, and how."
     ahead = {what: x.to_numpy()[rows] for what, x in _next(case.candles).items()}
     for k in np.flatnonzero((digits != 0).sum(0) >= 8):
-        x = digits[:, k]; reading = case.base.to_numpy()[rows, k]
+        x = digits[:, k]
+        reading = case.base.to_numpy()[rows, k]
         relative = np.divide(x, reading, out=np.zeros(len(x)), where=reading != 0)
         forms = x, relative, (x != 0).astype(float)
         found = [(*_rank_correlation(form, y), what) for what, y in ahead.items() for form in forms]
@@ -775,9 +827,12 @@ def first_call(case: Case):
         got, start = got.to_numpy(), max(0, cut-case.context)
         d.add(_past(case, got[start:], base[start:]), start)
         with np.errstate(invalid="ignore"): gap = np.nan_to_num(base[cut-1] - got[-1])
-        rows.append(cut-1); digits.append(np.where((np.abs(gap) <= slack) & (case.ahead == 0), gap, 0))
+        rows.append(cut-1)
+        digits.append(np.where((np.abs(gap) <= slack) & (case.ahead == 0), gap, 0))
     yield from case.findings("first-call", d)
-    digits = np.array(digits); related = dict(_in_last_digits(case, rows, digits)); names = case.base.columns
+    digits = np.array(digits)
+    related = dict(_in_last_digits(case, rows, digits))
+    names = case.base.columns
     for k, evidence in related.items(): yield Finding("first-call", names[k], evidence=evidence, kind="last-digits")
     case.noted["rounding"] = [names[k] for k in np.flatnonzero((digits != 0).any(0)) if k not in related]
 
@@ -868,7 +923,8 @@ def _sorted(self: Audit):
 @patch(as_prop=True)
 def power(self: Audit) -> pd.DataFrame: # by check and by one bar in how many, probability
     "The probability that a leak on one bar in 100, 500, 2,000, anywhere, would have been found."
-    rare = np.array([100, 500, 2000]); missed = {c: (1 - k/self.bars)**(self.bars/rare) for c, k in self.tried.items()}
+    rare = np.array([100, 500, 2000])
+    missed = {c: (1 - k/self.bars)**(self.bars/rare) for c, k in self.tried.items()}
     if missed: missed["together"] = np.prod(list(missed.values()), axis=0)
     return 1 - pd.DataFrame(missed, rare).T
 
@@ -940,9 +996,11 @@ def _reached(function):
     found, todo = [], [function]
     own = lambda x: isinstance(x, (FunctionType, type, classmethod, staticmethod)) or hasattr(x, "cache_clear")
     while todo:
-        f = todo.pop(); f = getattr(f, "__func__", getattr(f, "func", f))          # of a method; of a partial
+        f = todo.pop()
+        f = getattr(f, "__func__", getattr(f, "func", f))                          # of a method; of a partial
         if any(f is g for g in found): continue
-        found.append(f); named = vars(f) if inspect.isclass(f) else _named(f)
+        found.append(f)
+        named = vars(f) if inspect.isclass(f) else _named(f)
         todo += [x for x in named.values() if own(x) and getattr(x, "__module__", None) == f.__module__]
     return found
 
@@ -965,7 +1023,8 @@ def _there(f, k): return getattr(f, k, None) is not None
 
 def _keepers(function):
     "What a function may have kept, and has: name -> (what empties it, what tells whether it is filled)."
-    reached = _reached(function); found = {}
+    reached = _reached(function)
+    found = {}
     code = [(g, op, a) for g in map(inspect.unwrap, reached) if inspect.isfunction(g) for op, a in _steps(g.__code__)]
     for f in reached: found |= _kept_by(f, {a for _, op, a in code if op == "STORE_ATTR"})
     for g, op, a in code:
@@ -984,7 +1043,8 @@ def _forget(case, names):
 
 def _refills(case, name):
     "Work of a process: whether a call fills again what is emptied."
-    filled, = _forget(case, [name]); case.subject.raw(case.candles)
+    filled, = _forget(case, [name])
+    case.subject.raw(case.candles)
     return bool(filled())
 
 # %% ../nbs/01c_audit.ipynb #e2f5fde0
@@ -998,7 +1058,8 @@ def _memories(case):
 # %% ../nbs/01c_audit.ipynb #4e06c3e9
 def _whole(case, checks, kept):
     "Work of the process whose first call sees everything: what the case is then, and what its checks find."
-    _forget(case, kept); case = case.ask()
+    _forget(case, kept)
+    case = case.ask()
     found = [f for c in checks for f in CHECKS[c](case)]
     return dict(base=case.base, tolerance=case.tolerance, horizon=case.horizon), found, case.tried
 
@@ -1010,11 +1071,13 @@ def _past_first(case, checks, kept):
 # %% ../nbs/01c_audit.ipynb #454f2f9b
 def _apart(case, checks, rng):
     "The checks in processes of their own: the case as it was asked, findings, and notes by their code."
-    kept = _memories(case); alone = [c for c in checks if CHECKS[c].fresh]
+    kept = _memories(case)
+    alone = [c for c in checks if CHECKS[c].fresh]
     (asked, found, tried), beside = fresh(_whole, case, [c for c in checks if c not in alone], kept)
     case = replace(case, **asked, tried=tried)
     if alone:
-        (more, past, noted), again = fresh(_past_first, replace(case, rng=rng), alone, kept); found += more
+        (more, past, noted), again = fresh(_past_first, replace(case, rng=rng), alone, kept)
+        found += more
         case = replace(case, tried=tried | past)
         beside = {code: sorted({*what, *again[code]}) for code, what in beside.items()} | noted
     return case, found, beside | dict(forgot=kept)
@@ -1022,7 +1085,8 @@ def _apart(case, checks, rng):
 # %% ../nbs/01c_audit.ipynb #1e300431
 def _here(case, checks):
     "The checks that this process can do, where no other can be given the case."
-    case = case.ask(); found = [f for c in checks if not CHECKS[c].fresh for f in CHECKS[c](case)]
+    case = case.ask()
+    found = [f for c in checks if not CHECKS[c].fresh for f in CHECKS[c](case)]
     return case, found, dict(same_process=[case.subject.name])
 
 # %% ../nbs/01c_audit.ipynb #18f61d66
@@ -1042,7 +1106,8 @@ def audit(function: Callable,                   # candles -> frame (or Series) o
     if unknown := [c for c in checks if c not in CHECKS]:
         raise AuditError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
     case = _prepare(function, candles, horizon, context, stream, seed, name, cuts, limit)
-    checks = [c for c in CHECKS if c in checks]; apart = _can_be_fresh(case)
+    checks = [c for c in CHECKS if c in checks]
+    apart = _can_be_fresh(case)
     if not apart: checks = [c for c in checks if not CHECKS[c].fresh]
     case, found, noted = _apart(case, checks, make_rng(seed, "first call")) if apart else _here(case, checks)
     if not has_volume(candles): noted["no_volume"] = [c for c, x in case.base.items() if x.isna().all()]
@@ -1056,10 +1121,12 @@ def plot_rewrites(function: Callable, candles: pd.DataFrame, # the last 200 bars
     "A column over the candles, as it was first shown bar by bar and as it stands in the end."
     from natron.charts import plot_candles
     candles = candles.iloc[-1200:]
-    case = make_case(function, candles, context=min(CONTEXT, len(candles)//2)); r = replay(case)
+    case = make_case(function, candles, context=min(CONTEXT, len(candles)//2))
+    r = replay(case)
     name = case.subject.name
     if column not in r.last: raise AuditError(f"{name} has no column {column!r}; it has {', '.join(r.last)}")
-    shown = candles.loc[r.last.index]; low, high = shown.low.min(), shown.high.max()
+    shown = candles.loc[r.last.index]
+    low, high = shown.low.min(), shown.high.max()
     price = r.last[column].between(2*low-high, 2*high-low).mean() > 0.5
     lines = {"as first shown": r.first[column], "as it stands now": r.last[column]}
     return plot_candles(shown, lines if price else {}, {} if price else {column: lines}, title=title)

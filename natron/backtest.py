@@ -225,14 +225,17 @@ def _room(account, orders, rules):
     notional = 0.
     for k in range(len(orders)):
         p = account.positions[k]
-        if p.size > 0 and orders[k].units != 0: places -= 1; notional += p.size*p.close
+        if p.size > 0 and orders[k].units != 0:
+            places -= 1
+            notional += p.size*p.close
     return places, free-notional
 
 # %% ../nbs/06e_backtest.ipynb #2d1222a6
 @inlined
 def _want(order, p, level, side, rules, equity, free):
     "Order a new position; returns its money, 0 where there is none."
-    order.stop = level.stop; order.target = level.target
+    order.stop = level.stop
+    order.target = level.target
     size = size_of(equity, p.close, rules.risk, level.risked, rules.share, free)
     nowhere = order.stop > 0 and p.close-order.stop == p.close or order.target > 0 and p.close+order.target == p.close
     if nowhere or not size*p.close > 1e-6*equity: return 0.
@@ -252,7 +255,11 @@ def _decide(account, orders, bars, levels, asked, rules):
     while i >= 0 and places > 0:
         k = bars[i].instrument
         money = _want(orders[k], account.positions[k], levels[i], 1 if asked[i] > 0 else -1, rules, equity, free)
-        if money > 0: orders[k].rank = rank; rank += 1; places -= 1; free -= money
+        if money > 0:
+            orders[k].rank = rank
+            rank += 1
+            places -= 1
+            free -= money
         asked[i] = 0.
         i = _strongest(orders, bars, asked)
 
@@ -266,7 +273,9 @@ def _run(account, bars, levels, asked, rules, costs, orders, equity, trades):
         while b < len(bars) and bars[b].step == s: b += 1
         _decide(account, orders, bars[a:b], levels[a:b], asked[a:b], rules)
         equity[s] = step(account, orders, bars[a:b], costs)
-        for j in range(account.book.ended): trades[n] = account.ended[j]; n += 1
+        for j in range(account.book.ended):
+            trades[n] = account.ended[j]
+            n += 1
     return n
 
 # %% ../nbs/06e_backtest.ipynb #d3d977ef
@@ -411,7 +420,7 @@ def _with_bounds(sim, per_year, starts, cfg):
 
 # %% ../nbs/06e_backtest.ipynb #c8992319
 def probabilistic_sharpe(sharpe: float,        # per bar
-                         bars: int, skew: float, kurtosis: float, # of the returns; a normal distribution's kurtosis is 3
+                         bars: int, skew: float, kurtosis: float, # of returns; a normal distribution's kurtosis is 3
                          benchmark: float = 0. # per bar
                         ) -> float:
     "Probability that the true Sharpe ratio is above the benchmark (Bailey and Lopez de Prado, 2012)."
@@ -717,8 +726,8 @@ def warnings(self: Backtest) -> list[dict]: # code and message
                  f"{p.border:.4g}, where the guess and all costs change tenfold; name it in backtest.pips, as in "
                  f"{{{n}: {p.size:g}}}.") for n, p in near.items()]
 
-_HOW = ("Break-even and cost (of spread, slippage, commission and swap) are basis points a round trip, turnover is times "
-        "the equity a year; brackets are block-bootstrap intervals, for shuffled where most of a hundred lie.")
+_HOW = ("Break-even and cost (of spread, slippage, commission and swap) are basis points a round trip, turnover is "
+        "times the equity a year; brackets are block-bootstrap intervals, for shuffled where most of a hundred lie.")
 
 # %% ../nbs/06e_backtest.ipynb #4b7442be
 def _notes(bt):
@@ -726,8 +735,8 @@ def _notes(bt):
     a, s = bt.ambiguous, "s"*(bt.trials > 1)
     pips = ", ".join(f"{n} {p.size:g}{' (assumed from its first close)'*p.assumed}" for n, p in bt.pips.items())
     return [_HOW,
-            f"Stop and target lay in one bar for {a['trades']} of {len(bt.trades)} trades ({a['share']:.1%}); these count "
-            f"as stops, and the better order would have brought {a['gain']:+.1%} of the first equity.",
+            f"Stop and target lay in one bar for {a['trades']} of {len(bt.trades)} trades ({a['share']:.1%}); these "
+            f"count as stops, and the better order would have brought {a['gain']:+.1%} of the first equity.",
             f"Permutation test: {bt.p_value:.0%} of the shuffled signals earned as much. Probability of a Sharpe ratio "
             f"above zero {bt.psr:.2f}, above the expected best of {bt.trials} trial{s} without skill {bt.dsr:.2f}.",
             f"A pip, in which spread, slippage and swap are set: {pips}; backtest.pips names another.",

@@ -155,7 +155,8 @@ def learn(self: Bandit,
         # rollout: what is seen, asked and paid
         seen, rows, actions, rewards = [], [], [], []
         for _ in range(rl.rollout):
-            seen.append(torch.from_numpy(obs)); rows.append(env.rows)                    # (copies,M+3), (copies,)
+            seen.append(torch.from_numpy(obs))                                           # (copies,M+3)
+            rows.append(env.rows)                                                        # (copies,)
             with torch.no_grad(): actions.append(Categorical(logits=self.logits(seen[-1], rows[-1])).sample())
             obs, reward, *_ = env.step(actions[-1].numpy())                              # (copies,)
             rewards.append(torch.from_numpy(reward).float())

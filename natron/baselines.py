@@ -59,7 +59,7 @@ class Case:
     test: Part                   # answers are NaN
     seed: int = 0
     trees: "Trees | None" = None # of the same rows
-    refits: Callable[[], Iterator[tuple[np.ndarray, Part]]] | None = None # from `refit_rows`, with what is known by then
+    refits: Callable[[], Iterator[tuple[np.ndarray, Part]]] | None = None # from `refit_rows`, with what is known then
 
     @property
     def C(self): return len(self.task.classes)
@@ -174,7 +174,9 @@ def oscillators(candles: pd.DataFrame # high, low, close
 def _insert(best, answers, distance, answer):
     "Put an answer in its place among the nearest so far."
     p = len(best)-1
-    while p > 0 and distance < best[p-1]: best[p], answers[p] = best[p-1], answers[p-1]; p -= 1
+    while p > 0 and distance < best[p-1]:
+        best[p], answers[p] = best[p-1], answers[p-1]
+        p -= 1
     best[p], answers[p] = distance, answer
 
 # %% ../nbs/06a_baselines.ipynb #5a7b7ffa
@@ -311,7 +313,8 @@ def _descend(parameters, loss):
         vector_to_parameters(torch.from_numpy(x), parameters)
         l = loss()
         return l.item(), torch.cat([g.flatten() for g in torch.autograd.grad(l, parameters)]).numpy()
-    start, stop = parameters_to_vector(parameters).detach().numpy(), dict(maxiter=200, gtol=1e-5, ftol=64*np.finfo(float).eps)
+    start, stop = (parameters_to_vector(parameters).detach().numpy(),
+                   dict(maxiter=200, gtol=1e-5, ftol=64*np.finfo(float).eps))
     vector_to_parameters(torch.from_numpy(minimize(at, start, jac=True, method="L-BFGS-B", options=stop).x), parameters)
 
 # %% ../nbs/06a_baselines.ipynb #2c202f20

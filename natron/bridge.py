@@ -87,7 +87,8 @@ def connection_made(self: Connection, transport):
     most = self.bridge.max_clients
     if len(self.bridge.clients) >= most:
         return self.refuse("too_many_clients", f"{most} clients are connected, and no more are taken")
-    self.bridge.clients.add(self); self.bridge.service.clients.add(self)
+    self.bridge.clients.add(self)
+    self.bridge.service.clients.add(self)
     transport.set_write_buffer_limits(high=65_536)
     _keep_alive(transport.get_extra_info("socket"))
 
@@ -138,8 +139,11 @@ def _feed(self: Connection):
         self.answer(line)
     if self.over: return
     del self.buffer[:start]
-    if self.busy: self.unfinished = None; return self.transport.pause_reading()
-    self.transport.resume_reading(); self.scanned = len(self.buffer)
+    if self.busy:
+        self.unfinished = None
+        return self.transport.pause_reading()
+    self.transport.resume_reading()
+    self.scanned = len(self.buffer)
     if len(self.buffer) > _MAX_LINE_BYTES: return self.refuse("line_too_long", f"{most}, this one has more")
     self.unfinished = (self.unfinished or time.monotonic()) if self.buffer else None
     if self.eof: self._finish()
@@ -158,7 +162,8 @@ def _finish(self: Connection):
     "Answer what is left, and close."
     if self.buffer:
         line = bytes(self.buffer)
-        self.buffer.clear(); self.scanned = 0
+        self.buffer.clear()
+        self.scanned = 0
         self.answer(line)
     if not self.busy: self.transport.close()
 
@@ -180,8 +185,10 @@ def error(self: Connection, code: str, message: str, id=None, **more):
 @patch
 def refuse(self: Connection, code: str, message: str, id=None, **more):
     "Say why, and close."
-    self.error(code, message, id, **more); self.bridge.refused(self, "connection", code)
-    self.refused, self.unfinished = True, None; self.buffer.clear()
+    self.error(code, message, id, **more)
+    self.bridge.refused(self, "connection", code)
+    self.refused, self.unfinished = True, None
+    self.buffer.clear()
     if self.transport.can_write_eof(): self.transport.write_eof()
     self.transport.resume_reading()
     asyncio.get_running_loop().call_later(_CLOSE_DELAY, self.transport.close)
@@ -251,7 +258,9 @@ async def _parse_in_thread(self: Connection, line):
 def _dispatch(self: Connection, kind, m, id, frame):
     "Do what a message asks for."
     if not self.known and kind != "hello": return self.refuse("unauthorized", _NO_HELLO, id)
-    if kind is None: self.bridge.count("none", m[0]); return self.error(*m, id)
+    if kind is None:
+        self.bridge.count("none", m[0])
+        return self.error(*m, id)
     if isinstance(m, NatronError): return self.fault(kind, m, id)
     try: MESSAGES[kind].handle(self, m, id, *([] if frame is None else [frame]))
     except RequestError as e: self.fault(kind, e, id)
@@ -324,8 +333,8 @@ def _check_clocks(offset: int, broker_time: int | None, gmt_time: int | None):
     now = time.time()
     utc = now if gmt_time is None else gmt_time
     if abs(utc - now) > _CLOCK_DIFFERENCE:
-        raise RequestError(f"your computer's clock is {_apart(utc - now)} the server's; set both by the internet's time, "
-                           "and check the computer's time zone", "gmt_time")
+        raise RequestError(f"your computer's clock is {_apart(utc - now)} the server's; set both by the internet's "
+                           "time, and check the computer's time zone", "gmt_time")
     if broker_time is None or abs(broker_time - utc - offset) <= _CLOCK_DIFFERENCE: return
     raise RequestError(f"the broker's clock is {_apart(broker_time - utc)} GMT, gmt_offset says {offset} s; mend it "
                        "(WinterOffset and BrokerClock in the Expert Advisor)", "gmt_offset")
@@ -483,7 +492,9 @@ def count(self: BridgeServer, kind: str, code: str, seconds: float | None = None
 
 # %% ../nbs/08d_bridge.ipynb #4a9a8a51
 @patch
-def _cut(self: BridgeServer, client, code): self.count("connection", code); client.transport.abort()
+def _cut(self: BridgeServer, client, code):
+    self.count("connection", code)
+    client.transport.abort()
 
 # %% ../nbs/08d_bridge.ipynb #0bbc6add
 @patch
@@ -505,7 +516,8 @@ def unsubscribe(self: BridgeServer, client, symbol):
 @patch
 def _leave(self: BridgeServer, client):
     "A client has gone."
-    self.clients.discard(client); self.service.clients.discard(client)
+    self.clients.discard(client)
+    self.service.clients.discard(client)
     for symbol in [s for s, c in self.followers.items() if client in c]: self.unsubscribe(client, symbol)
 
 @patch
@@ -525,7 +537,9 @@ def _check_clients(self: BridgeServer) -> None:
             c.refuse("unfinished_line", f"the line has not ended within {most:g} seconds")
         elif not c.known and now - c.born > _TOKEN_TIMEOUT:
             c.refuse("unauthorized", f"no hello with the token within {_TOKEN_TIMEOUT:g} seconds")
-        elif c.known and now - c.heard > _PING_INTERVAL and not c.busy: c.heard = now; c.send(dict(type="ping"))
+        elif c.known and now - c.heard > _PING_INTERVAL and not c.busy:
+            c.heard = now
+            c.send(dict(type="ping"))
 
 # %% ../nbs/08d_bridge.ipynb #16a704a3
 @patch
@@ -542,7 +556,8 @@ async def serve(self: BridgeServer, stop: asyncio.Event) -> None:
     while not stop.is_set():
         with contextlib.suppress(TimeoutError): await asyncio.wait_for(stop.wait(), .25)
         self._check_clients()
-    self.service.listeners.remove(heard); server.close()
+    self.service.listeners.remove(heard)
+    server.close()
     await self._drain()
 
 # %% ../nbs/08d_bridge.ipynb #e0b85983
@@ -560,7 +575,9 @@ async def _drain(self: BridgeServer) -> None:
 # %% ../nbs/08d_bridge.ipynb #a203e730
 class BridgeError(NatronError):
     "What the bridge answered in place of an answer; `code` says which."
-    def __init__(self, code, message): super().__init__(f"{code}: {message}"); self.code = code
+    def __init__(self, code, message):
+        super().__init__(f"{code}: {message}")
+        self.code = code
 
 def _line(message):
     return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY, default=lambda o: o.isoformat()) + b"\n"
@@ -578,7 +595,7 @@ def _given(**fields): return {k: v for k, v in fields.items() if v is not None}
 
 # %% ../nbs/08d_bridge.ipynb #a4dc12db
 class BridgeClient:
-    "A connection that is made again when it breaks, with each `history`, so that `append` goes on; raises `BridgeError`."
+    "A connection that is made again when it breaks, with each `history`, so `append` goes on; raises `BridgeError`."
     def __init__(self, host: str = "127.0.0.1", port: int = 9000, token: str | None = None, symbol: str | None = None,
                  timeframe: str | None = None,    # such as H1
                  gmt_offset: int | None = None,   # seconds that times without a zone are ahead of UTC
@@ -598,7 +615,10 @@ class BridgeClient:
     def __exit__(self, *e): self.close()
     def close(self) -> None:
         "Hang up; the next request connects again."
-        if self.sock: self.lines.close(); self.sock.close(); self.sock = None
+        if self.sock:
+            self.lines.close()
+            self.sock.close()
+            self.sock = None
 
 # %% ../nbs/08d_bridge.ipynb #403f3a5e
 @patch
@@ -606,7 +626,9 @@ def _connect(self: BridgeClient):
     for k in range(self.retries):
         if k: time.sleep(0.25*2**k)
         try: return self._open()
-        except OSError as e: self.close(); why = e
+        except OSError as e:
+            self.close()
+            why = e
     raise BridgeError("unreachable", f"nobody answers at {self.at[0]}:{self.at[1]}: {why.strerror or why}") from why
 
 # %% ../nbs/08d_bridge.ipynb #640658ec
@@ -663,8 +685,12 @@ def request(self: BridgeClient, type: str, **fields) -> dict: # the whole answer
     "Send a message and return its answer; raises `BridgeError` if that is an error. Connects again where needed."
     try: return self._exchange(type, fields)
     except OSError: self.close()                                             # it broke, timed out, or was closed
-    try: self._again(); return self._exchange(type, fields)
-    except OSError as e: self.close(); raise BridgeError("broken", f"the connection broke twice: {e}") from e
+    try:
+        self._again()
+        return self._exchange(type, fields)
+    except OSError as e:
+        self.close()
+        raise BridgeError("broken", f"the connection broke twice: {e}") from e
 
 # %% ../nbs/08d_bridge.ipynb #428d2a29
 @patch
@@ -675,7 +701,9 @@ def _again(self: BridgeClient):
         for symbol, candles in self.histories.items():
             self._exchange("history", dict(symbol=symbol, candles=list(candles)))
         for symbol in self.followed: self._exchange("subscribe", dict(symbol=symbol))
-    except BridgeError: self.close(); raise                                  # half restored, it would look alive
+    except BridgeError:
+        self.close()                                                         # half restored, it would look alive
+        raise
 
 # %% ../nbs/08d_bridge.ipynb #249c0595
 @patch
@@ -742,4 +770,6 @@ def _follow(self: BridgeClient, symbol):
     while True:
         while self.pushed[symbol]: yield self.pushed[symbol].popleft()
         try: self._keep(self._read(3*_PING_INTERVAL))                        # a server that lives has pinged by then
-        except OSError: self.close(); self.ping()                            # which follows again
+        except OSError:
+            self.close()
+            self.ping()                                                      # which follows again

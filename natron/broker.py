@@ -173,8 +173,13 @@ def _end(account, p, size, step, price, reason, cost):
     account.ended[account.book.ended] = p
     out = account.ended[account.book.ended]
     account.book.ended += 1
-    out.size = size; out.swap = p.swap*(size/p.size); out.exit = step; out.exit_price = price; out.reason = reason
-    p.size -= size; p.swap -= out.swap
+    out.size = size
+    out.swap = p.swap*(size/p.size)
+    out.exit = step
+    out.exit_price = price
+    out.reason = reason
+    p.size -= size
+    p.swap -= out.swap
     return p.side*size*(price-p.entry_price) - size*(cost.fee + cost.commission*(price-p.side*cost.fee))
 
 # %% ../nbs/06d_broker.ipynb #f993dadb
@@ -183,11 +188,14 @@ def _at_open_out(account, orders, bars, costs):
     "Rollovers, and what the orders reduce; returns how many positions are to begin or to grow."
     cash, growing = 0., 0
     for i in range(len(bars)):
-        bar = bars[i]; k = bar.instrument
+        bar = bars[i]
+        k = bar.instrument
         p, order, cost = account.positions[k], orders[k], costs[k]
         if p.size > 0:
             night = bar.nights*p.size*(cost.swap_long if p.side > 0 else cost.swap_short)
-            p.bars += 1; p.swap += night; cash += night
+            p.bars += 1
+            p.swap += night
+            cash += night
             keep = max(p.side*order.units, 0.)
             if keep < p.size: cash += _end(account, p, p.size-keep, bar.step, bar.open, order.reason, cost)
         if abs(order.units) > p.size: growing += 1
@@ -198,17 +206,25 @@ def _at_open_out(account, orders, bars, costs):
 @inlined
 def _begin(account, p, order, bar):
     "A position from nothing."
-    p.number = account.book.opened; account.book.opened += 1
-    p.instrument = bar.instrument; p.side = 1 if order.units > 0 else -1
-    p.entry = bar.step; p.bars = 0; p.swap = 0.; p.better = np.nan
+    p.number = account.book.opened
+    account.book.opened += 1
+    p.instrument = bar.instrument
+    p.side = 1 if order.units > 0 else -1
+    p.entry = bar.step
+    p.bars = 0
+    p.swap = 0.
+    p.better = np.nan
     p.stop, p.target = levels_of(p.side, bar.open, order.stop, order.target)
 
 # %% ../nbs/06d_broker.ipynb #2eb83c54
 @inlined
 def _grow(account, p, order, bar, cost):
     "Bring position `p` to the size that is wanted; returns cash."
-    size = abs(order.units); more = size-p.size
-    if p.size == 0: _begin(account, p, order, bar); p.entry_price = bar.open
+    size = abs(order.units)
+    more = size-p.size
+    if p.size == 0:
+        _begin(account, p, order, bar)
+        p.entry_price = bar.open
     else: p.entry_price = (p.size*p.entry_price + more*bar.open)/size
     p.size = size
     return -more*(cost.fee + cost.commission*(bar.open+p.side*cost.fee))
@@ -220,7 +236,8 @@ def _at_open_in(account, orders, bars, costs):
     cash = 0.
     for rank in range(len(orders)):
         for i in range(len(bars)):
-            k = bars[i].instrument; p = account.positions[k]
+            k = bars[i].instrument
+            p = account.positions[k]
             if orders[k].rank != rank or not abs(orders[k].units) > p.size: continue
             cash += _grow(account, p, orders[k], bars[i], costs[k])
     account.book.cash += cash
@@ -231,8 +248,10 @@ def _inside(account, bars, costs):
     "Stops, targets and the end of the data."
     cash = 0.
     for i in range(len(bars)):
-        bar = bars[i]; p = account.positions[bar.instrument]
-        p.close = bar.close; p.seen = bar.step
+        bar = bars[i]
+        p = account.positions[bar.instrument]
+        p.close = bar.close
+        p.seen = bar.step
         if p.size == 0: continue
         reason, price, p.better = exit_of(p.side, p.stop, p.target, bar)
         if reason == HELD and bar.last: reason, price = END, bar.close
@@ -246,7 +265,9 @@ def _exposure(account):
     profit = notional = 0.
     for k in range(len(account.positions)):
         p = account.positions[k]
-        if p.size > 0: profit += p.side*p.size*(p.close-p.entry_price); notional += p.size*p.close
+        if p.size > 0:
+            profit += p.side*p.size*(p.close-p.entry_price)
+            notional += p.size*p.close
     return profit, notional
 
 # %% ../nbs/06d_broker.ipynb #0b807c75
@@ -265,7 +286,9 @@ def _mark(account, costs):
     "Equity at the close, after the broker has looked at the margin."
     book = account.book
     profit, notional = _exposure(account)
-    if notional > 2*book.leverage*(book.cash+profit): profit = 0.; book.cash += _end_all(account, costs)
+    if notional > 2*book.leverage*(book.cash+profit):
+        profit = 0.
+        book.cash += _end_all(account, costs)
     book.equity = book.cash+profit
 
 # %% ../nbs/06d_broker.ipynb #cf7e3467

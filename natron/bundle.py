@@ -552,7 +552,7 @@ def _with_footer(archive):
 
 # %% ../nbs/04e_bundle.ipynb #c534c2a9
 def _unshared(v):
-    "A copy in which equal texts are one object and nothing else is shared: a pickle tells what is shared, equal or not."
+    "A copy where equal texts are one object and nothing else is shared: a pickle tells what is shared, equal or not."
     if isinstance(v, str): return sys.intern(v)
     if isinstance(v, dict): return {_unshared(k): _unshared(x) for k, x in v.items()}
     return [_unshared(x) for x in v] if isinstance(v, list) else v
@@ -647,8 +647,8 @@ def series_of(self: Bundle, symbol: str | None) -> list[str]:
 # %% ../nbs/04e_bundle.ipynb #7c65c5b4
 @patch
 def ids(self: Bundle, symbol: str | None,
-           times: Sequence[pd.Timestamp] # of its candles
-          ) -> tuple[int, int]:
+        times: Sequence[pd.Timestamp] # of its candles
+       ) -> tuple[int, int]:
     "Where an instrument and its length of bar stand in the model's lists, from 1; 0 where it does not know them."
     known, found = self.model_config["timeframes"], self.series_of(symbol)
     # another length is refused elsewhere

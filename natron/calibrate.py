@@ -40,7 +40,8 @@ def _scaling_loss(w, z, hot):
     "Log-loss and its gradient of `softmax(exp(w[0])*z + w[1:])`; z are logits and hot the one-hot labels, (n,C) each."
     s = z*np.exp(w[0]) + (w[1:] if len(w) > 1 else 0)
     s = s - s.max(1, keepdims=True)
-    q = np.exp(s); q /= q.sum(1, keepdims=True)                                          # (n,C)
+    q = np.exp(s)
+    q /= q.sum(1, keepdims=True)                                                         # (n,C)
     g = (q-hot)/len(z)
     by_offset = g.sum(0) if len(w) > 1 else []
     return -(np.log(np.maximum(q, 1e-30))*hot).sum()/len(z), np.append((g*z).sum()*np.exp(w[0]), by_offset)
@@ -68,10 +69,10 @@ _KNOTS = 100               # bins of the curve, and the fewest rows that a confi
 
 def fit_curve(x: np.ndarray, hit: np.ndarray) -> Curve: # (n,) announced, (n,) whether it came true
     "The isotonic (rising) curve from announced to observed frequency."
-    from sklearn.isotonic import isotonic_regression                                     # a second to load, only for a fit
+    from sklearn.isotonic import isotonic_regression                                  # a second to load, only for a fit
     bins = np.array_split(np.argsort(x, kind="stable"), min(_KNOTS, len(x)))
     at, rate, n = np.array([[x[b].mean(), hit[b].mean(), len(b)] for b in bins]).T
-    at, same = np.unique(np.clip(at, 0, 1), return_inverse=True)                         # equal ones share a knot
+    at, same = np.unique(np.clip(at, 0, 1), return_inverse=True)                      # equal ones share a knot
     weight, least = np.bincount(same, n), 1/(len(x)+2)
     y = isotonic_regression(np.bincount(same, n*rate)/weight, sample_weight=weight, y_min=least, y_max=1-least)
     if len(at) < 2: return (0., 1.), (float(y[0]),)*2
@@ -187,7 +188,8 @@ def non_overlapping(made: pd.DatetimeIndex, known: pd.DatetimeIndex # as for `tw
 def top_label_curve(p: np.ndarray, y: np.ndarray, folds: tuple # as for `choose_calibration`
                    ) -> Curve | None:
     "From the likeliest class's probability to that of being right; None where its own value does as well."
-    top, right = p.max(1), (p.argmax(1) == y).astype(float); a, b = folds
+    top, right = p.max(1), (p.argmax(1) == y).astype(float)
+    a, b = folds
     if min(a.sum(), b.sum()) < _KNOTS: return None
     fitted = lambda of, to: np.interp(top[to], *fit_curve(top[of], right[of]))
     curve = _brier(fitted(a, b), right[b])*b.sum() + _brier(fitted(b, a), right[a])*a.sum()
@@ -204,10 +206,12 @@ def calibrate_task(p: np.ndarray, y: np.ndarray, # (n,C) probabilities, (n,) cla
                    made: pd.DatetimeIndex, known: pd.DatetimeIndex # as for `two_folds`
                   ) -> Calibration | None:
     "What is fitted to the probabilities of one task; None if no outcome is known."
-    k = ~np.isnan(y); p, y = p[k], y[k]
+    k = ~np.isnan(y)
+    p, y = p[k], y[k]
     if not len(y): return None
     folds = two_folds(made[k], known[k])
-    fit = _METHODS[choose_calibration(p, y, folds)]; how = fit(p, y) if fit else Calibration()
+    fit = _METHODS[choose_calibration(p, y, folds)]
+    how = fit(p, y) if fit else Calibration()
     held_out = cross_fitted(fit, p, y, folds) if fit else (p, y)
     levels = lambda f: {str(c): f(*held_out, c/100) for c in COVERAGES}
     enough = min(non_overlapping(made[k][f], known[k][f]) if f.any() else 0 for f in folds) >= _KNOTS
@@ -219,7 +223,8 @@ def calibrate_task(p: np.ndarray, y: np.ndarray, # (n,C) probabilities, (n,) cla
 def calibrate(prep: Prepared, model: torch.nn.Module # trained on `prep`'s training part
              ) -> dict[str, Calibration]:            # by task
     "What is fitted to the model's probabilities on the validation part."
-    data = window_data(prep, "validation"); probs, y = predict_windows(model, data), data.y[data.ends].numpy()
+    data = window_data(prep, "validation")
+    probs, y = predict_windows(model, data), data.y[data.ends].numpy()
     found = {t.name: calibrate_task(probs[t.name], y[:, k], *forecast_times(prep, data, t.horizon))
              for k, t in enumerate(prep.labels.tasks) if t.classes}
     return {k: how for k, how in found.items() if how}
@@ -273,7 +278,8 @@ def fit_scenarios(prep: Prepared, model: torch.nn.Module # trained on `prep`'s t
                  ) -> Scenarios | None: # None without a term structure of volatility, or without a path
     "The library of paths of the validation part, in units of the model's forecasts."
     data, terms = window_data(prep, "validation"), [t.name for t in term_structure(prep.labels.tasks)]
-    starts = _starts(prep, data); rows = np.concatenate(starts)
+    starts = _starts(prep, data)
+    rows = np.concatenate(starts)
     if not (terms and len(rows)): return None
     probs = predict_windows(model, data, rows=rows)
     sd = forecast_sd(np.concatenate([probs[k] for k in terms], 1))                       # (P,24)

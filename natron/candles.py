@@ -78,7 +78,8 @@ def _sound(candles):
 # %% ../nbs/00b_candles.ipynb #af05b25d
 def _faults(candles):
     "For each rule, True at the rows that break it."
-    x = candles[OHLCV].to_numpy(); o, h, l, c, v = x.T                                   # (N,5)
+    x = candles[OHLCV].to_numpy()                                                        # (N,5)
+    o, h, l, c, v = x.T
     step = np.diff(candles.index.asi8, prepend=candles.index.asi8[:1]-1)
     known = x if has_volume(candles) else x[:, :4]
     finite = np.isfinite(known).all(1) & ~np.isinf(candles.iloc[:, 5:].to_numpy()).any(1)
@@ -93,7 +94,9 @@ def check_candles(candles: pd.DataFrame # OHLCV by UTC `time`
         raise CandleError(f"{fault[1]}; `read_candles` makes the form that is needed", fault[0])
     if _sound(candles): return candles
     first = {rule: int(np.argmax(bad)) for rule, bad in _faults(candles).items() if bad.any()}
-    rule = min(first, key=first.get); row = first[rule]; time = candles.index[row]
+    rule = min(first, key=first.get)
+    row = first[rule]
+    time = candles.index[row]
     values = ", ".join(f"{k} {v:.10g}" for k, v in candles.iloc[row].items() if k in OHLCV or not np.isfinite(v))
     raise CandleError(f"row {row} ({time:%Y-%m-%d %H:%M:%S} UTC): {RULES[rule]}: {values}", rule, row, time)
 
@@ -244,7 +247,8 @@ def _parse_json(text, src):
 
 # %% ../nbs/00b_candles.ipynb #ba37ae17
 def _json_table(text, src):
-    value = _parse_json(text, src); src.layout = "JSON"
+    value = _parse_json(text, src)
+    src.layout = "JSON"
     try: found = _tables(value)
     except (ValueError, TypeError, AttributeError) as e:
         raise src.error(f"the JSON holds rows of unequal length ({e})") from e
@@ -292,13 +296,15 @@ def _cells(text, src):
     sep = _separator(top[0])
     if not sep:
         raise src.error(f"expected columns separated by commas, semicolons or tabs; the first line is {top[0][:60]!r}")
-    src.width = _width(top[0]); width = max(_width(l) if _separator(l) == sep else 0 for l in top)
+    src.width = _width(top[0])
+    width = max(_width(l) if _separator(l) == sep else 0 for l in top)
     try:
         cells = pd.read_csv(io.StringIO(text), sep=sep, header=None, names=range(width), dtype=str, na_filter=False,
                             skipinitialspace=True)
     except pd.errors.ParserError as e:
         raise src.error(f"expected as many cells in every line as in the first ({str(e).strip()})") from e
-    src.lines = np.arange(before, before+len(cells)); return cells
+    src.lines = np.arange(before, before+len(cells))
+    return cells
 
 # %% ../nbs/00b_candles.ipynb #c5b25cf2
 _NUMERIC = re.compile(r"[+-]?\d[\d.,eE+-]*$")
@@ -315,7 +321,8 @@ def _header(cells, src):
     if n > 1: names[:, 0] = "time"                            # yfinance: price, ticker, and a third line for the index
     again = (cells[0] == cells.iat[0, 0]).to_numpy(copy=True)
     again[again] = (cells[again].to_numpy(object) == cells.iloc[0].to_numpy(object)).all(axis=1)
-    again[:n] = True; table = cells[~again].set_axis(names[0] if n == 1 else pd.MultiIndex.from_arrays(names), axis=1)
+    again[:n] = True
+    table = cells[~again].set_axis(names[0] if n == 1 else pd.MultiIndex.from_arrays(names), axis=1)
     if again.sum() > n:
         more = _so_many(int(again.sum()) - n, "time")
         src.notes.append(f"The header stands in the middle {more} more; these lines are left out.")
@@ -325,7 +332,8 @@ def _header(cells, src):
 # %% ../nbs/00b_candles.ipynb #090de41b
 def _surplus(table, src):
     "The table without the cells beyond its header, which must be empty."
-    beyond = table.iloc[:, src.width:]; filled = (beyond.fillna("") != "").to_numpy().any(axis=1)
+    beyond = table.iloc[:, src.width:]
+    filled = (beyond.fillna("") != "").to_numpy().any(axis=1)
     if filled.any():
         row = int(filled.argmax())
         had = src.width + int(np.flatnonzero((beyond.iloc[row].fillna("") != "").to_numpy())[-1]) + 1
@@ -338,9 +346,13 @@ def _table(source):
     "The raw table of any source, and the source; integer column names mean that there was no header."
     if isinstance(source, pd.DataFrame): return source, _Source("the DataFrame")
     if isinstance(source, (list, tuple)):
-        src = _Source("the candles"); rows = list(source); src.layout = "list"
+        src = _Source("the candles")
+        rows = list(source)
+        src.layout = "list"
         return pd.DataFrame([_flat(r) if isinstance(r, dict) else r for r in rows]), src
-    data, name = _bytes(source); src = _Source(name, file=True); data = _unpack(data, src)
+    data, name = _bytes(source)
+    src = _Source(name, file=True)
+    data = _unpack(data, src)
     if data[:4] == b"PAR1" or data[:6] == b"ARROW1": return _columnar(data, src), src
     text = src.text = _decode(data, src)
     if text.lstrip()[:1] in ("[", "{"): return _json_table(text, src), src
@@ -425,7 +437,8 @@ def _one_ticker(columns, src):
     tickers = sorted({str(c[1-k]) for c in columns if plain_name(c[1-k]) not in {*_TIMES, *_WEAK}})
     if len(tickers) > 1:
         raise src.error(f"it holds several instruments ({', '.join(tickers)}); give one of them", "columns")
-    src.layout = "yfinance"; return levels[k]
+    src.layout = "yfinance"
+    return levels[k]
 
 # %% ../nbs/00b_candles.ipynb #2c77a265
 def _unjoined(names, src):
@@ -442,7 +455,8 @@ def _unjoined(names, src):
 # %% ../nbs/00b_candles.ipynb #b81ffb65
 def _times_of_day(col):
     "Whether a column holds times of day, as 22:00:00, or as 220000 in text or number."
-    s = col.astype(str).str.strip(); s = s.where(~s.str.fullmatch(r"\d+\.0"), s.str[:-2])
+    s = col.astype(str).str.strip()
+    s = s.where(~s.str.fullmatch(r"\d+\.0"), s.str[:-2])
     return bool(s.str.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?( ?[AaPp][Mm])?|\d{1,6}").all())
 
 # %% ../nbs/00b_candles.ipynb #66c57c6c
@@ -456,7 +470,8 @@ def _headerless(table, src):
     if found is None:
         said = f"no source is known that writes {len(first)} columns without a header ({', '.join(first)[:90]})"
         raise src.error(f"{said}; add one as the first line, as time,open,high,low,close,volume", "columns")
-    src.layout, src.headerless = found.name, True; return found.theirs
+    src.layout, src.headerless = found.name, True
+    return found.theirs
 
 # %% ../nbs/00b_candles.ipynb #6d4d93e0
 def _names(table, src):
@@ -467,7 +482,8 @@ def _names(table, src):
     names = [_SHORT.get(n, n) if _SHORT.get(n) not in names else n for n in names]
     found = next((l for l in LAYOUTS if l.header and set(l.theirs) <= set(names)), None)
     if found is None: return _unjoined(names, src)
-    src.layout = found.name; return [found.ours.get(n, n) for n in names]
+    src.layout = found.name
+    return [found.ours.get(n, n) for n in names]
 
 # %% ../nbs/00b_candles.ipynb #1fba15a2
 def _with_time(table):
@@ -475,7 +491,8 @@ def _with_time(table):
     if table.index.nlevels > 1:
         said = "expected one instrument by time, got rows by several levels; pick one, as in frame.loc['EURUSD']"
         raise CandleError(said, "columns")
-    idx = table.index; no_column = not set(table) & {*_TIMES, *_WEAK}
+    idx = table.index
+    no_column = not set(table) & {*_TIMES, *_WEAK}
     if not is_datetime64_any_dtype(idx) and (isinstance(idx, pd.RangeIndex) or not no_column): return table
     return table.drop(columns=[c for c in table if c in {*_TIMES, *_WEAK}]).reset_index(names="time")
 
@@ -533,7 +550,8 @@ def _numbers(col, name, src):
     try:
         if "_" not in "".join(cells): return cells.astype(np.float64)
     except ValueError: pass
-    cells = _decimal_commas([s.strip() for s in cells]); values = [_number(s) for s in cells]
+    cells = _decimal_commas([s.strip() for s in cells])
+    values = [_number(s) for s in cells]
     if None not in values: return np.array(values)
     if name not in OHLCV and not any(v == v for v in values if v is not None): return None
     row = values.index(None)
@@ -568,7 +586,8 @@ def _extras(table, src):
     kept = {}
     for name in (c for c in table if c not in OHLCV):
         skip = name in _ENDS or name in {*_TIMES, *_WEAK, *_LABELS} or _ADJUSTED.fullmatch(name)
-        v = None if skip else _numbers(table[name], name, src); why = _why_not(name, v, table[name], src)
+        v = None if skip else _numbers(table[name], name, src)
+        why = _why_not(name, v, table[name], src)
         if why is None: kept[name] = v
         elif name and name not in src.used: src.left_out[name] = why
     return kept
@@ -594,7 +613,8 @@ def _calendar(digits, src):
 
 def _known(t, s, src):
     "Parsed times, none of them missing or out of this world."
-    t = pd.DatetimeIndex(t); _refuse(~((t.year > 1700) & (t.year < 2200)), s, _UNKNOWN, src)
+    t = pd.DatetimeIndex(t)
+    _refuse(~((t.year > 1700) & (t.year < 2200)), s, _UNKNOWN, src)
     return t
 
 _UNKNOWN = "is not a time that Natron knows"
@@ -735,7 +755,8 @@ def _parse(s, src):
         said = (f"is in {letters[1]}, which is no name of a zone: "
                 "leave it out and name the zone with tz (in a shell, --tz)")
         _refuse([True], s, said, src)
-    iso = _iso(s, src); zoned = iso.str[10:].str.contains("[Zz+-]")
+    iso = _iso(s, src)
+    zoned = iso.str[10:].str.contains("[Zz+-]")
     if zoned.any() and not zoned.all(): _refuse(~iso.str.match(r"\d{4}-\d\d-\d\d"), s, _UNKNOWN, src)
     _refuse(~zoned if zoned.any() else [False], s, "states no offset and other times do", src)
     t = pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce")
@@ -774,10 +795,12 @@ def _called(zone, name, t):
 # %% ../nbs/00b_candles.ipynb #16c237c8
 def _summer(t, twice):
     "For naive times, some of them `twice`: True where the clock has not gone back, and rows that nothing decides."
-    back = np.diff(t.asi8, prepend=t.asi8[:1]-1) <= 0; night = np.cumsum(np.diff(twice, prepend=False) & twice)*twice
+    back = np.diff(t.asi8, prepend=t.asi8[:1]-1) <= 0
+    night = np.cumsum(np.diff(twice, prepend=False) & twice)*twice
     after, before = np.zeros(len(t), bool), back & twice & np.roll(twice, 1)
     for n in np.unique(night[twice]):
-        rows = np.flatnonzero(night == n); after[rows] = np.cumsum(before[rows]) > 0
+        rows = np.flatnonzero(night == n)
+        after[rows] = np.cumsum(before[rows]) > 0
         if before[rows].sum() != 1: return after, rows
     return ~after, []
 
@@ -791,14 +814,18 @@ def _localize(t, zone, src):
     never = local.isna() & ~twice
     said = f"never happens in {zone}, where the clock is put forward over it; so the times are of another zone"
     _refuse(never, t, said, src)
-    summer, undecided = _summer(t, twice); open_ = np.zeros(len(t), bool); open_[undecided] = True
+    summer, undecided = _summer(t, twice)
+    open_ = np.zeros(len(t), bool)
+    open_[undecided] = True
     _refuse(open_, t, f"happens twice in {zone}, where the clock is put back, and stands here once", src)
     return fits(ambiguous=summer)
 
 # %% ../nbs/00b_candles.ipynb #cbe256f8
 def _clock(col, src):
     "A column of times of any kind: UTC where it states a zone or is a count since 1970, else naive."
-    if is_datetime64_any_dtype(col): t = pd.DatetimeIndex(col); t = _known(t, t, src) if t.notna().all() else t
+    if is_datetime64_any_dtype(col):
+        t = pd.DatetimeIndex(col)
+        t = _known(t, t, src) if t.notna().all() else t
     elif is_numeric_dtype(col) and not is_bool_dtype(col):
         t = _counted(col.to_numpy(np.float64, na_value=np.nan) if is_float_dtype(col) else col.to_numpy(), src)
     else: t = _parse(col.astype(str).str.strip().reset_index(drop=True), src)
@@ -832,19 +859,24 @@ def _candidates(table, src):
     pair = {"date", "time"} <= set(table) and _times_of_day(table["time"])
     found = {"date and time": _day_and_hour(table)} if pair else {}
     found |= {c: table[c] for c in _TIMES if c in table and not (pair and c in ("date", "time"))}
-    found = found or {c: table[c] for c in _WEAK if c in table}; times, faults = {}, []
+    found = found or {c: table[c] for c in _WEAK if c in table}
+    times, faults = {}, []
     for name, col in found.items():
         try: t = _clock(col, src)
-        except CandleError as e: faults.append(e); continue
+        except CandleError as e:
+            faults.append(e)
+            continue
         times[name] = t.tz_localize(_ZONED[name]).tz_convert("UTC") if t.tz is None and name in _ZONED else t
     if not times or faults and next(iter(found)) not in times and all(t.tz is None for t in times.values()):
         raise faults[0]
-    src.used = {"date", "time"} if pair else set(); return times
+    src.used = {"date", "time"} if pair else set()
+    return times
 
 # %% ../nbs/00b_candles.ipynb #2d78f4c9
 def _when(table, tz, src):
     "The table in order of time, and its times in UTC."
-    zone, name = _zone(tz, src); times = _candidates(table, src)
+    zone, name = _zone(tz, src)
+    times = _candidates(table, src)
     best = next((k for k, t in times.items() if t.tz is not None), next(iter(times)))
     t = times[best]
     src.used |= {best}
@@ -854,7 +886,9 @@ def _when(table, tz, src):
             said = f"the columns {best} and {other} tell different times (the first: {first})"
             raise src.error(f"{said}; remove the one that is wrong", "time")
     table, t = _oldest_first(table, t, src)
-    if t.tz is None: t = _localize(t, zone, src).tz_convert("UTC"); src.zone = _called(zone, name, t)
+    if t.tz is None:
+        t = _localize(t, zone, src).tz_convert("UTC")
+        src.zone = _called(zone, name, t)
     return table, t.tz_convert("UTC").as_unit("ns").rename("time")
 
 # %% ../nbs/00b_candles.ipynb #0ba7b55b
@@ -944,13 +978,15 @@ def _so_many(n, noun): return f"{n:g} {noun}" if n == 1 else f"{n:g} {noun}s"
 # %% ../nbs/00b_candles.ipynb #c3cc10da
 def _volume_or_none(candles, no_volume, src):
     "The candles with NaN as volume where no row has one."
-    v = candles["volume"].to_numpy(); none = np.isnan(v)
+    v = candles["volume"].to_numpy()
+    none = np.isnan(v)
     for what in (0, -1): none = none if none.all() else v == what
     if not len(v) or not none.all(): return candles
     found = "the column is empty" if np.isnan(v).all() else f"it is {v[0]:g} in every row, which stands for none"
     if v[0] == 0: src.blank = 0.
     why = "as was said" if no_volume else found
-    src.notes.append(f"This market has no volume ({why}); features of volume are unknown, not zero."); src.volume = None
+    src.notes.append(f"This market has no volume ({why}); features of volume are unknown, not zero.")
+    src.volume = None
     return candles.assign(volume=np.nan)
 
 # %% ../nbs/00b_candles.ipynb #36464354
@@ -999,7 +1035,8 @@ _AUTUMN = ["Europe/Berlin", "EET", "Europe/London", "America/New_York", "Austral
 
 def _clock_change(candles):
     "The zone in whose autumn night the times of some candles go back, or None."
-    t = candles.index; back = np.flatnonzero(np.diff(t.asi8) <= 0) + 1
+    t = candles.index
+    back = np.flatnonzero(np.diff(t.asi8) <= 0) + 1
     if not len(back) or len(back) > 60: return None
     local = t[back].tz_localize(None)
     twice = lambda z: local.tz_localize(z, ambiguous="NaT", nonexistent="shift_forward").isna().all()
@@ -1045,7 +1082,8 @@ def read_source(source,                 # path, open file, DataFrame, or list of
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source): return _read_series(source, no_volume)
     table, src = _table(source)
     if not len(table): raise src.error("there is no row of candles", "empty")
-    table = _closed(_named(table, no_volume, src), src); table, time = _when(table, tz, src)
+    table = _closed(_named(table, no_volume, src), src)
+    table, time = _when(table, tz, src)
     cols = {c: _numbers(table[c], c, src) for c in OHLCV} | _extras(table, src)
     candles = _volume_or_none(pd.DataFrame(cols, index=time), no_volume, src)
     if check: _check_read(candles, src)
@@ -1083,7 +1121,8 @@ _SAMPLES = {"EURUSD": "eurusd_h1_2017", "GBPUSD": "gbpusd_h1_2021"}
 def sample_candles(name: str = "EURUSD" # or GBPUSD: 6,000 hourly candles to March 2022, volume in ticks
                   ) -> pd.DataFrame:
     "An embedded real market: 6,225 hourly EURUSD candles of 2017, ask prices, volume in units of the base currency."
-    if name not in _SAMPLES: raise CandleError(f"there is no sample {name!r}; there are {', '.join(_SAMPLES)}", "sample")
+    if name not in _SAMPLES:
+        raise CandleError(f"there is no sample {name!r}; there are {', '.join(_SAMPLES)}", "sample")
     return read_candles(resource(f"data/{_SAMPLES[name]}.csv.gz"))
 
 # %% ../nbs/00b_candles.ipynb #1347f2a2
@@ -1100,7 +1139,10 @@ def bar_length(candles: pd.DataFrame # OHLCV by UTC `time`, two candles at least
 def find_gaps(candles: pd.DataFrame # OHLCV by UTC `time`
              ) -> pd.DataFrame:
     "Every step that is longer than a bar: the last candle before, the first after, the time between, bars left out."
-    idx = candles.index; bar = bar_length(candles); step = idx[1:] - idx[:-1]; gap = step > bar
+    idx = candles.index
+    bar = bar_length(candles)
+    step = idx[1:] - idx[:-1]
+    gap = step > bar
     return pd.DataFrame(dict(last=idx[:-1][gap], first=idx[1:][gap], length=step[gap], missing=(step[gap] // bar) - 1))
 
 # %% ../nbs/00b_candles.ipynb #fd8ea7c8
@@ -1110,10 +1152,12 @@ def second_length(candles: pd.DataFrame # OHLCV by UTC `time`
                  ) -> tuple[int, pd.Timedelta, pd.Timedelta] | None:
     "Where the length of the bars changes: the row, the length before and from there on; None where it does not."
     if len(candles) < 2*_RUN: return None
-    step = np.diff(candles.index.as_unit("ns").asi8); bar = bar_length(candles).value
+    step = np.diff(candles.index.as_unit("ns").asi8)
+    bar = bar_length(candles).value
     edge = np.flatnonzero(np.diff(np.r_[False, step != bar, False]))      # begins and ends of runs of other steps
     for a, b in edge.reshape(-1, 2)[np.diff(edge.reshape(-1, 2), axis=1)[:, 0] >= _RUN]:
-        lengths, times = np.unique(step[a:b], return_counts=True); other = int(lengths[times.argmax()])
+        lengths, times = np.unique(step[a:b], return_counts=True)
+        other = int(lengths[times.argmax()])
         if times.max() < .6*(b-a) or bar/2 < other < 2*bar: continue
         two = [pd.Timedelta(v, "ns") for v in ((bar, other) if a else (other, bar))]
         return int(a if a else b), *two
@@ -1123,7 +1167,8 @@ def check_bar_length(candles: pd.DataFrame # OHLCV by UTC `time`
                     ) -> pd.DataFrame:
     "The same candles, or a `CandleError` where they are of two bar lengths."
     if (found := second_length(candles)) is None: return candles
-    row, before, after = found; time = candles.index[row]
+    row, before, after = found
+    time = candles.index[row]
     where = f"up to row {row} ({time:%Y-%m-%d %H:%M} UTC)"
     said = f"bars of {length_text(before)} {where}, and of {length_text(after)} from there on"
     raise CandleError(f"{said}; give them apart, as one series each", "bar length", row, time)
@@ -1146,9 +1191,14 @@ def _blank_infinite(candles, rows):
 # %% ../nbs/00b_candles.ipynb #69ae14eb
 def _drop_unusable(candles, rows):
     names = OHLCV if has_volume(candles) else OHLCV[:4]
-    x = candles[names].to_numpy(); lines = []; keep = np.ones(len(x), bool); price = np.arange(len(names)) < 4
+    x = candles[names].to_numpy()
+    lines = []
+    keep = np.ones(len(x), bool)
+    price = np.arange(len(names)) < 4
     for rule, cells in dict(finite=~np.isfinite(x), positive=(x <= 0) & price, volume=(x < 0) & ~price).items():
-        bad = cells.any(1) & keep; column = cells[bad].argmax(1); keep &= ~bad
+        bad = cells.any(1) & keep
+        column = cells[bad].argmax(1)
+        keep &= ~bad
         lines.append(_lines(candles, rows, bad, rule, "dropped", np.array(names)[column], x[bad, column]))
     return candles[keep], rows[keep], lines
 
@@ -1161,9 +1211,13 @@ def _sort(candles, rows):
 
 # %% ../nbs/00b_candles.ipynb #7c0d4fda
 def _drop_repeated(candles, rows):
-    t, x = candles.index.asi8, candles.to_numpy(); bad = np.zeros(len(t), bool); bad[:-1] = t[1:] == t[:-1]
-    at = np.flatnonzero(bad); differs = ~((x[at] == x[at+1]) | (np.isnan(x[at]) & np.isnan(x[at+1])))
-    k = differs.argmax(1); clash = differs.any(1)
+    t, x = candles.index.asi8, candles.to_numpy()
+    bad = np.zeros(len(t), bool)
+    bad[:-1] = t[1:] == t[:-1]
+    at = np.flatnonzero(bad)
+    differs = ~((x[at] == x[at+1]) | (np.isnan(x[at]) & np.isnan(x[at+1])))
+    k = differs.argmax(1)
+    clash = differs.any(1)
     lines = _lines(candles, rows, bad, "duplicate", np.where(clash, "dropped, a later row differs", "dropped, a copy"),
                    np.where(clash, candles.columns[k], ""), np.where(clash, x[at, k], np.nan),
                    np.where(clash, x[at+1, k], np.nan))
@@ -1186,7 +1240,8 @@ def _refuse_rewrite(raw, report):
     empty = np.flatnonzero(raw[OHLCV[:4]].isna().all(axis=1))
     lossy = report[~report.row.isin(empty) & ~report.action.isin(["moved", "dropped, a copy", "made NaN"])]
     if lossy.row.nunique() <= _few(len(raw)): return
-    worst = lossy.rule.value_counts().index[0]; first = lossy[lossy.rule == worst].iloc[0]
+    worst = lossy.rule.value_counts().index[0]
+    first = lossy[lossy.rule == worst].iloc[0]
     often = f"most often {RULES[worst]} (first in row {first.row}, {first.column} {first.old:.10g})"
     why = _other_order(raw) or f"{often}; look at what the columns hold"
     said = f"not repaired, since {lossy.row.nunique():,} of {len(raw):,} rows would change: {why}"
@@ -1199,7 +1254,8 @@ def clean_candles(raw: pd.DataFrame # from `read_candles(..., check=False)`
     if fault := _form_fault(raw): raise CandleError(f"{fault[1]}; `read_candles(..., check=False)` makes it", fault[0])
     candles, rows, lines = raw, np.arange(len(raw)), []
     for step in (_blank_infinite, _drop_unusable, _sort, _drop_repeated, _widen):
-        candles, rows, more = step(candles, rows); lines += more
+        candles, rows, more = step(candles, rows)
+        lines += more
     report = pd.concat([l for l in lines if len(l)] or lines[:1], ignore_index=True)
     _refuse_rewrite(raw, report)
     if not len(candles):
@@ -1223,7 +1279,8 @@ def write_candles(candles: pd.DataFrame, # OHLCV by UTC `time`
                   path: str | Path       # ends in .csv, .csv.gz or .parquet
                  ) -> None:
     "Write candles, whole or not at all; `read_candles` gives the same back."
-    check_candles(candles); kind = next((k for k in (".parquet", ".csv.gz", ".csv") if str(path).endswith(k)), None)
+    check_candles(candles)
+    kind = next((k for k in (".parquet", ".csv.gz", ".csv") if str(path).endswith(k)), None)
     if not kind:
         raise CandleError(f"cannot write {Path(path).name}: expected a name that ends in .csv, .csv.gz or .parquet")
     with atomic_write(path) as tmp:
@@ -1275,10 +1332,12 @@ def _hours_of_fx(n):
 def _path(n, seed, price, volatility, times):
     "Prices (n,4) before rounding, and log volatility (n,)."
     normal, uniform = (lambda k: make_rng(seed, k).standard_normal(n)), (lambda k: make_rng(seed, k).random(n))
-    log_vol = _log_volatility(n, seed); sigma = volatility*np.exp(log_vol)*_HOURS[times.hour]
+    log_vol = _log_volatility(n, seed)
+    sigma = volatility*np.exp(log_vol)*_HOURS[times.hour]
     drift = REGIMES.drift.to_numpy()[simulate_regimes(n, seed)]
     move = sigma*(drift + normal("move") + 4*normal("jump size")*(uniform("jump") < 0.004))
-    gap = sigma*normal("gap")*np.where(np.arange(n) % 120, 0.03, 2); gap[0] = 0
+    gap = sigma*normal("gap")*np.where(np.arange(n) % 120, 0.03, 2)
+    gap[0] = 0
     o = np.log(price) + np.cumsum(gap) + np.cumsum(move) - move
     high, low = _extremes(move, sigma, uniform("high"), uniform("low"))
     return np.exp(np.stack([o, o+high, o+low, o+move], 1)), log_vol
@@ -1292,7 +1351,8 @@ def simulate_candles(n: int,                     # number of hourly bars, 1 to 1
     "A market with hidden regimes, clustered volatility, jumps, hours of the day, and volume that follows volatility."
     for name, v, top in (("n", n, 1_500_000), ("price", price, 1e9), ("volatility", volatility, 0.1)):
         if not 0 < v <= top: raise CandleError(f"{name}: expected a number above 0 and up to {top:g}, got {v!r}", name)
-    times = _hours_of_fx(n); prices, log_vol = _path(n, seed, price, volatility, times)
+    times = _hours_of_fx(n)
+    prices, log_vol = _path(n, seed, price, volatility, times)
     decimals = 5 - int(np.floor(np.log10(price)))
     prices = np.maximum(prices.round(decimals), 10.**-decimals)
     noise = _ar1(make_rng(seed, "volume").standard_normal(n), 0.6)
@@ -1308,7 +1368,8 @@ def stress_candles(n: int,       # number of hourly bars
     spell = np.repeat(rng.integers(0, 6, n), rng.integers(1, 80, n))[:n]
     size = np.choose(spell, [0, 0, 1e-3, 1.5, 1e-9, 1e-2])*(rng.random(n) < np.where(spell == 3, 0.05, 1))
     close = 10.**rng.uniform(-8, 8)*np.exp(np.clip((size*rng.normal(size=n)).cumsum(), -15, 15))
-    open = np.append(close[:1], close[:-1]); wick = np.abs(size*rng.normal(size=(2, n)))*(spell > 1)
+    open = np.append(close[:1], close[:-1])
+    wick = np.abs(size*rng.normal(size=(2, n)))*(spell > 1)
     high, low = np.fmax(open, close)*np.exp(wick[0]), np.fmin(open, close)*np.exp(-wick[1])
     volume = np.where(spell == 1, 0, np.choose(spell, [1, 0, 1e12, 100, 1e-3, 1e4])*rng.integers(0, 9, n))
     return pd.DataFrame(dict(zip(OHLCV, (open, high, low, close, volume))),

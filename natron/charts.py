@@ -67,7 +67,8 @@ def price_digits(prices: pd.DataFrame | pd.Series | np.ndarray # above zero; of 
                 ) -> int:
     "Decimals of an instrument's prices, told from the prices: 5 for 1.20345, 2 for 1,000,000.25, 8 for 0.00001234."
     if isinstance(prices, pd.DataFrame): prices = prices[["open", "high", "low", "close"]]
-    x = np.asarray(prices, float).ravel(); x = x[np.isfinite(x) & (x > 0)][-4096:]
+    x = np.asarray(prices, float).ravel()
+    x = x[np.isfinite(x) & (x > 0)][-4096:]
     if not len(x): return 2
     exact, whole = _decimals(x, 1e-10), 1 + int(np.floor(np.log10(x.max())))
     return exact if exact + whole <= 9 else _decimals(x, 6e-8)
@@ -138,7 +139,8 @@ def plot_lines(lines: pd.DataFrame | pd.Series | dict, # one line a column (or k
               ) -> go.Figure:
     "Lines that differ in hue and in dash; a time index is drawn bar by bar."
     frame = lines.to_frame() if isinstance(lines, pd.Series) else pd.DataFrame(lines)
-    timed = isinstance(frame.index, pd.DatetimeIndex); fig = go.Figure()
+    timed = isinstance(frame.index, pd.DatetimeIndex)
+    fig = go.Figure()
     for k, name in enumerate(frame): _line(fig, k, k, _names(frame.index) if timed else frame.index, frame[name], name)
     if timed: _ordinal(fig, frame.index)
     else: fig.update_xaxes(title_text=frame.index.name)
@@ -152,7 +154,8 @@ def plot_bars(frame: pd.DataFrame | pd.Series, # index: places on the axis; colu
               height: int = 300                # pixels
              ) -> go.Figure:
     "Bars side by side, groups told apart by hue and by pattern."
-    frame = pd.DataFrame(frame); fig = go.Figure()
+    frame = pd.DataFrame(frame)
+    fig = go.Figure()
     for k, name in enumerate(frame):
         pattern = dict(shape=PATTERNS[k % len(PATTERNS)], fgcolor="white", size=6, fillmode="overlay")
         fig.add_bar(x=[str(o) for o in frame.index], y=frame[name], name=str(name),

@@ -25,7 +25,10 @@ import typer
 class _Commands(typer.core.TyperGroup):
     def invoke(self, ctx):
         "Run a command; whoever reads its output may leave before the end."
-        try: said = super().invoke(ctx); sys.stdout.flush(); return said
+        try:
+            said = super().invoke(ctx)
+            sys.stdout.flush()
+            return said
         except BrokenPipeError as e: raise typer.Exit(_quiet()) from e
 
 def _quiet():
@@ -399,7 +402,9 @@ def _tidy(folder):
     kept = lambda: on if _begun(folder) else "nothing was saved yet"
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)         # as Ctrl-C
     try: yield
-    except KeyboardInterrupt: _note(f"stopped; {kept()}"); raise
+    except KeyboardInterrupt:
+        _note(f"stopped; {kept()}")
+        raise
     except DeadKernelError as e: raise _err(f"the run's process was killed (out of memory?); {kept()}") from e
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -555,8 +560,8 @@ def _ready_scores(p, series):
     prep = replace(prep, config=config.with_settings(prep.config, **quick))
     found = evaluate.evaluate(prep, p.bundle.model(), p.bundle.calibrations())
     lines = [_mod("report").Report(found, model=p.about).text(),
-             "(baselines learnt on the half year before, without LightGBM. What six markets say, 2021 on: volatility is "
-             "forecast better than by any of them, direction is not: data/natron_fx.md)"]
+             "(baselines learnt on the half year before, without LightGBM. What six markets say, 2021 on: "
+             "volatility is forecast better than by any of them, direction is not: data/natron_fx.md)"]
     return "\n".join(lines + ([_range_text(p, prep)] if p.scenarios else []))
 
 # %% ../nbs/09b_cli.ipynb #ccdc02c3
@@ -581,7 +586,8 @@ def _demonstrate(folder, cfg):
     with _alone(folder) as lock:
         if folder.exists():
             old = next(p for k in range(1, 10**6) if not (p := Path(f"runs/demo.{k}")).exists())
-            folder.rename(old); _note(f"the run before is now {old}")
+            folder.rename(old)
+            _note(f"the run before is now {old}")
         try: _run_notebook(folder, cfg, _sample(), lock=lock)
         finally:
             if old and not folder.exists(): old.rename(folder)                  # it had not begun to learn
@@ -619,7 +625,8 @@ def _sweep_notebook(folder):
 # %% ../nbs/09b_cli.ipynb #d50c5b50
 @app.command()
 def sweep(file: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of the sweep, as configs/sweep.yaml.")],
-          name: Annotated[str | None, typer.Option(help="Results go to runs/NAME; without it, the file's name.")] = None,
+          name: Annotated[str | None, typer.Option(help="Results go to runs/NAME; without it, the file's name.")]
+              = None,
           resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep that was begun.")] = False,
           ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster, as 10.0.0.1:6379.")]
               = None,
@@ -634,7 +641,9 @@ def sweep(file: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file 
     try:
         with pool as pool, m.live_progress() as tell: found = m.run_sweep(asked, candles, folder, pool, tell=tell)
         _sweep_notebook(folder)
-    except KeyboardInterrupt: _note(f"stopped; go on with --resume --name {folder.name}"); raise
+    except KeyboardInterrupt:
+        _note(f"stopped; go on with --resume --name {folder.name}")
+        raise
     finally: signal.signal(signal.SIGTERM, before)
     places = dict(notebook="sweep.ipynb", page="sweep.html", settings="best.yaml")
     lines = [found.text(), "", *(f"{what:11} {folder/file}" for what, file in places.items())]
@@ -780,16 +789,18 @@ def _changed(cfg, sets):
     return type(cfg)(**{g: (v | changes.get(g, {}) if isinstance(v, dict) else v) for g, v in cfg.model_dump().items()})
 
 # %% ../nbs/09b_cli.ipynb #7abc5bfb
-Entries = Annotated[str | None, typer.Option(metavar="random", help="Instead of the signals, compare stops by ATR and by "
-                                             "forecast on the same random entries.")]
+Entries = Annotated[str | None, typer.Option(metavar="random", help="Instead of the signals, compare stops by ATR and "
+                                             "by forecast on the same random entries.")]
 
 @app.command()
 def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
              start: Start = None, end: End = None, entries: Entries = None,
-             trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Write every trade to a new file.")] = None,
+             trades: Annotated[Path | None, typer.Option(metavar="CSV", help="Write every trade to a new file.")]
+                 = None,
              sets: Set = None, report: Page = None, as_json: Json = False):
     "Trade a model's signals on bars it has never seen, with costs."
-    _check_entries(entries, trades, report); _changes(sets)
+    _check_entries(entries, trades, report)
+    _changes(sets)
     path, series, trials = _answering(model), _series(candles, tz, no_volume), _trial_log()
     bundle = _open_model(path)
     cfg, who = _changed(bundle.config, sets), _model_and_warnings(bundle, path, series, end)
@@ -805,7 +816,8 @@ def backtest(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume:
 # %% ../nbs/09b_cli.ipynb #b4c70031
 def _check_entries(entries, trades, report):
     "Refuse options that do not go together."
-    _new_page(report); _new_page(trades, "--trades", ".csv")
+    _new_page(report)
+    _new_page(trades, "--trades", ".csv")
     if entries not in (None, "random"): raise _err(f"--entries {entries}: expected random")
     for option, path in {"--trades": trades, "--report": report}.items():
         if entries and path: raise _err(f"--entries random takes no {option}: its positions are no account's")
@@ -843,7 +855,8 @@ def _page(path, what, who, body):
     _note(f"report written to {path}")
 
 # %% ../nbs/09b_cli.ipynb #d6b8e8d6
-FirstBar = Annotated[str | None, typer.Option("--start", help="First bar to look at; else the first after the model's data.")]
+FirstBar = Annotated[str | None, typer.Option("--start", help="First bar to look at; else the first after the "
+                                              "model's data.")]
 
 @app.command()
 def drift(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
@@ -914,7 +927,8 @@ def check(candles: Candles, tz: Zone = "UTC", no_volume: NoVolume = False, as_js
 def clean(file: Annotated[Path, typer.Argument(metavar="FILE", help="Candles, in any format that read_candles knows.")],
           to: Annotated[Path, typer.Option("--to", metavar="FILE", help="File to write: .csv, .csv.gz or .parquet.")],
           tz: Zone = "UTC", no_volume: NoVolume = False, as_json: Json = False):
-    "Write a copy of a candle file without its faults, and report every change; a file that exists is never overwritten."
+    """Write a copy of a candle file without its faults, and report every change; a file that exists is never
+    overwritten."""
     if os.path.lexists(to): raise _err(f"{to} exists; choose another --to")
     m = _mod("candles")
     read = m.read_source(file, tz, False, no_volume)
@@ -924,7 +938,8 @@ def clean(file: Annotated[Path, typer.Argument(metavar="FILE", help="Candles, in
     plain = dict(file=str(to), candles=len(cleaned), reading=_taken(read), changes=rows)
     if as_json: return print(json.dumps(plain, indent=2))
     made = f"{len(changes):,} change{'s'*(len(changes) != 1)}"
-    print("\n".join([f"{file.name}: {read.sentence}", *read.notes, f"{made}; {len(cleaned):,} candles written to {to}"]))
+    print("\n".join([f"{file.name}: {read.sentence}", *read.notes,
+                     f"{made}; {len(cleaned):,} candles written to {to}"]))
     if len(changes): print(changes.head(20).to_string(index=False))
     if len(changes) > 20: print(f"... and {len(changes)-20:,} more (--json has all)")
 
@@ -942,8 +957,8 @@ Instrument = Annotated[str | None, typer.Option(metavar="NAME", help="Its name i
 Longer = Annotated[list[str] | None, typer.Option("--resample", metavar="4h", help="Also keep longer bars made of "
                                                   "these; repeatable.")]
 Day = Annotated[str, typer.Option(help="When a day of longer bars begins: 17:00 America/New_York.")]
-Revise = Annotated[bool, typer.Option("--revise", help="Take bars that differ from the stored ones or are late; the old "
-                                      "values go into a log.")]
+Revise = Annotated[bool, typer.Option("--revise", help="Take bars that differ from the stored ones or are late; the "
+                                      "old values go into a log.")]
 
 # %% ../nbs/09b_cli.ipynb #36a563e8
 @app.command()
@@ -952,7 +967,8 @@ def ingest(candles: Files = None, store: StoreFolder = Path("candles"), source: 
            day: Day = "00:00", revise: Revise = False, tz: Zone = "UTC", no_volume: NoVolume = False,
            as_json: Json = False):
     "Bring candles to a store that only grows, from files or an exchange; exit code 1 if bars differ from stored ones."
-    if bool(candles) == bool(source): raise _err("name either files, --candles FILE..., or a source, --from ccxt:binance")
+    if bool(candles) == bool(source):
+        raise _err("name either files, --candles FILE..., or a source, --from ccxt:binance")
     if source and not (symbol and timeframe): raise _err(f"--from {source}: name a --symbol and a --timeframe, too")
     m = _mod("store")
     into = m.Store(store)
@@ -1007,8 +1023,9 @@ def models(name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of o
                "Begin the registry NAME with this model, named as in --model, as its champion."))] = None,
            verify: Annotated[bool, typer.Option("--verify", help="Hash every file and line again; exit code 1 where "
                                                                   "one is damaged or replaced.")] = False,
-           candles: Annotated[list[Path] | None, typer.Option("--candles", metavar="FILE...", callback=_all_readable, help=(
-               "With --verify: judge again what was decided on these candles."))] = None,
+           candles: Annotated[list[Path] | None, typer.Option(
+               "--candles", metavar="FILE...", callback=_all_readable,
+               help="With --verify: judge again what was decided on these candles.")] = None,
            registry: RegistryFolder = Path("models"), tz: Zone = "UTC", no_volume: NoVolume = False,
            as_json: Json = False):
     "List the registered models, their versions and every decision; begin one, or verify them."
@@ -1039,7 +1056,8 @@ def _verify(registries, series, as_json):
 def _check_challenger(folder, resume):
     "Refuse a folder that would be overwritten, with what to do about it."
     if (folder/"manifest.json").exists():
-        raise _err(f"{folder} holds a challenger that was never judged; judge it with --challenger {folder}, or delete it")
+        raise _err(f"{folder} holds a challenger that was never judged; "
+                   f"judge it with --challenger {folder}, or delete it")
     if _begun(folder) and not resume: raise _err(f"{folder} holds an unfinished challenger; add --resume to go on, or "
                                                  "delete it")
     run_folder(folder.name, resume)
@@ -1070,16 +1088,19 @@ def _retrained(own, candles, series, config, sets, tz, no_volume, resume, start)
 
 # %% ../nbs/09b_cli.ipynb #c3a90008
 @app.command()
-def retrain(name: Annotated[str, typer.Option("--model", metavar="NAME", help="The registered model.")], candles: Candles,
-            config: Annotated[Path | None, typer.Option("--config", help="YAML file; without it the champion's settings.")] = None,
+def retrain(name: Annotated[str, typer.Option("--model", metavar="NAME", help="The registered model.")],
+            candles: Candles,
+            config: Annotated[Path | None, typer.Option("--config", help="YAML file; without it the champion's "
+                                                                         "settings.")] = None,
             sets: Set = None, tz: Zone = "UTC", no_volume: NoVolume = False,
             resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished challenger.")] = False,
             start: Annotated[str | None, typer.Option("--from", metavar="MODEL", help="Finetune this model, such as "
                 "NAME@champion, in place of training from nothing.")] = None,
-            challenger: Annotated[str | None, typer.Option(metavar="MODEL", help="Judge this model, and train none.")] = None,
+            challenger: Annotated[str | None, typer.Option(metavar="MODEL", help="Judge this model, and train none.")]
+                = None,
             registry: RegistryFolder = Path("models"), as_json: Json = False):
-    """Train a challenger on new candles; it is promoted if it forecasts better than the champion on bars that neither was
-    fitted on."""
+    """Train a challenger on new candles; it is promoted if it forecasts better than the champion on bars that neither
+    was fitted on."""
     if challenger and (config or sets or resume or start):
         raise _err("--challenger trains nothing; leave --config, --set, --resume and --from out")
     own = _registries(name, registry)[0]
@@ -1110,7 +1131,8 @@ Cert = Annotated[Path | None, typer.Option("--tls-cert", callback=_one_readable,
 Key = Annotated[Path | None, typer.Option("--tls-key", callback=_one_readable, metavar="FILE", help="Its key.")]
 Refuse = Annotated[str | None, typer.Option(metavar="stale,drifted", help="Do not answer with a stale model, or for a "
                                             "market that has drifted: either, or both.")]
-Webhook = Annotated[str | None, typer.Option(metavar="URL", help="Post a JSON object there when an alert begins or ends.")]
+Webhook = Annotated[str | None, typer.Option(metavar="URL", help="Post a JSON object there when an alert begins or "
+                                               "ends.")]
 Clients = Annotated[int, typer.Option(min=1, help="Connections that the bridge takes.")]
 
 # %% ../nbs/09b_cli.ipynb #74a1b54c
@@ -1127,7 +1149,8 @@ def _serve(model, device, engine, rate, record, refuse, webhook, *makers):
     "Run the servers that the makers make of a service and an access policy."
     import torch
     path, m = model_file(model), _mod("service")
-    m.log_json(); torch.set_num_threads(1)                 # fastest for one request; the servers have the rest
+    m.log_json()
+    torch.set_num_threads(1)                               # fastest for one request; the servers have the rest
     predictor = _mod("predictor").load_predictor(path, device, engine)
     service = m.Service(predictor, refuse=_refused(refuse))
     policy, monitor = m.AccessPolicy(os.environ.get("NATRON_TOKEN"), rate), _mod("alerts").Monitor(service, webhook)
@@ -1220,7 +1243,8 @@ def replay(recording: Annotated[Path, typer.Argument(callback=_one_readable, met
 def reconcile(recording: Annotated[Path, typer.Option(callback=_one_readable, metavar="FILE", help="From `--record`.")],
               candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: NoVolume = False,
               device: Device = "auto", engine: Engine = "auto",
-              late: Annotated[float, typer.Option(min=0, help="Seconds after a bar's close that an answer may take.")] = 60.,
+              late: Annotated[float, typer.Option(min=0, help="Seconds after a bar's close that an answer may take.")]
+                  = 60.,
               tolerance: Annotated[float, typer.Option(min=0, help="Probabilities may differ by so much.")] = 1e-5,
               sets: Set = None, as_json: Json = False):
     "Hold what was served live against the backtest of the same bars; exit code 1 on a difference."

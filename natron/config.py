@@ -55,7 +55,8 @@ class LabelsConfig(Group):
     regime: Literal["adaptive", "fixed"] = "adaptive"  # regime thresholds: quantiles of the training part, or 2 %
     regime_when: Literal["now", "ahead"] = "now"  # the regime of this bar (nowcast), or of a later one (forecast)
     regime_horizon: int = Field(24, ge=1, le=10_000)          # bars ahead of the regime forecast, for `ahead`
-    volatility_horizon: int = Field(12, ge=1, le=100)         # bars ahead of the volatility forecast, and of its features
+    volatility_horizon: int = Field(12, ge=1, le=100)         # bars ahead of the volatility forecast,
+                                                              # and of its features
     state_horizon: int = Field(24, ge=1, le=10_000)           # bars ahead of the market state forecast
 
     @model_validator(mode="after")
@@ -233,13 +234,14 @@ class BacktestConfig(Group):
     "From signals to positions, and what trading costs."
     threshold: float = Field(0.1, gt=0, le=1)                 # strength from which a signal, -1 to 1, becomes an order
     confidence: float = Field(0.0, ge=0, le=1)                # least confidence of the answer behind an order
-    size: Literal["risk", "forecast"] = "risk"                # what costs `risk`: the stop (fixed fractional sizing), or
-                                                              # a forecast standard deviation over `horizon` (volatility
-                                                              # targeting)
+    size: Literal["risk", "forecast"] = "risk"                # what costs `risk`: the stop (fixed fractional sizing),
+                                                              # or a forecast standard deviation over `horizon`
+                                                              # (volatility targeting)
     risk: float = Field(0.01, ge=0, lt=1)  # share of equity at risk, as `size` counts it;
                                                               # 0: no leverage, equity shared out among `positions`
-    unit: Literal["atr", "range", "chance"] = "atr"           # of `stop` and `target`: ATR14; forecast standard deviation
-                                                              # over `horizon`; chance to be touched within `horizon`
+    unit: Literal["atr", "range", "chance"] = "atr"           # of `stop` and `target`: ATR14;
+                                                              # forecast standard deviation over `horizon`;
+                                                              # chance to be touched within `horizon`
     horizon: int = Field(24, ge=1, le=24)                     # bars ahead of the forecast by which `unit` and `size` go
     stop: float = Field(2.0, ge=0)                            # stop loss, in `unit`; 0: none
     target: float = Field(3.0, ge=0)                          # take profit, in `unit`; 0: none

@@ -53,7 +53,9 @@ def resource(name: str) -> Path:
 def seed_everything(seed: int) -> None:
     "Seed Python, NumPy and torch; called once at the start of a run."
     import torch
-    random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 def make_rng(seed: int,  # the run's seed
              name: str   # who is asking; another name gives an independent stream
@@ -75,7 +77,9 @@ def pick_device(name: str = "auto") -> "torch.device":
     try: device_name(name)
     except ValueError as e: raise ConfigError(f"device: {e}, got {name!r}") from e
     if name == "auto": name = "cuda" if torch.cuda.is_available() else "cpu"
-    try: torch.empty(1, device=name); return torch.device(name)
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ConfigError(f"device: {name!r} is not available here: {str(e).splitlines()[0]}") from e
 
@@ -91,7 +95,8 @@ def _installed(name): return any(True for _ in metadata.distributions(name=name)
 @contextmanager
 def atomic_write(path: str | Path):
     "Yield a temporary path beside `path`; when the block ends well it takes `path`'s place at once."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield tmp
@@ -110,7 +115,9 @@ def _flock(path, how):
     while True:
         file = open(path, "a")
         try: fcntl.flock(file, how | fcntl.LOCK_NB)
-        except BlockingIOError: file.close(); return None
+        except BlockingIOError:
+            file.close()
+            return None
         if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)): return file
         file.close()                                        # its last holder has just deleted it
 
@@ -128,7 +135,9 @@ def let_go(held) -> None:
     "Give a lock up that `hold` gave, and delete its file unless somebody holds it beside us."
     with held:
         if fcntl is None: return
-        with suppress(BlockingIOError): fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB); os.unlink(held.name)
+        with suppress(BlockingIOError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(held.name)
 
 def hold_beside(path: str | Path):
     "Hold the lock beside the process that holds it already."

@@ -219,9 +219,16 @@ def _new_copies(n):
 def _begin(copies, i, row, end, rules):
     "A new account at the close of `row`."
     c, book = copies.state[i], copies.books[i]
-    c.row = row; c.end = end; c.target = 0.; c.peak = rules.equity; c.deepest = 0.
-    book.cash = rules.equity; book.equity = rules.equity; book.leverage = rules.leverage
-    book.opened = 0; book.ended = 0
+    c.row = row
+    c.end = end
+    c.target = 0.
+    c.peak = rules.equity
+    c.deepest = 0.
+    book.cash = rules.equity
+    book.equity = rules.equity
+    book.leverage = rules.leverage
+    book.opened = 0
+    book.ended = 0
     copies.positions[i, 0].size = 0.
 
 # %% ../nbs/07_environment.ipynb #26e36779
@@ -257,7 +264,8 @@ def _advance(copies, i, target, market, rules, parts):
     c.peak = max(c.peak, after)
     deepest = max(c.deepest, 1 - after/c.peak)
     _reward(before, after, gross, abs(target-c.target), deepest-c.deepest, rules, parts)
-    c.target = target; c.deepest = deepest
+    c.target = target
+    c.deepest = deepest
     return after <= rules.ruin*rules.equity or book.ended > 0 and copies.ended[book.ended-1].reason == MARGIN
 
 # %% ../nbs/07_environment.ipynb #67f6eb13
@@ -297,7 +305,8 @@ def _step(copies, targets, nexts, market, rules, obs, last, rewards, notes, over
         ruined = _advance(copies, i, target, market, rules, notes[i])
         notes[i, 4] = copies.books[i].equity
         rewards[i] = notes[i, 0] + notes[i, 1] + notes[i, 2] + notes[i, 3]
-        over[0, i] = ruined; over[1, i] = not ruined and copies.state[i].row >= copies.state[i].end
+        over[0, i] = ruined
+        over[1, i] = not ruined and copies.state[i].row >= copies.state[i].end
         if len(nexts) and (over[0, i] or over[1, i]):
             _observe(copies, i, market, rules, last[i])
             _begin(copies, i, nexts[i], min(nexts[i]+rules.episode, market.ends[nexts[i]]), rules)

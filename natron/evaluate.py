@@ -118,7 +118,8 @@ def task_forecasts(prep: Prepared,
                    alone: bool = False                  # without baselines that must be fitted
                   ) -> list[TaskForecasts]:
     "Forecasts of model and baselines for the test part, by task; tasks without a known label there are left out."
-    data = [window_data(prep, p) for p in ("train", "validation", "test")]; test = data[-1]
+    data = [window_data(prep, p) for p in ("train", "validation", "test")]
+    test = data[-1]
     if not len(test): raise NatronError(_no_window(prep))
     probs, disagreement = _model_forecasts(model, test, calibration)
     baselines, out = _baselines(prep, data, alone), []
@@ -189,9 +190,10 @@ def _bars(prep, part):
 def _learnt_from(prep):
     "Which bars the baselines of `on_own_market` saw."
     last = max(s.times[p.validation.stop-1] for s, p in zip(prep.series, prep.splits))
-    return (f"The candles that the model was fitted on are not among these; the baselines learnt from the first half of "
-            f"the later ones, {sum(_bars(prep, 'train') + _bars(prep, 'validation')):,} bars to {last:%Y-%m-%d}, and all are "
-            "scored on the second half. So short a history makes weak baselines: an edge may be no more than that.")
+    return (f"The candles that the model was fitted on are not among these; the baselines learnt from the first half "
+            f"of the later ones, {sum(_bars(prep, 'train') + _bars(prep, 'validation')):,} bars to {last:%Y-%m-%d}, "
+            "and all are scored on the second half. So short a history makes weak baselines: "
+            "an edge may be no more than that.")
 
 # %% ../nbs/06h_evaluate.ipynb #33ce06e4
 IN_SAMPLE = "This is an in-sample score, and no evidence: "
@@ -263,7 +265,8 @@ def walk_forward(candles: dict[str, pd.DataFrame], cfg: Config, folds: int = 5,
                  tell: Callable[[str], None] = lambda text: None # takes a line when a fold is done
                 ) -> Evaluation:
     "Refit everything for each of `folds` test spans, and score them, each alone and pooled."
-    horizon = max(t.horizon for t in LabelGenerator(cfg.labels).tasks); rows, each = [], []
+    horizon = max(t.horizon for t in LabelGenerator(cfg.labels).tasks)
+    rows, each = [], []
     times = [c.index for c in candles.values()]
     for k, splits in enumerate(walk_forward_splits(times, cfg.data, horizon, folds, rolling)):
         prep = prepare(candles, cfg, splits)
@@ -301,7 +304,7 @@ def paired_forecasts(bundles: dict[str, Bundle],       # two, by name
                      candles: dict[str, pd.DataFrame], # by series name
                      start: str | None = None, end: str | None = None # a part of the bars after both fitted spans
                     ) -> tuple[list[TaskForecasts], str]: # by task; which tasks were left out, and why
-    "Two model files' forecasts of rows that neither was fitted on; raises `NatronError` if no task has the same labels."
+    "Two model files' forecasts of rows neither was fitted on; raises `NatronError` if no task has the same labels."
     first, second = (_file_forecasts(b, candles, start, end) for b in bundles.values())
     shared = [n for n in first if n in second and first[n].task.classes == second[n].task.classes]
     pairs = {n: _paired(bundles, first[n], second[n]) for n in shared}
@@ -357,7 +360,8 @@ def ablation_losses(evaluation: Evaluation, # from `ablate`
                    ) -> pd.DataFrame:       # a row a group: `more`, `low`, `high`
     "What leaving each group out adds to the task's headline metric, with its paired interval, largest first."
     f = next(f for f in evaluation.forecasts if f.task.name == task)
-    (full, p), *others = f.forecasts.items(); scores = evaluation.scores
+    (full, p), *others = f.forecasts.items()
+    scores = evaluation.scores
     def loss(name, q):
         t = score_table(f.task, f.y, {name: q, full: p}, f.times, scores.cfg, scores.seed, f.mean, f.slow)
         return t.loc[name, ["diff", "diff_low", "diff_high"]].tolist()

@@ -135,7 +135,8 @@ def attributions(model: Natron | Ensemble,
                 ) -> np.ndarray:                # (T,F), in logits, or in the unit of a regression
     "What each cell adds to a logit or a value (integrated gradients; Sundararajan et al. 2017, arXiv:1703.01365)."
     from captum.attr import IntegratedGradients  # here, as it takes long to load
-    task, batch = _task(model.eval(), task_name), _batch(model, [window]); c = _class(model, task, batch, class_name)
+    task, batch = _task(model.eval(), task_name), _batch(model, [window])
+    c = _class(model, task, batch, class_name)
     output = lambda x, *others: _output(model(x, *others)[task.name], task, c)
     others = tuple(batch[k] for k in ("mask", "instrument", "timeframe"))
     with torch.backends.cudnn.flags(enabled=False):  # its LSTM has no gradient in eval mode
@@ -152,7 +153,8 @@ def top_features(attr: np.ndarray,       # (T,F) from `attributions`
     if len(columns) != attr.shape[-1]:
         raise NatronError(f"attributions of {attr.shape[-1]} features and {len(columns)} names; "
                           "give the bundle's feature_columns")
-    total = attr.sum(0); size = np.abs(total)
+    total = attr.sum(0)
+    size = np.abs(total)
     table = dict(sum=total, share=size/max(size.sum(), 1e-12), peak=len(attr)-1-np.abs(attr).argmax(0))
     if window is not None: table["now"] = np.where(window.mask[-1], window.x[-1], np.nan)
     return pd.DataFrame(table, pd.Index(columns, name="feature")).sort_values("share", ascending=False,
@@ -213,8 +215,10 @@ def deletion(model: Natron | Ensemble, window, # as for `attention_maps`
              task_name: str
             ) -> np.ndarray:      # a value for each share replaced, in logits, or in the unit of a regression
     "How far the likeliest class's logit, or the value, has moved (after Samek et al. 2017, arXiv:1509.06321)."
-    task, batch = _task(model.eval(), task_name), _batch(model, [window]); c = _class(model, task, batch, None)
-    rank = np.empty(scores.size); rank[np.argsort(-scores, None, "stable")] = np.arange(scores.size)
+    task, batch = _task(model.eval(), task_name), _batch(model, [window])
+    c = _class(model, task, batch, None)
+    rank = np.empty(scores.size)
+    rank[np.argsort(-scores, None, "stable")] = np.arange(scores.size)
     def mixed(share):
         out = np.broadcast_to((rank < np.ceil(share*scores.size)).reshape(scores.shape), window.x.shape)     # (T,F)
         x, mask = np.where(out, donor.x, window.x), np.where(out, donor.mask, window.mask)
@@ -345,7 +349,8 @@ def nearest(now: np.ndarray,    # (D,) the query
            ) -> pd.DataFrame:   # nearest first: `row` of `before`, `distance`
     "The rows nearest to this one, by Euclidean distance over the root of the number of columns."
     if not len(before): raise NatronError("there is nothing to compare with; bring earlier windows")
-    d = np.sqrt(((before-now)**2).mean(1)); at = np.arange(len(before)) if at is None else at             # (m,) each
+    d = np.sqrt(((before-now)**2).mean(1))                                                                 # (m,)
+    at = np.arange(len(before)) if at is None else at                                                      # (m,)
     kept = []
     for i in np.argsort(d, kind="stable"):
         if len(kept) < n and all(abs(at[i]-at[j]) >= apart for j in kept): kept.append(i)
@@ -354,7 +359,8 @@ def nearest(now: np.ndarray,    # (D,) the query
 # %% ../nbs/06g_explain.ipynb #75980ea9
 def _known_by(data, when, gap):
     "Whether the bar `gap` after each window's end is one of the same series and not later than `when`: (n,) bool."
-    ends = data.ends.numpy(); starts, later = np.unique(ends-data.rows), ends+gap
+    ends = data.ends.numpy()
+    starts, later = np.unique(ends-data.rows), ends+gap
     same = np.searchsorted(starts, later, "right") == np.searchsorted(starts, ends, "right")
     now = pd.Timestamp(when).tz_convert("UTC").tz_localize(None)
     return same & (later < len(data.clock)) & (data.clock[np.minimum(later, len(data.clock)-1)] <= now)
@@ -384,6 +390,7 @@ def nearest_windows(model: Natron | Ensemble,
     with torch.no_grad(): query = model(**_batch(model, [window]))["embedding"][0].float().cpu().numpy()   # (D,)
     before = embeddings(model, data) if before is None else before
     found = nearest(query, before[old], n, data.window, data.ends.numpy()[old])
-    i = old[found.row]; y = data.y[data.ends[i]].numpy()                                                   # (n,K)
+    i = old[found.row]
+    y = data.y[data.ends[i]].numpy()                                                                       # (n,K)
     labels = {model.tasks[k].name: [_label(model.tasks[k], v) for v in y[:, k]] for k in asked}
     return pd.DataFrame(dict(window=i, time=data.times[i], distance=found.distance) | labels)

@@ -75,9 +75,9 @@ def feature_group(group: str,                 # its name
 
 # %% ../nbs/01_features.ipynb #0d0a0755
 def warm_up_bars(first: int,          # bars until the average has its first value
-            period: int,
-            wilder: bool = False # Wilder's smoothing, 1/period, in place of 2/(period+1)
-           ) -> int:
+                 period: int,
+                 wilder: bool = False # Wilder's smoothing, 1/period, in place of 2/(period+1)
+                ) -> int:
     "Bars until an exponential average has forgotten how it started."
     keep = (period-1)/(period if wilder else period+1)
     return first + math.ceil(math.log(5e-4)/math.log(keep))
@@ -130,10 +130,10 @@ def put(out: np.ndarray, # (F,rows)
 # %% ../nbs/01_features.ipynb #4b18d9a7
 @kernel
 def exponential_mean(x: np.ndarray, # (N,)
-                n: int,        # values in the plain mean that it starts with
-                weight: float, # of the newest value
-                start: int     # its first value
-               ) -> np.ndarray:
+                     n: int,        # values in the plain mean that it starts with
+                     weight: float, # of the newest value
+                     start: int     # its first value
+                    ) -> np.ndarray:
     "Exponential average, (N,); NaN before bar `start+n-1`."
     out = np.full(len(x), np.nan)
     if len(x) < start+n: return out
@@ -520,7 +520,8 @@ def total_z(flow: np.ndarray, # (N,)
         total, s1, s2 = 0., 0., 0.                            # since the first bar of the window
         for j in range(i-n+2, i+1):
             total += flow[j]
-            s1 += total; s2 += total*total
+            s1 += total
+            s2 += total*total
         var = s2/n - (s1/n)**2
         out[i] = (total - s1/n)/math.sqrt(var) if var > 0 else 0.
     return out
@@ -907,7 +908,9 @@ def _expect(head, tail, time, step, ahead):
     for k in range(1, ahead+1):
         q = int((time + k*step)//3600) % 24 if step > 0 else 0
         count = head[1, q] + tail[1, q]
-        if count > 0: total += (head[0, q] + tail[0, q])/count; seen += 1
+        if count > 0:
+            total += (head[0, q] + tail[0, q])/count
+            seen += 1
     return total/seen if seen else (head[0].sum() + tail[0].sum())/(head[1].sum() + tail[1].sum())
 
 # %% ../nbs/01_features.ipynb #2afac65f

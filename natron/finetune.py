@@ -244,7 +244,7 @@ def make_bundle(model: torch.nn.Module, prep: Prepared, candles: dict[str, pd.Da
     span = fit_spans(candles, prep.splits, max(t.horizon for t in prep.labels.tasks))
     hashes = "".join(d["hash"] for d in span["series"].values())
     if parent: span = _with_parent(span, parent)
-    kept = with_settings(prep.config, **{"data.feature_store": None})                         # no folder of this machine
+    kept = with_settings(prep.config, **{"data.feature_store": None})   # no folder of this machine
     bundle = Bundle(
         model_state={k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, model_config=model.config,
         feature_columns=prep.columns, window_length=prep.config.data.window_length, phases=list(phases),
@@ -433,8 +433,8 @@ def _check_later(parent, candles, splits):
                                f"the training begins with knows bars up to {end:%Y-%m-%d %H:%M}: scores would be "
                                f"in-sample; {remedy}")
         if fitted_rows(c[s.validation], parent.fit_span):
-            raise OverlapError(f"{name}: the validation part holds bars that the first model was fitted on, so that the "
-                               f"calibration would be too confident; {remedy}")
+            raise OverlapError(f"{name}: the validation part holds bars that the first model was fitted on, so that "
+                               f"the calibration would be too confident; {remedy}")
 
 # %% ../nbs/06_finetune.ipynb #f17e0007
 def _parent_weights(parent):

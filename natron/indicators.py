@@ -20,7 +20,9 @@ from .candles import OHLCV
 def _passes(n, a, eps):
     "Lags 1, 2, 4, ... up to the `n` bars there are, as long as `a` to their power can be seen."
     d = 1
-    while d < n and a**d > eps: yield d; d *= 2
+    while d < n and a**d > eps:
+        yield d
+        d *= 2
 
 # %% ../nbs/01d_indicators.ipynb #3a0a97af
 def _scan(u, a):
@@ -114,7 +116,9 @@ def window_max(x: Tensor, # (...,N)
               ) -> Tensor:
     "Largest of `n` values in a row, from the bar that completes the first window on, (...,N-n+1)."
     size, d = max(x.shape[-1]-n+1, 0), 1
-    while 2*d <= n: x = torch.maximum(x[..., :-d], x[..., d:]); d *= 2
+    while 2*d <= n:
+        x = torch.maximum(x[..., :-d], x[..., d:])
+        d *= 2
     return torch.maximum(x[..., :size], x[..., n-d:n-d+size])
 
 # %% ../nbs/01d_indicators.ipynb #07172c38
@@ -219,7 +223,8 @@ class EMA(Indicator):
 
     def compute(self, close):
         gap = lead(close, self.period)                                           # (S,N-n+1)
-        price = close[..., n_bars(self.period)-1:]; tie = floor_of(price)*price
+        price = close[..., n_bars(self.period)-1:]
+        tie = floor_of(price)*price
         return dict(ema=price-gap, buy=rises(gap > tie), sell=rises(gap < -tie))
 
 # %% ../nbs/01d_indicators.ipynb #d5c39dbe
@@ -288,7 +293,8 @@ class CCI(Indicator):
 
     def compute(self, high, low, close):
         n, price = n_bars(self.period), (high+low+close)/3
-        mean = window_mean(price, n); size = mean.shape[-1]                      # (S,N-n+1)
+        mean = window_mean(price, n)                                             # (S,N-n+1)
+        size = mean.shape[-1]
         deviation = sum((price[..., k:k+size] - mean).abs_() for k in range(n))/n
         price = price[..., n-1:]
         cci = share(price-mean, deviation, price)/0.015
@@ -318,7 +324,8 @@ def stack_candles(frames: list,  # of frames of candles, by times that are the l
                  ) -> dict[str, Tensor]:
     "Tensors (symbols, bars) of the columns, NaN where a symbol has no bar yet; raises `NatronError` for other gaps."
     if not frames: raise NatronError("expected at least one frame of candles, got none")
-    whole = max(frames, key=len).index; n, out = len(whole), {}
+    whole = max(frames, key=len).index
+    n, out = len(whole), {}
     for i, f in enumerate(frames):
         want = whole[n-len(f):]
         if f.index.equals(want): continue

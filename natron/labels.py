@@ -325,7 +325,8 @@ def fit(self: LabelGenerator, train: pd.DataFrame | Sequence[pd.DataFrame]) -> L
     series = [_Bars(c) for c in frames]
     fitted, sums = {}, {}
     for t in self.tasks:
-        rule = TASKS[t.name]; fitted[t.name] = rule.fit(series, self.cfg)
+        rule = TASKS[t.name]
+        fitted[t.name] = rule.fit(series, self.cfg)
         sums[t.name] = _summary(t, _pool(t.name, [rule.label(b, self.cfg, fitted[t.name]) for b in series]))
     self._state = dict(span=[min(c.index[0] for c in frames).isoformat(), max(c.index[-1] for c in frames).isoformat()],
                        n_train=sum(map(len, frames)), fitted=fitted,

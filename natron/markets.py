@@ -56,8 +56,8 @@ def _event_rows(source):
     except (OSError, UnicodeError) as e: raise NatronError(f"cannot read the events of {source}: {e}") from e
     names = [k.strip().lower() for k in reader.fieldnames or []]
     if sorted({*names, _OPTIONAL}) != sorted({*_COLUMNS, _OPTIONAL}) or len(set(names)) < len(names):
-        raise NatronError(f"{source}: expected a header with the columns {', '.join(_COLUMNS)} and perhaps {_OPTIONAL}, "
-                          f"separated by commas, got {', '.join(names) or 'nothing'}")
+        raise NatronError(f"{source}: expected a header with the columns {', '.join(_COLUMNS)} and perhaps "
+                          f"{_OPTIONAL}, separated by commas, got {', '.join(names) or 'nothing'}")
     reader.fieldnames = names
     try: rows = {reader.line_num: row for row in reader}
     except csv.Error as e: raise NatronError(f"{source}: line {reader.reader.line_num}: {e}; mend its quotes") from e

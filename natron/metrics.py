@@ -110,7 +110,8 @@ def block_resamples(times: pd.DatetimeIndex, # (n,) time of each row
                     resamples: int, rng: np.random.Generator
                    ) -> tuple[np.ndarray, np.ndarray]: # (n,) index of each row's time; (resamples, blocks) first times
     "Which blocks of time each resample draws."
-    unit = np.unique(times, return_inverse=True)[1]; n = unit.max()+1
+    unit = np.unique(times, return_inverse=True)[1]
+    n = unit.max()+1
     return unit, rng.integers(0, n, (resamples, max(1, round(n/block))))
 
 # %% ../nbs/06b_metrics.ipynb #ccf3d91e
@@ -118,7 +119,8 @@ def resample_sums(sums: np.ndarray | sparse.csr_array, # (n,S) of the rows
                   unit: np.ndarray, starts: np.ndarray, block: int # from `block_resamples`
                  ) -> np.ndarray:                      # (resamples,S)
     "The sums of every resample, from running totals over time."
-    n = unit.max()+1; block, total = min(block, n), _one_hot(unit, n).T@sums
+    n = unit.max()+1
+    block, total = min(block, n), _one_hot(unit, n).T@sums
     if sparse.issparse(total): total = total.toarray()  # (times,S)
     run = np.concatenate([np.zeros((1, sums.shape[1])), np.cumsum(np.concatenate([total, total[:block]]), 0)])
     drawn = np.ones(starts.size), starts.ravel(), np.arange(0, starts.size+1, starts.shape[1])
@@ -352,7 +354,8 @@ def text(self: Scores, full: bool = True # every forecast's scores, not a line a
 def plot_scores(scores: Scores, task: str, height: int = 280 # pixels
                ) -> go.Figure:
     "Dot and whisker of the headline metric, a row a forecast; the dotted line is the first baseline."
-    t = next(o for o in scores.tasks if o.name == task); tb, m = scores.tables[task][::-1], headline(t)
+    t = next(o for o in scores.tasks if o.name == task)
+    tb, m = scores.tables[task][::-1], headline(t)
     own = tb.index == "model"
     marker = dict(size=np.where(own, 12, 8).tolist(), symbol=np.where(own, "diamond", "circle").tolist(),
                   color=PALETTE[0])

@@ -92,7 +92,9 @@ class Window(NamedTuple):
 # %% ../nbs/08_predictor.ipynb #1f6f90d3
 class AccountError(NatronError):
     "An account that cannot be read; `field` says where, such as `account.position`."
-    def __init__(self, field, message): super().__init__(f"{field}: {message}"); self.field = field
+    def __init__(self, field, message):
+        super().__init__(f"{field}: {message}")
+        self.field = field
 
 # what an account has, and its bounds; profit or loss is a share of the equity, drawdown one of its peak
 ACCOUNT_FIELDS = dict(position=(-1., 1.), unrealised=(-1e6, 1e6), drawdown=(0., 1.))
@@ -314,8 +316,8 @@ def plan_at(self: Predictor, window: Window, side: str,
            ) -> dict:
     "The plan of a position that begins where a window ends; raises `PlanError`, or `BundleError` without scenarios."
     if not self.scenarios:
-        raise BundleError(f"the model {self.name} has no scenarios, so it plans nothing; train one whose `labels.tasks` "
-                          "have term_1, term_3, term_6, term_12 and term_24, as by default")
+        raise BundleError(f"the model {self.name} has no scenarios, so it plans nothing; train one whose "
+                          "`labels.tasks` have term_1, term_3, term_6, term_12 and term_24, as by default")
     return self.fans([window])[0].plan(side, **asked) | dict(
         timestamp=window.time.isoformat(), model=dict(self.about), warnings=[dict(o) for o in window.warnings])
 

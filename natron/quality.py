@@ -96,22 +96,31 @@ def _unusual(c, bar):
 def _yearly(first, last, years):
     "Gaps that overlap with others on the calendar, in half of the other years and two at least."
     day = lambda t: (t - pd.to_datetime(t.year.astype(str), utc=True))/pd.Timedelta("1D")
-    start, year = day(first).to_numpy(), first.year.to_numpy(); end = start + (last-first)/pd.Timedelta("1D")
-    return np.array([len(set(year[(start < end[i]) & (end > start[i]) & (year != year[i])])) >= max(2, (years-1)/2) for i in range(len(start))], bool)
+    start, year = day(first).to_numpy(), first.year.to_numpy()
+    end = start + (last-first)/pd.Timedelta("1D")
+    return np.array([len(set(year[(start < end[i]) & (end > start[i]) & (year != year[i])])) >= max(2, (years-1)/2)
+                     for i in range(len(start))], bool)
 
 # %% ../nbs/00e_quality.ipynb #30ad0551
 def _gaps(c, bar):
     "Unusual gaps and early bars."
-    missing, inner = _unusual(c, bar); idx = c.index; length = idx[1:] - idx[:-1]; at = np.flatnonzero(inner)
+    missing, inner = _unusual(c, bar)
+    idx = c.index
+    length = idx[1:] - idx[:-1]
+    at = np.flatnonzero(inner)
     at = at[~_yearly(idx[at], idx[at+1], idx[-1].year - idx[0].year + 1)]
-    for i in at: yield "gap", i, i+1, 0, missing[i], f"{_so_many(missing[i], 'bar')} missing in {length[i]/pd.Timedelta('1h'):g} hours"
-    for i in np.flatnonzero(length < .75*bar): yield "early", i+1, i+1, 1, length[i]/bar, f"{length[i]/bar:.2g} of a bar after the one before"
+    for i in at:
+        yield ("gap", i, i+1, 0, missing[i],
+               f"{_so_many(missing[i], 'bar')} missing in {length[i]/pd.Timedelta('1h'):g} hours")
+    for i in np.flatnonzero(length < .75*bar):
+        yield "early", i+1, i+1, 1, length[i]/bar, f"{length[i]/bar:.2g} of a bar after the one before"
 
 # %% ../nbs/00e_quality.ipynb #1f6ea1c3
 def _ahead(c, now):
     "Bars that have not begun yet."
     n = int((c.index > now).sum())
-    said = f"{_so_many(n, 'bar')} ahead of this machine's clock, {now:%Y-%m-%d %H:%M} UTC; is the zone or the year wrong?"
+    said = (f"{_so_many(n, 'bar')} ahead of this machine's clock, {now:%Y-%m-%d %H:%M} UTC; "
+            "is the zone or the year wrong?")
     if n: yield "ahead", len(c)-n, len(c)-1, n, n, said
 
 # %% ../nbs/00e_quality.ipynb #7e29d054
@@ -155,13 +164,14 @@ class CandleReport:
 def candle_report(candles: pd.DataFrame,          # OHLCV by UTC `time`, two candles or more
                   now: pd.Timestamp | None = None # what the clock says; None: this machine's
                  ) -> CandleReport:
-    "What is odd about candles; raises `CandleError` for those that `check_candles` refuses. A spike is known a bar later."
+    "What is odd about candles; raises `CandleError` for those `check_candles` refuses. A spike is known a bar later."
     c = check_candles(candles)
     bar, idx, lengths = bar_length(c), c.index, list(_two_lengths(c))
     gaps = [] if lengths else _gaps(c, bar)
     rules = _outliers(c), _zero(c), _duplicated(c), gaps, lengths, _ahead(c, now or pd.Timestamp.now("UTC"))
     found = [(kind, idx[i], idx[j], int(n), float(size), said) for rule in rules for kind, i, j, n, size, said in rule]
-    table = pd.DataFrame(found, columns=["kind", "time", "until", "bars", "size", "text"]).sort_values("time", kind="stable", ignore_index=True)
+    table = pd.DataFrame(found, columns=["kind", "time", "until", "bars", "size", "text"]).sort_values(
+        "time", kind="stable", ignore_index=True)
     return CandleReport(table, len(c), bar, int(((idx[1:]-idx[:-1]) > bar).sum() - (table.kind == "gap").sum()))
 
 # %% ../nbs/00e_quality.ipynb #831db136

@@ -93,7 +93,11 @@ def _play_alone(account, orders, bars, entries, costs, risk, horizon, pnl, hit):
     book, p, order = account.book, account.positions[0], orders[0]
     for i in range(len(entries)):
         e = entries[i]
-        book.cash = 1.; book.equity = 1.; p.size = 0.; order.stop = e.stop; order.reason = TIME
+        book.cash = 1.
+        book.equity = 1.
+        p.size = 0.
+        order.stop = e.stop
+        order.reason = TIME
         order.units = e.side*size_of(1., bars[e.row].close, risk, e.stop, 0., book.leverage)
         at_risk = abs(order.units)*e.stop
         for j in range(e.row+1, e.row+horizon+2):
@@ -190,7 +194,7 @@ def _table(trades, about, cfg, seed):
 class StopComparison:
     "The same random entries with stops by ATR and by forecast."
     entries: pd.DataFrame           # (n rows) series, time, hour and side (1 long, -1 short), in order of time
-    trades: dict[str, pd.DataFrame] # by kind, atr and forecast: away (share of the price), announced, hit, pnl and risk (R)
+    trades: dict[str, pd.DataFrame] # by kind, atr and forecast: away (share of price), announced, hit, pnl and risk (R)
     table: pd.DataFrame             # rows atr, forecast and difference; figures with _low and _high
     level: float                    # of the intervals
     blocks: int                     # independent ones that a resample is made of
@@ -203,12 +207,13 @@ def _check_comparison(cfg, forecasts):
     "Refuse settings that leave nothing to compare."
     if not cfg.stop: raise NatronError("backtest.stop: 0 has no stop to compare; set one")
     if not cfg.risk: raise NatronError("backtest.risk: 0 puts nothing at a stop; set a share of the equity")
-    if forecasts.scenarios is None: raise NatronError("the chance of a stop to be hit takes scenarios, and these forecasts "
-                                                      "have none; give `scenarios` as well")
+    if forecasts.scenarios is None:
+        raise NatronError("the chance of a stop to be hit takes scenarios, and these forecasts have none; "
+                          "give `scenarios` as well")
 
 def compare_stops(candles: Mapping[str, pd.DataFrame], # by instrument
                   forecasts: RangeForecasts,           # with scenarios; entries are drawn from their bars
-                  cfg: Config = Config(),              # its groups backtest (targets are left out) and evaluate, and its seed
+                  cfg: Config = Config(),        # its groups backtest (targets are left out) and evaluate, and its seed
                   count: int = 10_000                  # entries, at most
                  ) -> StopComparison:
     "Open random positions twice, with a stop by ATR and with one by forecast at the same average distance."
@@ -216,8 +221,9 @@ def compare_stops(candles: Mapping[str, pd.DataFrame], # by instrument
     _check_comparison(b, forecasts)
     candles = {n: check_candles(c) for n, c in candles.items()}
     every = pd.concat([_eligible(n, c, forecasts, b.horizon) for n, c in candles.items()], ignore_index=True)
-    if len(every) < 100: raise NatronError(f"{len(every)} bars have a forecast and {b.horizon+1} bars after them, and a "
-                                           "comparison takes 100; bring more candles")
+    if len(every) < 100:
+        raise NatronError(f"{len(every)} bars have a forecast and {b.horizon+1} bars after them, "
+                          "and a comparison takes 100; bring more candles")
     entries = _draw(every, count, cfg.seed)
     trades = _both(entries, candles, forecasts, b)
     table, blocks = _table(trades, entries, cfg, cfg.seed)
@@ -229,14 +235,16 @@ def _both(entries, candles, forecasts, cfg):
     "The trades of both kinds."
     out = {}
     for kind, away in _distances(entries, candles, forecasts, cfg).items():
-        t = pd.concat([_trades(n, candles[n], e, away[e.index], cfg) for n, e in entries.groupby("series")]).sort_index()
+        t = pd.concat([_trades(n, candles[n], e, away[e.index], cfg)
+                       for n, e in entries.groupby("series")]).sort_index()
         said = t.hit.mean() if kind == "atr" else _announced(entries, candles, forecasts, away, cfg.horizon)
         out[kind] = t.assign(announced=said)
     return out
 
 # %% ../nbs/06l_random_entries.ipynb #17d625f8
 _NAMES = dict(dispersion="dispersion of the realised risk", hit="stops hit", announced="announced",
-              gap_by_hour="largest gap by hour", worst="worst 1 % of trades, loss in R", max_drawdown="maximum drawdown")
+              gap_by_hour="largest gap by hour", worst="worst 1 % of trades, loss in R",
+              max_drawdown="maximum drawdown")
 _FORMATS = dict(dispersion=".3f", hit=".1%", announced=".1%", gap_by_hour=".1%", worst=".2f", max_drawdown=".1%")
 
 @dataclass(frozen=True)
@@ -264,10 +272,12 @@ _CLAIMS = dict(more_even="stops by forecast make the realised risk more even tha
 @patch(as_prop=True)
 def sentence(self: StopVerdict) -> str:
     "The verdict for a reader."
-    if self.kind == "too_few_blocks": return "no verdict: the entries span less than two independent blocks; bring more candles"
+    if self.kind == "too_few_blocks":
+        return "no verdict: the entries span less than two independent blocks; bring more candles"
     figures = f"({self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}])"
     others = {"lower by forecast": self.lower, "higher by forecast": self.higher, "not told apart": self.alike}
-    rest = "".join(f"; {how}: {', '.join(_NAMES[k].split(',')[0] for k in names)}" for how, names in others.items() if names)
+    rest = "".join(f"; {how}: {', '.join(_NAMES[k].split(',')[0] for k in names)}"
+                   for how, names in others.items() if names)
     return f"{_CLAIMS[self.kind]} {figures}{rest}" + rough_guide(self.blocks)
 
 # %% ../nbs/06l_random_entries.ipynb #0536bc6c
@@ -305,14 +315,14 @@ def shown(self: StopComparison) -> pd.DataFrame:
 def notes(self: StopComparison) -> list[str]:
     "What stands below the table."
     c, first, last = self.cfg, *(f"{t:%Y-%m-%d %H:%M}" for t in self.entries.time.iloc[[0, -1]])
-    return [f"{len(self.entries):,} random entries from {first} to {last}, sides by coin, held {c.horizon} bars unless the stop "
-            f"is hit, which loses {c.risk:.1%} of the equity (1 R). Both kinds of stop are {self.trades['atr'].away.mean():.2%} "
-            "of the price away on average.",
-            "Realised risk is the realised volatility of those bars in R, its dispersion standard deviation over mean. A multiple "
-            "of the ATR announces no chance: the share of its own stops that were hit stands in its place.",
-            f"The drawdown is that of an account with {c.risk:.1%} of the equity at its open stops on average. Brackets are "
-            f"{self.level:.0%} block-bootstrap intervals, those of the difference paired. Costs are in; random entries "
-            "have no edge, and this says nothing of profit."]
+    return [f"{len(self.entries):,} random entries from {first} to {last}, sides by coin, held {c.horizon} bars unless "
+            f"the stop is hit, which loses {c.risk:.1%} of the equity (1 R). Both kinds of stop are "
+            f"{self.trades['atr'].away.mean():.2%} of the price away on average.",
+            "Realised risk is the realised volatility of those bars in R, its dispersion standard deviation over mean. "
+            "A multiple of the ATR announces no chance: the share of its own stops that were hit stands in its place.",
+            f"The drawdown is that of an account with {c.risk:.1%} of the equity at its open stops on average. "
+            f"Brackets are {self.level:.0%} block-bootstrap intervals, those of the difference paired. Costs are in; "
+            "random entries have no edge, and this says nothing of profit."]
 
 @patch
 def text(self: StopComparison) -> str:
@@ -322,7 +332,8 @@ def text(self: StopComparison) -> str:
 # %% ../nbs/06l_random_entries.ipynb #672774f3
 @patch
 def _repr_html_(self: StopComparison):
-    return (f"<p><b>{self.verdict.sentence}</b></p>{self.shown().to_html(border=0)}<small>{'<br>'.join(self.notes())}</small>")
+    return (f"<p><b>{self.verdict.sentence}</b></p>{self.shown().to_html(border=0)}"
+            f"<small>{'<br>'.join(self.notes())}</small>")
 
 @patch
 def by_hour(self: StopComparison) -> pd.DataFrame: # a row an hour of the day, UTC

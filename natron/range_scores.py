@@ -227,7 +227,8 @@ def outcomes(market: Market,
     moves = np.log(close[rows[:, None] + np.array(HORIZONS)]/close[rows, None])
     levels = np.stack([np.stack([close + m*atr, close - m*atr], 1) for m, _ in _TOUCHES], 1)     # (N,T,2)
     nowhere = np.full(len(close), np.inf)
-    touched = [[_touched(candles, levels[:, k, 0], -nowhere, h) == 1, _touched(candles, nowhere, levels[:, k, 1], h) == 2]
+    touched = [[_touched(candles, levels[:, k, 0], -nowhere, h) == 1,
+                _touched(candles, nowhere, levels[:, k, 1], h) == 2]
                for k, (_, h) in enumerate(_TOUCHES)]                                             # T, 2, (N,)
     brackets, ended = _brackets(candles, close, atr)
     return Outcomes(rows, moves, levels[rows], np.moveaxis(np.array(touched), 2, 0)[rows], brackets[rows], ended[rows])

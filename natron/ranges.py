@@ -198,7 +198,8 @@ def range_table(range: dict,       # of an answer, as from `bands`
     "The bands of close, high and low."
     _known("coverage", coverage, range[str(HORIZONS[0])]["close"])
     rows = [["bars", *(f"{part}, {coverage} %" for part in _PARTS)]]
-    for h, of in range.items(): rows.append([h, *(" to ".join(_five_digits(*of[part][str(coverage)])) for part in _PARTS)])
+    for h, of in range.items():
+        rows.append([h, *(" to ".join(_five_digits(*of[part][str(coverage)])) for part in _PARTS)])
     wide = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("   ".join([r[0].rjust(wide[0]), *map(str.ljust, r[1:], wide[1:])]).rstrip() for r in rows)
 
@@ -214,7 +215,8 @@ def _cone(fig, bands, close, name):
     for c in sorted(COVERAGES, reverse=True):
         (x, low), (_, high) = (_ahead(bands, close, "close", c, k) for k in (0, 1))
         fig.add_scatter(x=[name[k] for k in x+x[::-1]], y=low+high[::-1], fill="toself", mode="lines", line_width=0,
-                        fillcolor=_CONE.format({95: .12, 80: .18, 50: .25}[c]), name=f"close, {c} %", hoverinfo="skip", zorder=-1)
+                        fillcolor=_CONE.format({95: .12, 80: .18, 50: .25}[c]), name=f"close, {c} %",
+                        hoverinfo="skip", zorder=-1)
     for part, end in (("high", 1), ("low", 0)):
         x, y = _ahead(bands, close, part, 80, end)
         fig.add_scatter(x=[name[k] for k in x], y=y, mode="lines", line=dict(color="#333333", width=1, dash="dot"),
@@ -322,7 +324,9 @@ def _exits(paths, horizon, stop, target):
     for p in range(len(paths)):
         for sign in (1, -1):
             reason, bars, jumped = _exit(paths[p, :horizon], sign, stop, target)
-            count[reason] += 1; count[_JUMP] += jumped; count[_BARS] += bars
+            count[reason] += 1
+            count[_JUMP] += jumped
+            count[_BARS] += bars
     return count
 
 # %% ../nbs/04c_ranges.ipynb #23b293dd

@@ -69,7 +69,8 @@ def application(path: Path, replicas: int,
 
 # %% ../nbs/08j_ray_serve.ipynb #a4517d6c
 _HERE = {_LOOPBACK: "0", "RAY_USAGE_STATS_ENABLED": "0",
-         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}     # else Ray kills a proxy that fails three checks of five seconds while it starts
+         # else Ray kills a proxy that fails three checks of five seconds while it starts
+         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
 _SILENT = dict(RAY_DEDUP_LOGS_SKIP_REGEX="ServeController.graceful_shutdown failed")   # a task ends with its process
 _STORE = 80_000_000         # bytes for objects that processes share, of which there are hardly any: Ray's least
 
@@ -108,7 +109,8 @@ def serve_replicas(path: Path, replicas: int,
                    **settings                                 # as for `Replica`
                   ) -> Iterator[str]: # the URL
     "Serve a model file in several processes while the block runs; raises `NatronError`."
-    check_bind(host, settings.get("token"), cert); tls_context(cert, key)
+    check_bind(host, settings.get("token"), cert)
+    tls_context(cert, key)
     Replica(path, **settings)                                           # raises what a replica would
     if not address:
         with listen(host, port) as free: port = free.getsockname()[1]
@@ -135,4 +137,5 @@ def _ray_serve(host, port, tls):
 def _no_proxy(e):
     "What is wrong, and the remedy."
     late = isinstance(e, TimeoutError) or "killed by `ray.kill`" in str(e)
-    return NatronError(f"Ray Serve's proxy did not start ({str(e).splitlines()[0]})" + "; try again when the machine is less busy"*late)
+    return NatronError(f"Ray Serve's proxy did not start ({str(e).splitlines()[0]})"
+                       + "; try again when the machine is less busy"*late)

@@ -380,8 +380,8 @@ def _holes(p, ns, bar):
     lacking = _missing(ns, bar, p["week"])
     if lacking.sum() < p["missing"] + 3: return
     if (breaks := int((lacking >= 1).sum())) >= _BREAKS:
-        yield "unlike_training", (f"trading stops {breaks} times in these {len(ns)} bars at hours at which it went on in "
-                                  "training: another market's hours")
+        yield "unlike_training", (f"trading stops {breaks} times in these {len(ns)} bars at hours at which it went on "
+                                  "in training: another market's hours")
         return
     i = int(lacking.argmax())
     between = f"between {pd.Timestamp(ns[i-1]):%Y-%m-%d %H:%M} and {pd.Timestamp(ns[i]):%Y-%m-%d %H:%M}"

@@ -66,7 +66,8 @@ class Score(_Record):
         return f"{self.task} ({self.metric} {self.difference:+.3f}{within})"
 
 # %% ../nbs/09_registry.ipynb #d053d21f
-_LEVEL, _FEWEST_BLOCKS = .95, 10   # coverage of all intervals of a comparison together; blocks below which nothing is said
+# coverage of all intervals of a comparison together; blocks below which nothing is said
+_LEVEL, _FEWEST_BLOCKS = .95, 10
 
 class Comparison(_Record):
     "A challenger beside the champion on bars that neither was fitted on, with all that it takes to do it again."
@@ -132,7 +133,8 @@ def compare_versions(champion: Bundle, challenger: Bundle,
     from natron.evaluate import forecast_span, paired_forecasts, score
     found, left_out = paired_forecasts({"challenger": challenger, "champion": champion}, candles)
     forecasts, span = [f for f in found if f.task.kind == "forecast"], forecast_span(found)
-    if not forecasts: raise NatronError("the two models share no forecast; nowcasts reproduce a rule, and decide nothing")
+    if not forecasts:
+        raise NatronError("the two models share no forecast; nowcasts reproduce a rule, and decide nothing")
     looks = 1 + sum(_overlap(span, s) for s in earlier)
     level, cfg = 1 - (1-_LEVEL)/(len(forecasts)*looks), champion.config.evaluate
     scores = score(forecasts, cfg.model_copy(update=dict(interval=level)), champion.config.seed)
@@ -197,7 +199,8 @@ def decisions(self: Registry) -> list[Decision]:
     "Every decision, the oldest first; raises `NatronError` for a name that there is not, or a line that is none."
     def one(k, line):
         try: return Decision.model_validate_json(line)
-        except ValidationError as e: raise NatronError(f"{self.log}: line {k} is damaged; restore it from a copy") from e
+        except ValidationError as e:
+            raise NatronError(f"{self.log}: line {k} is damaged; restore it from a copy") from e
     if found := [one(*l) for l in enumerate(self._lines(), 1)]: return found
     raise NatronError(f"no model is called {self.name} in {self.folder.parent}; begin with: "
                       f"natron models {self.name} --add MODEL")
@@ -227,7 +230,8 @@ def file(self: Registry, number: int) -> Path:
     "The file of a version; raises `NatronError` where there is none, or where it is not what the log says."
     versions = self.versions()
     if number not in versions:
-        raise NatronError(f"there is no {self.name}@{number}; there are {', '.join(f'{self.name}@{n}' for n in versions)}")
+        raise NatronError(f"there is no {self.name}@{number}; "
+                          f"there are {', '.join(f'{self.name}@{n}' for n in versions)}")
     if fault := self._fault(versions[number]): raise NatronError(f"{fault}; restore it from a copy")
     return self._place(versions[number])
 
@@ -250,7 +254,9 @@ def _locked(self: Registry):
         if held := hold(self.folder/".lock"): break
         time.sleep(.05)
     else: raise NatronError(f"{self.folder} is being changed by another command; try again when it is done")
-    try: self._clear(); yield
+    try:
+        self._clear()
+        yield
     finally: let_go(held)
 
 # %% ../nbs/09_registry.ipynb #630d626e
@@ -271,9 +277,11 @@ def _write(self: Registry, kind, version, source=None, **facts):
     if source: _copy(source, self._place(facts["new"]))
     lines, now = self._lines(), pd.Timestamp.now("UTC").isoformat(timespec="seconds")
     before = champions(self.decisions())[-1] if lines else None
-    d = Decision(time=now, kind=kind, version=version, before=before, previous=_hash(lines[-1]) if lines else "", **facts)
+    d = Decision(time=now, kind=kind, version=version, before=before,
+                 previous=_hash(lines[-1]) if lines else "", **facts)
     with open(self.log, "ab") as f:
-        f.write(d.model_dump_json().encode() + b"\n"); f.flush()
+        f.write(d.model_dump_json().encode() + b"\n")
+        f.flush()
         os.fsync(f.fileno())
     if kind != "kept": self._serve()
     return d
@@ -330,11 +338,13 @@ def _back(self: Registry, to):
     "The version that a rollback leads to; raises `NatronError`."
     decisions, name = self.decisions(), self.name
     line, was = champions(decisions), {d.version for d in decisions if d.kind != "kept"}
-    if to is None and len(line) == 1: raise NatronError(f"{name}@{line[0]} is the first champion; there is none before it")
+    if to is None and len(line) == 1:
+        raise NatronError(f"{name}@{line[0]} is the first champion; there is none before it")
     to = line[-2] if to is None else to
     self.file(to)
     if to == line[-1]: raise NatronError(f"{name}@{to} is champion already")
-    if to not in was: raise NatronError(f"{name}@{to} was never champion; name one of {', '.join(map(str, sorted(was)))}")
+    if to not in was:
+        raise NatronError(f"{name}@{to} was never champion; name one of {', '.join(map(str, sorted(was)))}")
     return to
 
 @patch
@@ -357,7 +367,7 @@ def check_candles(self: Registry, candles: dict[str, pd.DataFrame]) -> None:
 @patch
 def challenger_settings(self: Registry, **overrides # as for `load_config`
                        ) -> Config:
-    "The champion's settings, for candles without a cut-off; raises `NatronError` where they make no model from nothing."
+    "The champion's settings, for candles without a cut-off; raises `NatronError` if they make no model from nothing."
     name, b = f"{self.name}@{self.champion}", load_bundle(self.file(self.champion))
     if "parent" in b.fit_span:
         raise NatronError(f"{name} was finetuned from another model; say how the challenger is made: "
@@ -435,7 +445,8 @@ def __repr__(self: Registry):
         parent = f", begun with {self.name}@{numbers[v.parent]}" if v.parent in numbers else ""
         stale = f", stale from {_day(v.expires_after)}" if v.expires_after else ""
         mark = "*" if n == self.champion else " "
-        return f"{mark} {self.name}@{n}  {v.sha256[:12]}  data {_day(v.fitted[0])} to {_day(v.fitted[1])}{stale}{parent}"
+        return (f"{mark} {self.name}@{n}  {v.sha256[:12]}  "
+                f"data {_day(v.fitted[0])} to {_day(v.fitted[1])}{stale}{parent}")
     return "\n".join([f"{self.name}: champion {self.name}@{self.champion} since {since[:16].replace('T', ' ')}",
                       *(row(n, v) for n, v in versions.items()), *(d.text(self.name) for d in decisions)])
 
@@ -458,6 +469,8 @@ def registered(name: str # NAME@NUMBER or NAME@champion; before it the registry'
     where, _, which = str(name).rpartition("@")
     path = Path(where)
     own = Registry(path.name, path.parent if len(path.parts) > 1 else "models")
-    if which == "champion": own.decisions(); return own.served
+    if which == "champion":
+        own.decisions()
+        return own.served
     if not which.isdecimal(): raise NatronError(f"{name}: after @ comes a version's number, or champion")
     return own.file(int(which))

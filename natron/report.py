@@ -61,7 +61,8 @@ def _bounded(columns, f, cfg, seed):
     "Means of columns (n,), NaN where a row does not count, with block-bootstrap intervals, by name."
     block, out = block_length(f.task, cfg, f.slow), {}
     for name, x in columns.items():
-        x = np.asarray(x, float); counts = ~np.isnan(x)
+        x = np.asarray(x, float)
+        counts = ~np.isnan(x)
         unit, starts = block_resamples(f.times, block, cfg.resamples, make_rng(seed, "trust"))
         s = resample_sums(np.stack([np.where(counts, x, 0.), counts], 1), unit, starts, block)
         with np.errstate(invalid="ignore"):
@@ -152,7 +153,8 @@ def signals_of(forecasts: list[TaskForecasts]
               ) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]: # signal and confidence by series name
     "What the forecasts ask for on every row, and their confidence; raises `NatronError` for tasks without sides."
     signal = signal_of([f.task for f in forecasts], {f.task.name: f.forecasts["model"] for f in forecasts})
-    used = _traded_tasks(forecasts); f = used[0]
+    used = _traded_tasks(forecasts)
+    f = used[0]
     split = lambda x: {n: pd.Series(x[f.series == n], f.times[f.series == n]) for n in dict.fromkeys(f.series)}
     return split(signal), split(np.min([u.uncertainty.confidence for u in used], 0))
 
@@ -292,7 +294,8 @@ def _class_text(table):
 def text(self: Report, full: bool = False # all of it, not a line a task
         ) -> str:
     "The report for a terminal: which model, the verdicts, a line each; or everything."
-    e = self.evaluation; head, *rest = e.scores.text(full).split("\n")
+    e = self.evaluation
+    head, *rest = e.scores.text(full).split("\n")
     lines = [f"WARNING. {e.warning}"]*bool(e.warning) + [f"{self.subject}; {head[0].lower()}{head[1:]}"]
     lines += [e.basis]*bool(e.basis)
     if self.ranges: lines += ["", self.ranges.text()] if full else [f"{'ranges':14} {self.ranges.text(False)}"]
@@ -347,7 +350,8 @@ class _Figures:
         title = fig.layout.title.text                                                    # where a phone can wrap it
         fig = fig.update_layout(title=None, margin_t=40, autosize=True, width=None, template_layout_width=None)
         config = dict(displayModeBar=False, responsive=True)
-        out = fig.to_html(full_html=False, include_plotlyjs=self.first, config=config); self.first = False
+        out = fig.to_html(full_html=False, include_plotlyjs=self.first, config=config)
+        self.first = False
         return f"<p class=title>{html.escape(title or '')}</p>{out}"
 
 # %% ../nbs/06i_report.ipynb #2a3038c7
@@ -414,7 +418,8 @@ def _backtest_section(tested, figure):
 def _policy_section(policy, figure):
     plots = "".join(map(figure, policy.plots()))
     return _folded("Policy", policy.verdict, f"<div class=wide>{policy._repr_html_()}</div>{plots}")
-def _folds_section(folds): return _folded("Walk-forward folds", f"{len(folds)} models", f"<p>{_FOLDS}.</p>{_wide(_fold_table(folds))}")
+def _folds_section(folds):
+    return _folded("Walk-forward folds", f"{len(folds)} models", f"<p>{_FOLDS}.</p>{_wide(_fold_table(folds))}")
 
 def _confidence_sections(report, figure):
     "Confidence table and curve, and the class table; empty for regressions alone."
@@ -442,8 +447,8 @@ def _verdicts_html(report):
     unseen = "" if e.warning else ", none of them seen in fitting"
     return (f"<p class=warning>{html.escape(e.warning)}</p>"*bool(e.warning)
             + f"<table class=verdicts>{''.join(_verdict_rows(report))}</table><p><small>{html.escape(report.subject)}. "
-            f"Bars evaluated: {first} to {last} UTC{unseen}. {html.escape(e.basis)} Brackets are block-bootstrap intervals of "
-            f"{e.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</small></p>")
+            f"Bars evaluated: {first} to {last} UTC{unseen}. {html.escape(e.basis)} Brackets are block-bootstrap "
+            f"intervals of {e.scores.cfg.interval:.0%}; lower is better for log-loss and RMSE.</small></p>")
 
 # %% ../nbs/06i_report.ipynb #0217904b
 @patch
@@ -474,4 +479,5 @@ def backtest_page(tested: Backtest) -> str: # HTML
     rows, more = tested.trades[::-1][:_TRADES], len(tested.trades) - _TRADES
     rest = f"<p>The newest {_TRADES} of {len(tested.trades):,} trades.</p>" if more > 0 else ""
     table = _wide(rows, index=False, float_format="{:,.5g}".format)
-    return f"<h1>Natron: backtest</h1><h2>Backtest</h2>{_backtest_section(tested, _Figures())}<h2>Trades</h2>{rest}{table}"
+    return (f"<h1>Natron: backtest</h1><h2>Backtest</h2>{_backtest_section(tested, _Figures())}"
+            f"<h2>Trades</h2>{rest}{table}")

@@ -46,7 +46,8 @@ log = logging.getLogger("natron")
 Prob = Annotated[float, Field(ge=0, le=1)]
 
 def _dict(name, fields):
-    kind = TypedDict(name, fields); kind.__pydantic_config__ = STRICT
+    kind = TypedDict(name, fields)
+    kind.__pydantic_config__ = STRICT
     return kind
 _MODEL = dict(name=str, sha256=str, instruments=list[str], data_end=str, expires_after=str | None)
 _VERDICT = dict(agent=str, verdict=Annotated[str, Field(description="the kind of what its evaluation found")],
@@ -89,7 +90,8 @@ def prediction_schema(tasks: list,         # the model's
     mean = Field(description=f"mean of `confidence_by_task`: {_CONFIDENCE}")
     each = Field(description=f"by forecast: {_CONFIDENCE}")
     fields |= dict(confidence=Annotated[Prob | None, mean], confidence_by_task=Annotated[dict[str, Prob], each])
-    return _dict("Prediction", fields | dict(timestamp=str, warmup=warmup, model=_model_field(acts), warnings=list[Warned]))
+    return _dict("Prediction", fields | dict(timestamp=str, warmup=warmup, model=_model_field(acts),
+                                              warnings=list[Warned]))
 
 # %% ../nbs/08c_rest.ipynb #dfcd48da
 _ENDS = ("p_stop", "p_target", "p_neither", "p_jump")
@@ -148,7 +150,8 @@ _MAX_DROPPED_BYTES = 64_000_000                           # bytes of a body that
 class LimitedBody:
     "The body of a request: up to its limit for the application, the rest dropped before the answer; it is a `receive`."
     def __init__(self, scope: dict, receive: Callable, limit: int): # bytes
-        headers = dict(scope["headers"]); length = headers.get(b"content-length", b"")
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"")
         self.receive, self.limit, self.left = receive, limit, limit
         self.declared = int(length) if length.isdigit() else 0
         self.whole = not self.declared and b"transfer-encoding" not in headers
@@ -172,7 +175,8 @@ class LimitedBody:
         left = _MAX_DROPPED_BYTES
         while not (self.whole or self.held) and left > 0:
             message = await self.receive()
-            self.whole = not message.get("more_body", False); left -= len(message.get("body", b""))
+            self.whole = not message.get("more_body", False)
+            left -= len(message.get("body", b""))
 
 # %% ../nbs/08c_rest.ipynb #f37c4fe1
 _OPEN_PATHS = {"/health", "/openapi.json"}         # need no token
@@ -192,7 +196,9 @@ class RestMiddleware:
         if not refusal and limit and body.declared > limit: refusal = _problem(413, body.too_large.detail)
         async def noted(message):
             nonlocal status
-            if message["type"] == "http.response.start": status = message["status"]; await body.drop()
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                await body.drop()
             await send(message)
         try: await (refusal or self.app)(scope, body, noted)
         except ClientDisconnect: status = 499                                # it has hung up
@@ -438,20 +444,25 @@ def _add_csv(app, service, Prediction, example, secured):
         return (await service.ask(("predict", symbol, candles)))[0]
 
 # %% ../nbs/08c_rest.ipynb #b859945f
-def create_app(service: Service, policy: AccessPolicy | None = None # who may call; without one, everybody on this machine
+def create_app(service: Service,
+               policy: AccessPolicy | None = None # who may call; without one, everybody on this machine
               ) -> FastAPI:
     "The REST server's application."
     policy = policy or AccessPolicy()
     token = [Depends(HTTPBearer(auto_error=False))] if policy.token else []
     secured = dict(responses=_errors(*((401,) if policy.token else ())), dependencies=token)
-    who = "Every route but /health and /openapi.json wants the token" if policy.token else "It answers this machine only"
+    who = ("Every route but /health and /openapi.json wants the token" if policy.token
+           else "It answers this machine only")
     app = FastAPI(title="Natron", version=natron.__version__, docs_url=None, redoc_url=None, redirect_slashes=False,
                   telemetry=dict(tracing=False, metrics=False, logs=False),
                   description=f"Calibrated predictions for the last of the candles that are sent. {who}.")
     app.router.route_class = Route
     p = service.predictor
     of = service, prediction_schema(p.tasks, bool(p.policy), bool(p.scenarios)), service.example(), secured
-    _add_errors(app); _add_status(app, service, token); _add_json(app, *of); _add_csv(app, *of)
+    _add_errors(app)
+    _add_status(app, service, token)
+    _add_json(app, *of)
+    _add_csv(app, *of)
     if p.scenarios: _add_plan(app, service, *of[2:])
     limits = lambda path: body_limit(app.routes, path)
     app.add_middleware(RestMiddleware, service=service, policy=policy, limits=limits)
@@ -517,7 +528,9 @@ def pause_writing(self: TimedProtocol):
 @patch
 def resume_writing(self: TimedProtocol):
     "It reads again."
-    if self.unread: self.unread.cancel(); self.unread = None
+    if self.unread:
+        self.unread.cancel()
+        self.unread = None
     HttpToolsProtocol.resume_writing(self)
 
 # %% ../nbs/08c_rest.ipynb #ea62515c
@@ -527,7 +540,9 @@ def _arm(self: TimedProtocol):
 
 @patch
 def _disarm(self: TimedProtocol):
-    if self.timer: self.timer.cancel(); self.timer = None
+    if self.timer:
+        self.timer.cancel()
+        self.timer = None
 
 # %% ../nbs/08c_rest.ipynb #d7865e34
 @patch
@@ -553,7 +568,8 @@ def _expired(self: TimedProtocol):
 # %% ../nbs/08c_rest.ipynb #bc597d1f
 @patch
 def _cut(self: TimedProtocol):
-    self._gone(); self.transport.abort()
+    self._gone()
+    self.transport.abort()
 
 @patch
 def _gone(self: TimedProtocol):
@@ -565,7 +581,8 @@ def _gone(self: TimedProtocol):
 def data_received(self: TimedProtocol, data):
     "Bytes have come."
     if self.transport.is_closing() or self.refused: return
-    self._arm(); self.further = False
+    self._arm()
+    self.further = False
     HttpToolsProtocol.data_received(self, data)
     self.head = 0 if self.further else self.head + len(data)
     if self.head > _MAX_HEADER_BYTES: self._close(_raw_response(400, b"Bad Request", "the headers are too long"))
@@ -574,7 +591,8 @@ def data_received(self: TimedProtocol, data):
 @patch
 def on_message_begin(self: TimedProtocol):
     "A request begins."
-    self._arm(); HttpToolsProtocol.on_message_begin(self)
+    self._arm()
+    HttpToolsProtocol.on_message_begin(self)
 
 # %% ../nbs/08c_rest.ipynb #4ad88b12
 @patch
@@ -589,12 +607,15 @@ def on_headers_complete(self: TimedProtocol):
 @patch
 def on_body(self: TimedProtocol, body):
     "A piece of its body is."
-    self.further = True; HttpToolsProtocol.on_body(self, body)
+    self.further = True
+    HttpToolsProtocol.on_body(self, body)
 
 @patch
 def on_message_complete(self: TimedProtocol):
     "It is whole."
-    self._disarm(); self.further = True; HttpToolsProtocol.on_message_complete(self)
+    self._disarm()
+    self.further = True
+    HttpToolsProtocol.on_message_complete(self)
 
 # %% ../nbs/08c_rest.ipynb #2d633e08
 class _Uvicorn(uvicorn.Server):
@@ -617,7 +638,8 @@ class RestServer:
                  cert: str | Path | None = None, key: str | Path | None = None, # PEM files for TLS
                  page: Callable | None = None):                 # puts a page before it: (app, service, policy) -> app
         policy = policy or AccessPolicy()
-        check_bind(host, policy.token, cert); tls_context(cert, key)
+        check_bind(host, policy.token, cert)
+        tls_context(cert, key)
         self.socket = listen(host, port)
         name = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if cert else 'http'}://{name}:{self.socket.getsockname()[1]}"
@@ -636,5 +658,6 @@ async def serve(self: RestServer, stop: asyncio.Event) -> None:
     task = asyncio.create_task(server.serve(sockets=[self.socket]))
     log.info("serving", extra=dict(server="rest", url=self.url))
     await asyncio.wait([task, waiting := asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel(); server.should_exit = True
+    waiting.cancel()
+    server.should_exit = True
     await task

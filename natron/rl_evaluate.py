@@ -286,8 +286,8 @@ def _notes(e):
     "What stands below the table."
     v = e.verdict
     seed = f"The chosen seed, {e.seeds[e.chosen]}, is the best on the validation part"
-    return [_HOW, f"{seed}. Probability that its Sharpe ratio is above zero {e.psr:.2f}, above the expected best of {v.trials} trials without skill "
-            f"{v.dsr:.2f}."]
+    return [_HOW, f"{seed}. Probability that its Sharpe ratio is above zero {e.psr:.2f}, "
+            f"above the expected best of {v.trials} trials without skill {v.dsr:.2f}."]
 
 @patch
 def text(self: PolicyEvaluation) -> str:

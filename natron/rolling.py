@@ -76,7 +76,9 @@ def _tail_powers(block, origin, tail):
     "Let `tail[j]` hold the sums of the powers 1, 2, ... of `block[j:] - origin`."
     for j in range(len(block)-1, -1, -1):
         p = 1.
-        for k in range(tail.shape[1]): p *= block[j] - origin; tail[j, k] = tail[j+1, k] + p
+        for k in range(tail.shape[1]):
+            p *= block[j] - origin
+            tail[j, k] = tail[j+1, k] + p
 
 # %% ../nbs/00d_rolling.ipynb #ff2a51e3
 @kernel
@@ -90,7 +92,8 @@ def rolling_mean_std(x: np.ndarray, # (N,) float64
         if b: _tail_powers(x[b-n:b], origin, tail)
         for j in range(m):
             d = x[b+j] - origin
-            s1 += d; s2 += d*d
+            s1 += d
+            s2 += d*d
             if b or j == n-1:
                 u = (s1 + tail[j+1, 0])/n
                 mean[b+j] = origin + u
@@ -117,7 +120,10 @@ def rolling_moments(x: np.ndarray, # (N,) float64
         if b: _tail_powers(x[b-n:b], origin, tail)
         for j in range(m):
             d = x[b+j] - origin
-            s1 += d; s2 += d*d; s3 += d*d*d; s4 += d*d*d*d
+            s1 += d
+            s2 += d*d
+            s3 += d*d*d
+            s4 += d*d*d*d
             if b or j == n-1:
                 t = tail[j+1]
                 u, m2, m3, m4 = (s1+t[0])/n, (s2+t[1])/n, (s3+t[2])/n, (s4+t[3])/n
@@ -313,14 +319,18 @@ def value_area(p: np.ndarray,      # (BINS,) shares
                tie: float = 1e-9   # shares that differ by less are equal
               ) -> tuple[int, int, int]:
     "The fullest bin, and the first and last bin of the value area around it."
-    k = len(p); a, b, full = (k-1)//2, k//2, _fullest(p) - tie
-    while a > 0 and not (p[a] >= full or p[b] >= full): a -= 1; b += 1
+    k = len(p)
+    a, b, full = (k-1)//2, k//2, _fullest(p) - tie
+    while a > 0 and not (p[a] >= full or p[b] >= full):
+        a -= 1
+        b += 1
     poc = a = b = a if p[a] >= full else b
     inside = p[poc]
     while inside < share - tie:
         under, over = p[a-1] if a > 0 else -1., p[b+1] if b < k-1 else -1.
         down, up = int(under >= over - tie), int(over >= under - tie)
-        a -= down; b += up
+        a -= down
+        b += up
         inside += down*under + up*over
     return poc, a, b
 

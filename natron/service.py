@@ -98,7 +98,7 @@ class _AgeCollector:
         yield from _symbol_gauges(self.service, now)
 
 # %% ../nbs/08b_service.ipynb #e13c6ebb
-_REFUSAL_SECONDS, _REFUSAL_KINDS = 60., 1_000                   # seconds of refusals that make one line; lines of one such time
+_REFUSAL_SECONDS, _REFUSAL_KINDS = 60., 1_000       # seconds of refusals that make one line; lines of one such time
 
 class Refusals:
     "The log of what is refused: the first of its kind at once, the others of the same minute summed up."
@@ -137,7 +137,9 @@ REFUSABLE = dict(stale="stale_model", drifted="drifted")   # what may be refused
 
 class RefusedError(NatronError):
     "An answer that the server was told to refuse; `code` is that of the warning."
-    def __init__(self, code, message): super().__init__(message); self.code = code
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
 
 class Job:
     "What a caller wants of the thread, and the future that it holds."
@@ -191,7 +193,8 @@ def submit(self: Service,
         n = len(self.jobs)
         if n + len(jobs) > room:
             raise BusyError(f"{n} requests wait already, and no more than {room} may; come back in a second")
-        self.jobs.extend(jobs); self.ready.notify()
+        self.jobs.extend(jobs)
+        self.ready.notify()
     return [j.future for j in jobs]
 
 # %% ../nbs/08b_service.ipynb #b903074d
@@ -214,14 +217,19 @@ def _show_model(self: Service):
 def start(self: Service) -> Service:
     "Warm up, which takes half a minute the first time, and begin to work."
     log.info("warming up")
-    self.predictor.warm_up(); self._show_model(); self.thread.start(); self.begun = time.time()
+    self.predictor.warm_up()
+    self._show_model()
+    self.thread.start()
+    self.begun = time.time()
     return self
 
 # %% ../nbs/08b_service.ipynb #93441816
 @patch
 def stop(self: Service, seconds: float = 8.) -> None: # for what is queued
     "Take nothing new, finish what waits, and end."
-    with self.ready: self.closed.set(); self.ready.notify()
+    with self.ready:
+        self.closed.set()
+        self.ready.notify()
     if self.thread.ident: self.thread.join(seconds)
     if self.recorder: self.recorder.close()
     self.refusals.flush()
@@ -248,7 +256,9 @@ def _run(self: Service):
 def _wanted(self: Service, job):
     if not job.future.set_running_or_notify_cancel(): return False
     if time.monotonic() <= job.due: return True
-    job.future.set_exception(DeadlineError(f"the request waited {self.deadline:g} seconds, longer than anyone would for its answer")); return False
+    job.future.set_exception(DeadlineError(f"the request waited {self.deadline:g} seconds, "
+                                           "longer than anyone would for its answer"))
+    return False
 
 # %% ../nbs/08b_service.ipynb #f8cd1755
 @patch
@@ -379,14 +389,17 @@ def _begin(self: Service, job, begin):
     if (out := self._evictee(symbol, job.client)) is None: return begin()
     kept = live.pop(out)
     try: window = begin()
-    except BaseException: live[out] = kept; raise
+    except BaseException:
+        live[out] = kept
+        raise
     self._note_eviction(out)
     return window
 
 # %% ../nbs/08b_service.ipynb #46eb8a3f
 @patch
 def _note_eviction(self: Service, symbol):
-    self.last_used.pop(symbol, None); self.drifted.pop(symbol, None)
+    self.last_used.pop(symbol, None)
+    self.drifted.pop(symbol, None)
     self.evicted[symbol] = None
     while len(self.evicted) > 4*MAX_MARKETS: self.evicted.pop(next(iter(self.evicted)))
     if self.recorder: self.recorder.write("forget", (symbol, {}), None)
@@ -495,7 +508,9 @@ def _finish(self: Service, job, answer):
         if not (fault := self._refusal(answer["warnings"])): self.metrics.predicted(answer)
     if self.recorder and not (fault and job.kind == "predict"):
         self.recorder.write(job.kind, job.args, answer, getattr(fault, "code", None))
-    if fault: job.future.set_exception(fault); return
+    if fault:
+        job.future.set_exception(fault)
+        return
     job.future.set_result(answer)
     if job.kind == "append":
         for tell in list(self.listeners): tell(job.args[0], answer)
@@ -527,19 +542,25 @@ def swap(self: Service, predictor: Predictor) -> Future: # done when the new mod
     for k, v in _asks(predictor).items():
         if v != ours[k]:
             raise NatronError(f"the new model has other {k} than the server's ({v}, not {ours[k]}); restart the server")
-    predictor.warm_up(); done = Future()
+    predictor.warm_up()
+    done = Future()
     with self.ready:
         if self.pending_model: self.pending_model[1].cancel()                          # one that is newer has come
-        self.pending_model = (predictor, done); self.ready.notify()
+        self.pending_model = (predictor, done)
+        self.ready.notify()
     return done
 
 # %% ../nbs/08b_service.ipynb #1a18efa1
 @patch
 def _hot_swap(self: Service, predictor, done):
     try: predictor.continue_from(self.predictor)
-    except Exception: done.set_exception(self._fault()); return
-    self.predictor = predictor; self.drifted.clear()
-    self.metrics.swaps.labels("done").inc(); self._show_model()
+    except Exception:
+        done.set_exception(self._fault())
+        return
+    self.predictor = predictor
+    self.drifted.clear()
+    self.metrics.swaps.labels("done").inc()
+    self._show_model()
     if self.recorder: self.recorder.begin(predictor, "swap")
     log.info("model", extra=dict(model=predictor.bundle.sha256, engine=predictor.engine.name))
     done.set_result(predictor)
@@ -555,7 +576,8 @@ def _stamp(path):
 def watch(self: Service, path: str | Path, device: str = "auto", engine: str = "auto", every: float = 1. # seconds
          ) -> threading.Thread:
     "Swap the model whenever its file changes, until the service stops."
-    path = Path(path); seen = _stamp(path)
+    path = Path(path)
+    seen = _stamp(path)
     def look():
         nonlocal seen
         while not self.closed.wait(every):
@@ -565,7 +587,8 @@ def watch(self: Service, path: str | Path, device: str = "auto", engine: str = "
             except Exception as e:
                 self.metrics.swaps.labels("refused").inc()
                 log.error("model refused", exc_info=not isinstance(e, NatronError), extra=dict(reason=str(e)))
-    t = threading.Thread(target=look, name="natron-watch", daemon=True); t.start()
+    t = threading.Thread(target=look, name="natron-watch", daemon=True)
+    t.start()
     return t
 
 # %% ../nbs/08b_service.ipynb #6a3eeb8a
@@ -575,13 +598,16 @@ class _Calls(MemoryStorage):
     cleaned = 0.
     def _MemoryStorage__schedule_expiry(self):
         if (now := time.monotonic()) < self.cleaned + 1: return
-        self.cleaned = now; self._MemoryStorage__expire_events()
+        self.cleaned = now
+        self._MemoryStorage__expire_events()
         self.events = {client: calls for client, calls in self.events.items() if calls}
 
 # %% ../nbs/08b_service.ipynb #97efb1f9
 class TokenError(NatronError):
     "The token is wrong; for `retry` seconds no other of the address is looked at."
-    def __init__(self, message, retry=0): super().__init__(message); self.retry = retry
+    def __init__(self, message, retry=0):
+        super().__init__(message)
+        self.retry = retry
 
 # %% ../nbs/08b_service.ipynb #cb8cf3c9
 class AccessPolicy:
@@ -705,7 +731,7 @@ class _RequestLine(TypedDict):
     answer: dict[str, Any] | None
     at: NotRequired[float]              # seconds since 1970 when the answer was ready
     refused: NotRequired[str]           # code of the warning because of which it was not given
-_LINE_SCHEMA, _MAX_LINE_BYTES = TypeAdapter(_ModelLine | _RequestLine), 4_000_000                       # the form of a line, and its bytes
+_LINE_SCHEMA, _MAX_LINE_BYTES = TypeAdapter(_ModelLine | _RequestLine), 4_000_000    # the form of a line, and its bytes
 
 # %% ../nbs/08b_service.ipynb #0aca46ef
 def _recorded(line):
@@ -745,7 +771,8 @@ def _differences(said, now, tolerance, at=""):
     elif isinstance(said, list) and isinstance(now, list) and len(said) == len(now):
         for i, (a, b) in enumerate(zip(said, now)): yield from _differences(a, b, tolerance, f"{at}.{i}")
     elif isinstance(said, (int, float)) and isinstance(now, (int, float)) and not isinstance(said, bool):
-        if abs(said-now) > tolerance*(abs(said) if at.startswith("range") else 1): yield f"{at}: {said} was answered, {now} is computed"
+        if abs(said-now) > tolerance*(abs(said) if at.startswith("range") else 1):
+            yield f"{at}: {said} was answered, {now} is computed"
     elif said != now: yield f"{at or 'the answer'}: {said} was answered, {now} is computed"
 
 # %% ../nbs/08b_service.ipynb #c71065bd
@@ -770,7 +797,9 @@ def recorded_candles(r: dict # a request of `recorded_lines`
 # %% ../nbs/08b_service.ipynb #ebcf933f
 def _again(predictor, r):
     "What the predictor says to a recorded request."
-    if r["kind"] == "forget": predictor.live.pop(r["symbol"], None); return None
+    if r["kind"] == "forget":
+        predictor.live.pop(r["symbol"], None)
+        return None
     given = recorded_candles(r)
     if r["kind"] == "predict": return predictor.predict(given, r["symbol"], r.get("account"))
     if r["kind"] == "history": return predictor.start(r["symbol"], given)
@@ -793,9 +822,12 @@ def answer_differences(said: dict | None, now: dict | None, # an answer as it wa
 def replay(path: str | Path, predictor: Predictor,
            tolerance: float = 1e-5) -> Iterator[tuple[int, str]]: # line number and what differs there
     "Yield every difference from a recording, recomputed; the predictor forgets its symbols. Raises `NatronError`."
-    predictor.live.clear(); ours = predictor.bundle.sha256
+    predictor.live.clear()
+    ours = predictor.bundle.sha256
     for n, r in recorded_lines(path):
-        if isinstance(r, RequestError): yield n, str(r); continue
+        if isinstance(r, RequestError):
+            yield n, str(r)
+            continue
         if r["kind"] == "model":
             if r["event"] == "start": predictor.live.clear()
             if r["sha256"] != ours: yield n, f"recorded with the model {r['sha256'][:12]}, recomputed with {ours[:12]}"
@@ -809,7 +841,8 @@ def replay(path: str | Path, predictor: Predictor,
 @patch
 def info(self: Service) -> dict:
     "What this server's model is, answers and needs; `difference` is its engine's from torch, `window` counts candles."
-    b, p = self.predictor.bundle, self.predictor; m = p.about
+    b, p = self.predictor.bundle, self.predictor
+    m = p.about
     tasks = [dict(name=t.name, classes=list(t.classes), kind=t.kind, horizon=t.horizon) for t in p.tasks]
     said = dict(version=natron.__version__, name=m["name"], model=b.sha256, instruments=m["instruments"],
                 data_end=m["data_end"], engine=p.engine.name, difference=p.difference, tasks=tasks,
@@ -844,8 +877,8 @@ def example(self: Service) -> list[dict]: # the window's length of them
     return [dict(time=t, **r, **own) for t, r in zip(times, c.to_dict("records"))]
 
 # %% ../nbs/08b_service.ipynb #afafb3c2
-DRAIN_SECONDS = 8.         # in which servers end what is under way
-_THREAD_SWITCH = 0.001     # seconds after which a computing thread lets the others in; the usual 5 ms are felt by clients
+DRAIN_SECONDS = 8.       # in which servers end what is under way
+_THREAD_SWITCH = 0.001   # seconds after which a computing thread lets the others in; the usual 5 ms are felt by clients
 
 def listen(host: str, port: int # 0 for any free one
           ) -> socket.socket:
@@ -873,7 +906,8 @@ async def _work(servers, stop):
     tasks = [asyncio.create_task(s.serve(stop)) for s in servers]
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
-    stop.set(); waiting.cancel()
+    stop.set()
+    waiting.cancel()
     await asyncio.gather(*tasks)
 
 # %% ../nbs/08b_service.ipynb #8063fa43
@@ -906,7 +940,8 @@ def run_servers(service: Service, *servers) -> None:
         tidy.cancel()
     _many_files()
     sys.setswitchinterval(_THREAD_SWITCH)
-    gc.collect(); gc.freeze()
+    gc.collect()
+    gc.freeze()
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner: runner.run(main())
     finally: service.stop(1.)

@@ -72,11 +72,11 @@ def split_series(times: Sequence[pd.DatetimeIndex], # one index a series
 
 # %% ../nbs/03_splits.ipynb #0cf1ba1a
 def walk_forward_splits(times: Sequence[pd.DatetimeIndex], # one index a series
-                 cfg: DataConfig,
-                 horizon: int,                      # longest label horizon, bars
-                 folds: int = 5,
-                 rolling: bool = False              # keep the training length of the first fold
-                ) -> list[list[Splits]]:
+                        cfg: DataConfig,
+                        horizon: int,                      # longest label horizon, bars
+                        folds: int = 5,
+                        rolling: bool = False              # keep the training length of the first fold
+                       ) -> list[list[Splits]]:
     "For every fold the splits of every series; the test parts follow each other and never overlap."
     line = _timeline(times)
     n = len(line)

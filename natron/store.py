@@ -175,8 +175,8 @@ def _check_name(instrument):
 def _check_columns(old, new, what):
     "Raise `CandleError` where candles have other columns than the stored ones."
     if list(old) != list(new):
-        raise CandleError(f"{what} has the columns {', '.join(old)}, and these candles have {', '.join(new)}; bring the "
-                          "same, or give them another instrument's name", "columns")
+        raise CandleError(f"{what} has the columns {', '.join(old)}, and these candles have {', '.join(new)}; "
+                          "bring the same, or give them another instrument's name", "columns")
     if len(old) and old["volume"].isna().all() != new["volume"].isna().all():
         has = ("has no volume", "have") if old["volume"].isna().all() else ("has volume", "have none")
         raise CandleError(f"{what} {has[0]}, and these candles {has[1]}; bring the same, or give them another "

@@ -176,7 +176,10 @@ def _structure(b, i, s):
 def _advance(b, i, s, ahead):
     "Bar `i` of the array comes in."
     s.n += 1
-    _derive(b, i, ahead); _averages(b, i, s); _movement(b, i, s); _structure(b, i, s)
+    _derive(b, i, ahead)
+    _averages(b, i, s)
+    _movement(b, i, s)
+    _structure(b, i, s)
 
 @kernel
 def _advance_all(b, start, stop, state, ahead):
@@ -297,7 +300,8 @@ def _hurst(x):
     for k in HURST_LAGS:
         sd, w = _mean_std(x[k:] - x[:-k])[1], math.log(k) - center
         if sd <= 1e-12: return 0.5
-        slope += w*math.log(sd); scale += w*w
+        slope += w*math.log(sd)
+        scale += w*w
     return slope/scale
 
 # %% ../nbs/01b_stream.ipynb #2d38af9b
@@ -372,7 +376,9 @@ def _context(b, i, s, ahead):
 # %% ../nbs/01b_stream.ipynb #eb4388e9
 @kernel
 def _put(out, k, values):
-    for x in values: out[k] = x; k += 1
+    for x in values:
+        out[k] = x
+        k += 1
     return k
 
 # %% ../nbs/01b_stream.ipynb #989ac6c3

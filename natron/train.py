@@ -285,7 +285,9 @@ def begin(self: Run, validation,   # data set on which the weights that training
           path: Path | None,       # of a checkpoint to go on from, if it is there
           about: dict) -> None:
     "Let trained weights compete, go on from the checkpoint, and see that all processes do."
-    if validation is not None: self.start = self.validate(validation, 0)["loss"]; self._keep()
+    if validation is not None:
+        self.start = self.validate(validation, 0)["loss"]
+        self._keep()
     if path and path.exists(): self.load(path, about)
     self.check_same(about)
 

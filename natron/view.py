@@ -542,8 +542,8 @@ _MARKET = ("Click a candle, or move the slider, to ask about another bar. Hollow
            "coloured dotted lines are stops. Triangles show where the entry rules begin to hold; the tab Backtest "
            "trades the forecast of direction. Confidence is the expected share of such forecasts that are right, not "
            "the chance that one of them is.")
-_RANGE = ("The cone is where the close may lie in the 24 bars after the chosen one, with 50, 80 and 95 %; the thin dotted "
-          "lines are touched by highs and by lows with one in ten each. Candles in the cone are what came. ")
+_RANGE = ("The cone is where the close may lie in the 24 bars after the chosen one, with 50, 80 and 95 %; the thin "
+          "dotted lines are touched by highs and by lows with one in ten each. Candles in the cone are what came. ")
 _DRAWN = 8    # figures that are kept
 
 @patch
@@ -670,8 +670,8 @@ def plan_html(plan: dict,      # as from `CandleView.planned`
 
 # %% ../nbs/08e_view.ipynb #8e25000f
 _HUES = dict(stop=PALETTE[1], target=PALETTE[2])
-_PLANNED = ("Drag the lines of stop and target, or type their prices. The cone is where the close may lie, with 50, 80 and "
-            "95 %; candles in it are what came.")
+_PLANNED = ("Drag the lines of stop and target, or type their prices. The cone is where the close may lie, with "
+            "50, 80 and 95 %; candles in it are what came.")
 
 _FAR = 3      # a level so many times as far as the 95 % band of the highs and lows reaches has no line
 
@@ -695,8 +695,8 @@ def plan_figure(self: CandleView, bar: int, stop: float | None, target: float | 
     names, digits = fig.layout.xaxis.categoryarray, price_format(self.candles)
     place = len(names) - 1 - _AHEAD
     x = place, place + (horizon if horizon in range(1, _AHEAD+1) else _AHEAD)
-    fig.add_scatter(x=[names[k] for k in x], y=[close]*2, mode="lines", line=dict(color="#666666", width=1), name="entry",
-                    hoverinfo="skip", showlegend=False)
+    fig.add_scatter(x=[names[k] for k in x], y=[close]*2, mode="lines", line=dict(color="#666666", width=1),
+                    name="entry", hoverinfo="skip", showlegend=False)
     for name, price in (("stop", stop), ("target", target)):
         if _near(self.fan(bar).bands(), close, price): _add_level(fig, name, price, x, digits)
     fig.update_layout(title_text="Plan: stop and target over the range", dragmode=False)
@@ -940,8 +940,9 @@ def evaluation_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, # as 
     table = score_table(task, y, forecasts, times, EvaluateConfig(resamples=300), 0, np.nan)
     claims = {"model": expected if np.isfinite(expected) else p.max(1).mean(), "class priors": max(prior)}
     span = f"{times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}"
-    return (f"<p><strong>{html.escape(verdict(task, table).sentence)}</strong></p><p>{len(y):,} out-of-sample bars from {span}. "
-            f"{kind_text(task).capitalize()}. The only baseline here is the class priors of training, at every bar; "
+    return (f"<p><strong>{html.escape(verdict(task, table).sentence)}</strong></p>"
+            f"<p>{len(y):,} out-of-sample bars from {span}. {kind_text(task).capitalize()}. "
+            "The only baseline here is the class priors of training, at every bar; "
             f"the report of a run has stronger ones.</p>{_score_table_html(table, claims)}")
 
 # %% ../nbs/08e_view.ipynb #3e1a0046
