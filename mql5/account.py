@@ -41,7 +41,7 @@ def in_time(run, signals, candles, seconds=60):
 
 
 def backtest_of(signals, candles, cfg, last, name="EURUSD"):
-    "Natron's account of these signals, up to the bar `last`."
+    "Natron's backtest of these signals, up to the bar `last`."
     signals = signals.copy()
     signals[last] = 0.
     return simulate_trades({name: candles}, {name: signals}, cfg)

@@ -1,8 +1,8 @@
 """The Expert Advisor in the simulated terminal, against a real bridge,
 through a network that breaks in every way we know.
 
-Nothing here looks at the machine's clock: time is the simulator's,
-and what an event would wait in a socket call is added to it.
+Time is the simulator's, and what an event would wait in a socket call is added to it. The machine's clock is read
+in three places, as the real bridge goes by it: the wait for a hot swap, candles of today, and the clocks of a hello.
 """
 import contextlib, json, os, re, runpy, shutil, socket, sys, time, types
 from dataclasses import replace
@@ -20,7 +20,7 @@ from contract import SESSIONS, play, read_session
 from faults import NETWORK_FAULTS, Any, Fault, Flood, Older, OtherPlan, Replaced, Slow, json_of
 from preprocess import Refused, check, translate
 from proxy import Network
-from terminal import broken_promises, run_terminal, write_candles
+from terminal import Run, broken_promises, run_terminal, write_candles
 
 pytestmark = [pytest.mark.skipif(not shutil.which("g++"), reason="needs g++"), pytest.mark.xdist_group("mql5")]
 source = root/"mql5/Natron.mq5"
@@ -99,7 +99,7 @@ def appended(network): return [m for m in map(json_of, network.requests) if m.ge
     ("g_link->Close();", "reached by `.`"), ("int &r=n;", "a local reference"),
     ("Port=1;", "an input is a constant"), ("int *p=new int;", "pointers"),
     ("strlen(0);", "strlen is no name of the supported part"), ('string s="\\b";', "this escape"),
-    ("size_t n=0;", "this word is no MQL5")])
+    ("size_t n=0;", "this word is no MQL5"), ("int &&r=1;", "a reference to an rvalue")])
 def test_what_is_no_mql5_is_refused_with_its_line(line, reason):
     text = source.read_text().replace("void OnTick(void)\n  {",
                                       "void OnTick(void)\n  {\n   uchar bytes[];\n   int n=0;\n   " + line)
@@ -110,6 +110,7 @@ def test_what_is_no_mql5_is_refused_with_its_line(line, reason):
 @pytest.mark.parametrize("text,reason", [
     ("#include <Math\\Stat\\Math.mqh>\n", "only Trade"), ("#import \"ws2_32.dll\"\n", "this directive"),
     ("void F(MqlRates r)\n  {\n  }\n", "structures and classes are passed by reference"),
+    ("void F(MqlRates &&r)\n  {\n  }\n", "a reference to an rvalue"),
     ("void F(uchar x[])\n  {\n  }\n", "arrays are passed by reference")])
 def test_what_mql5_does_not_compile_is_refused(text, reason):
     with pytest.raises(Refused, match=rf"^a.mq5:1: {reason}"): check("a.mq5", text)
@@ -164,6 +165,9 @@ def test_without_a_bug_nothing_is_found(buggy, file, bridge):
     with Network(bridge, Flood()) as network:
         run = run_terminal(buggy, file, dict(Port=network.port), control=network.control, start=START, bars=4)
     assert broken_promises(run, 4) == []
+
+
+def test_a_run_without_a_summary_breaks_a_promise(): assert broken_promises(Run(), 4) == ["the run left no summary"]
 
 
 def test_a_misspelt_name_is_found(folder):
@@ -235,9 +239,12 @@ def test_what_comes_after_the_next_bar_is_not_traded(program, file, bridge):
 
 
 def test_the_first_answer_of_another_model_is_not_traded(program, file, bridge):
-    with Network(bridge, NETWORK_FAULTS["swapped"]()) as network:
+    swapped = NETWORK_FAULTS["swapped"]()
+    swapped.answers = 2                              # after hello and history, the first prediction is the other's
+    with Network(bridge, swapped) as network:
         run = run_terminal(program, file, EAGER | dict(Port=network.port), control=network.control, start=START, bars=4)
-    assert run.said("the model was replaced") and run.said("connected to") and run.prints[-2].count("beef") == 0
+    assert broken_promises(run, 4) == [] and run.said("is asked, no order: the model was replaced")
+    assert run.orders[0]["bar"] == candles.index[START+1].timestamp()
     hellos = [m for m in map(json_of, network.requests) if m.get("type") == "hello"]
     assert len(hellos) == 2
     run = run_terminal(program, file, EAGER | dict(Port=bridge, OnlyModel="beef"), start=START, bars=4)
@@ -541,7 +548,10 @@ def test_a_limit_stops_the_entry(inputs, settings, says, program, file, bridge):
     dict(MinConfidence=.99), dict(LongRegimes="none", ShortRegimes="none"), dict(Volatilities="none"),
     dict(UseRlAction=True), dict(MinBuyProb=.99, MinSellProb=.99), dict(MinDirection=.99)])
 def test_every_condition_must_hold(inputs, program, file, bridge):
-    assert scripted(program, file, bridge, "", inputs).orders == []
+    run = scripted(program, file, bridge, "", inputs)
+    assert run.orders == []
+    assert broken_promises(run, 6) == []
+    assert run.tally["answered"] == 6
 
 
 def test_lots_lose_the_asked_risk_within_the_symbols_limits(program, file, bridge):
@@ -678,8 +688,8 @@ def test_the_freqtrade_strategy(strategy, model):
     probs = predictor.predict(recent)["direction_probs"]
     assert (frame.natron.notna().sum() == 1
             and frame.natron.iloc[-1] == pytest.approx(probs["UP"] - probs["DOWN"], abs=1e-6))
-    assert (frame.enter_long.iloc[-1] == 1 and frame.enter_long.sum() == 1 and "exit_long" not in frame
-            or frame.exit_long.isna().all())
+    assert frame.enter_long.iloc[-1] == 1 and frame.enter_long.sum() == 1
+    assert frame.exit_long.isna().all()
     assert (frame.natron_stop.iloc[-1]
             == pytest.approx(predictor.plan(recent, "long", stop_chance=strategy.stop_chance)["stop"], abs=1e-5))
     strategy.dp = types.SimpleNamespace(get_analyzed_dataframe=lambda pair, timeframe: (frame, None))

@@ -196,7 +196,7 @@ NETWORK_FAULTS = {c.__name__.lower(): c for c in
 
 
 class Any(Fault):
-    "A fault by chance for a quarter of the answers."
+    "A fault by chance for a quarter of the answers; one connection in five is refused."
     KINDS = Split, Together, Cut, Mute, Junk, Stale, Duplicate, Slow, Busy
     def __init__(self, seed):
         super().__init__()

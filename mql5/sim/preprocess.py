@@ -17,7 +17,6 @@ REFUSED = [
     (rf"\b(?:{'|'.join(NO_WORDS)}|u?int\d+_t)\b", "this word is no MQL5"),
     (r"\blong\s+long\b", "`long long` is no MQL5: `long` has 64 bits"),
     (r"\bfor\s*\([^;()]*[^:]:[^:][^;]*\)", "a loop over a range is no MQL5"),
-    (r"&&\s*\w+\s*[,)=]\s*(?=[,){])(?<=\w)", "a reference to an rvalue is no MQL5"),
     (r"\b(?:new|delete)\b|\w\s*\*\s*\w+\s*[;=]\s*(?=new|NULL)", "pointers are outside of the supported part"),
     (r"^\s*(?:const\s+)?[A-Za-z_]\w*\s*&\s*\w+\s*=", "a local reference is no MQL5"),
     (r"\btemplate\b|\bnamespace\b|\bunion\b", "outside of the supported part"),
@@ -111,6 +110,7 @@ def check(path, text):
     known = {*KEYWORDS, *TYPES, *types, *own, "NULL"}
     inputs = "|".join(re.findall(r"^\s*input\s+(?!group)\w+\s+(\w+)", code, re.M)) or "(?!)"
     rules = [*REFUSED, (by_reference(code, types), "structures and classes are passed by reference only"),
+             (rf"\b(?:{'|'.join({*TYPES, *types, *API_TYPES})})\s*&&", "a reference to an rvalue is no MQL5"),
              (r"[(,]\s*(?:const\s+)?\w+\s+\w+\[\]\s*[,)]", "arrays are passed by reference only"),
              (rf"^(?!\s*input\b).*(?<![\w.])(?:{inputs})\s*(?:[-+*/%]?=(?!=)|\+\+|--)", "an input is a constant")]
     for n, (line, raw) in enumerate(zip(code.splitlines(), text.splitlines()), 1):

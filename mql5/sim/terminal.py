@@ -74,7 +74,7 @@ def broken_promises(run, bars):
     found, s = [], run.summary
     if run.errors: found.append(run.errors[:3000])
     if run.returncode: found.append(f"exit status {run.returncode}")
-    if not s: return found
+    if not s: return [*found, "the run left no summary"]
     if s["worst_ms"] > LIMIT_MS: found.append(f"an event took {s['worst_ms']:.0f} ms")
     if s["nul_bytes"]: found.append(f"{s['nul_bytes']} NUL bytes on the wire")
     if s["open_sockets"]: found.append(f"{s['open_sockets']} sockets are still open")
