@@ -3,9 +3,11 @@ from configparser import ConfigParser
 from pathlib import Path
 from setuptools import setup
 
+here = Path(__file__).parent
 cfg = ConfigParser(delimiters=["="])
-cfg.read(Path(__file__).parent/"settings.ini", encoding="utf-8")
+cfg.read(here/"settings.ini", encoding="utf-8")
 c = cfg["DEFAULT"]
+oldest, newest = (int(c[k].split(".")[1]) for k in ("min_python", "max_python"))
 
 # Candles, configurations and run notebooks stand at the top of the repository; a wheel carries them inside the package.
 carried = {"natron.data": "data", "natron.configs": "configs", "natron.nbs.runs": "nbs/runs"}
@@ -23,10 +25,10 @@ parts["jupyter"] = [*parts["dev"], "jupyter_"]
 setup(
     name=c["lib_name"], version=c["version"], description=c["description"], author=c["author"],
     license="Apache-2.0", keywords=c["keywords"],
-    long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
-    python_requires=f">={c['min_python']},<3.{int(c['max_python'].split('.')[1]) + 1}",
+    long_description=(here/"README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
+    python_requires=f">=3.{oldest},<3.{newest+1}",
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Financial and Insurance Industry"]
-        + [f"Programming Language :: Python :: 3.{m}" for m in range(11, 15)],
+        + [f"Programming Language :: Python :: 3.{m}" for m in range(oldest, newest+1)],
     packages=["natron", *carried], package_dir={"natron": "natron", **carried},
     package_data={"natron.data": ["*.csv.gz", "*.pt", "*.md"], "natron.configs": ["*.yaml"],
                   "natron.nbs.runs": ["*.ipynb"]},

@@ -1,13 +1,17 @@
 """A release in `dist/`: `python tools/dist.py` builds wheel and source distribution, checks them, and tries the wheel.
 
-It is tried in a new environment of each Python from 3.11 to 3.14 on the PATH, with the pinned versions, fetched anew.
+It is tried in a new environment of each Python on the PATH that settings.ini allows, with the pinned versions, fetched
+anew.
 """
 import hashlib, os, shutil, subprocess, sys, tempfile, time, zipfile
 from pathlib import Path
+from fastcore.foundation import Config
 from install import uv_pip
 
 root = Path(__file__).resolve().parent.parent
-VERSIONS = [f"3.{m}" for m in range(11, 15)]
+cfg = Config(root, "settings.ini", delimiters=["="])
+oldest, newest = (int(v.split(".")[1]) for v in (cfg.min_python, cfg.max_python))
+VERSIONS = [f"3.{m}" for m in range(oldest, newest+1)]
 # What the wheel carries, and where from: all of it, and nothing else.
 CARRIED = {"natron": "natron/*.py", "natron/data": "data/*.csv.gz data/*.md data/*.pt",
            "natron/configs": "configs/*.yaml", "natron/nbs/runs": "nbs/runs/*.ipynb"}
@@ -56,8 +60,8 @@ def tried(python, wheel):
     "What became of a new environment of this Python: installed, and each command; stops at the first that fails."
     with tempfile.TemporaryDirectory(prefix="natron-dist-") as d:
         pinned = ["--python", f"{d}/venv/bin/python", "--constraint", root/"constraints.txt"]
-        run(sys.executable, "-m", "uv", "venv", "--quiet", "--python", python, f"{d}/venv")
-        said = {"installed": uv_pip([*pinned, wheel])}
+        made = subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", "--python", python, f"{d}/venv"])
+        said = {"installed": not made.returncode and uv_pip([*pinned, wheel])}
         model = any(n.endswith(".pt") for n in zipfile.ZipFile(wheel).namelist())
         for name, command in smoke(f"{d}/venv/bin/natron", model).items():
             if not all(said.values()): break
@@ -76,7 +80,8 @@ def main():
     for fault in found: print(f"{wheel.name} {fault}")
     for p in (wheel, source):
         print(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  dist/{p.name}  {p.stat().st_size/1e6:.1f} MB", flush=True)
-    failed, there = bool(found), pythons()
+    there = pythons()
+    failed = bool(found) or not there
     for v in VERSIONS:
         said = tried(there[v], wheel) if v in there else {}
         told = "  ".join(f"{k} {'ok' if ok else 'FAILED'}" for k, ok in said.items())

@@ -3,7 +3,7 @@
 Editable, or with --copy so that this folder is no longer needed. By uv, which takes a tenth of pip's time,
 and by pip where uv cannot be had or fails. uv reads no settings of pip, so it is told them.
 """
-import ast, os, re, subprocess, sys
+import argparse, ast, os, re, subprocess, sys
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
@@ -45,9 +45,12 @@ def by_uv(what):
 
 
 if __name__ == "__main__":
-    extras = ",".join(a for a in sys.argv[1:] if a != "--copy")
-    source = f"{root}[{extras}]" if extras else str(root)
-    what = ["--constraint", str(root/"constraints.txt"), *([] if "--copy" in sys.argv else ["--editable"]), source]
+    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    p.add_argument("extras", nargs="*", metavar="EXTRA", help="such as app, all or dev; docs/reference.md has the list")
+    p.add_argument("--copy", action="store_true", help="so that this folder is no longer needed")
+    a = p.parse_args()
+    source = f"{root}[{','.join(a.extras)}]" if a.extras else str(root)
+    what = ["--constraint", str(root/"constraints.txt"), *([] if a.copy else ["--editable"]), source]
     if not by_uv(what):
         print("uv is not to be had here, or failed; pip does the same more slowly", file=sys.stderr)
         sys.exit(subprocess.run([*PIP, "install", "--quiet", *what]).returncode)

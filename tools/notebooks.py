@@ -16,8 +16,7 @@ os.environ |= {"PLOTLY_RENDERER": "png", "BROWSER_PATH": os.environ.get("BROWSER
 
 
 class Client(NotebookClient):
-    """Runs cells as nbdev's tests do:
-    the export cell, `eval: false` and, without a GPU, what needs one stay as they are."""
+    "Runs all cells, slow ones too, but the export cell, `eval: false` and, without a GPU, what needs one."
     async def async_execute_cell(self, cell, cell_index, **kw):
         if "nbdev_export(" in cell.source or "#| eval: false" in cell.source \
            or (cell.source.startswith("#| gpu") and not torch.cuda.is_available()): return cell
@@ -32,10 +31,12 @@ def shrink(png):
 
 
 def settle(outputs):
-    "Join what one stream printed, of a progress bar keep the last state, and drop what the picture maker logs."
+    "Join what one stream printed, keep a progress bar's last state, and drop each line of the picture maker's log."
     kept = []
     for o in outputs:
-        if o.output_type == "stream" and "choreographer" in o.text: continue
+        if o.output_type == "stream":
+            o.text = "\n".join(l for l in o.text.split("\n") if "choreographer" not in l)
+            if not o.text: continue
         if kept and o.output_type == "stream" == kept[-1].output_type and o.name == kept[-1].name:
             kept[-1].text += o.text
         else: kept.append(o)

@@ -1,5 +1,5 @@
 """The site, from notebooks, `docs/` and docments: `python tools/site.py` writes it to `_docs/`
-and checks every link of it.
+and checks every link within it.
 
 `_proc/` is what the renderer reads: the project with the notebooks as nbdev prepares them (hidden cells and directives
 gone), and a page of reference for each module. smalldocs renders it by `_quarto.yml`, and runs nothing; Quarto could
@@ -208,6 +208,6 @@ if __name__ == "__main__":
     reference(folder, modules)
     out, warnings = render(folder)
     if found := [*warnings, *broken(out)]: sys.exit("\n".join([*found, f"{len(found)} things are wrong with the site"]))
-    print(f"{sum(1 for _ in out.rglob('*.html'))} pages, and every link leads somewhere. "
+    print(f"{sum(1 for _ in out.rglob('*.html'))} pages, and every link within the site leads somewhere. "
           f"Open {out.name}/index.html; for the search too,")
     print(f"    python -m http.server --bind 127.0.0.1 --directory {out.name} 8080        # then http://127.0.0.1:8080")
