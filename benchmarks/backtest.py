@@ -1,35 +1,36 @@
-"""Bars a second of the backtest, beside the package `backtesting` and a bare numpy pass: \
+"""Bars a second of the backtest, beside the package `backtesting` and a bare numpy pass:
 `python benchmarks/backtest.py`.
 
 Medians of several runs in one process on one core, after one that does not count; the signal changes side about every
-22 bars. The peer comes with `pip install -e ".[bench]"`; where it is missing it is named and left out. `--out FILE`
+12 bars. The peer comes with `pip install -e ".[bench]"`; where it is missing it is named and left out. `--out FILE`
 appends the tables to a file.
 
 With `--candles FILE...` instead: stops by ATR and by forecast on the same random entries of these series' test parts,
 by the rolling regression `har_hour` of `natron.range_scores`, whose paths are those of the validation parts.
 (`natron backtest --entries random` makes the comparison with a model.)
 """
-import argparse, contextlib, importlib.util, io, os, platform, sys, time, warnings
+import argparse, contextlib, importlib.util, io, os, platform, time, warnings
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"): os.environ.setdefault(name, "1")
 import numba, numpy as np, pandas as pd
 from natron.backtest import RangeForecasts, backtest, bar_sums, performance, simulate_trades
-from natron.candles import read_candles, simulate_candles
+from natron.candles import simulate_candles
 from natron.config import BacktestConfig, Config, DataConfig, load_config
 from natron.random_entries import compare_stops
 from natron.range_scores import RANGE_FORECASTERS, market
 from natron.ranges import forecast_sd, pool, scenarios_from
 from natron.splits import split_series
 from natron.tasks import HORIZONS
-from common import table
+from common import cpu_name, read_series, save, table
 
+BARS_A_YEAR = 6000.                                  # hourly ones; weekends have none
 SIZES = (10_000, 100_000, 1_000_000)
 RULES = {"always in the market, one times the equity": BacktestConfig(risk=0, stop=0, target=0),
          "1 % at risk, stop 2 and target 3 ATR": BacktestConfig()}
 
 
 def case(n):
-    "Candles and a signal that changes side about every 22 bars, by an instrument's name."
+    "Candles and a signal that changes side about every 12 bars, by an instrument's name."
     c = simulate_candles(n, seed=1)
     s = np.sin(np.arange(n)/7 + np.random.default_rng(0).normal(0, .2, n))
     return {"SIM": c}, {"SIM": pd.Series(np.where(np.abs(s) < .1, .1, s), c.index)}
@@ -69,11 +70,13 @@ def other(candles, signals):
 
 
 def scored(candles, signals, cfg):
+    "Trades, equity and all figures."
     sums = bar_sums(simulate_trades(candles, signals, cfg))
-    return performance(sums.sum(0), len(sums), 6000.)
+    return performance(sums.sum(0), len(sums), BARS_A_YEAR)
 
 
 def ours(sizes):
+    "A row a size and rule: seconds, beside those of a bare pass."
     rows = []
     for n in sizes:
         candles, signals = case(n)
@@ -88,6 +91,7 @@ def ours(sizes):
 
 
 def peer(n):
+    "Natron beside `backtesting`, with the same signal."
     if not importlib.util.find_spec("backtesting"): return "The package `backtesting` is not installed."
     candles, signals = case(n)
     cfg = RULES["always in the market, one times the equity"]
@@ -120,7 +124,7 @@ def library(candles, split, sd, paths):
 
 def entries(files):
     "Stops by ATR and by forecast on random entries, a table a horizon."
-    candles = {os.path.basename(f).split(".")[0]: read_candles(f) for f in files}
+    candles = read_series(files)
     splits = dict(zip(candles, split_series([c.index for c in candles.values()], DataConfig(), HORIZONS[-1])))
     sd = {n: forecast_sd(RANGE_FORECASTERS["har_hour"](market(c, splits[n]))) for n, c in candles.items()}
     known = RangeForecasts({n: pd.DataFrame(sd[n], c.index)[splits[n].test] for n, c in candles.items()},
@@ -133,11 +137,11 @@ def entries(files):
                 "by forecast": hours.forecast-hours.announced}
         rows = ([(k, *r) for k, r in shown.iterrows()]
                 + [("mean gap by hour", *(f"{x.abs().mean():.1%}" for x in away.values()), "")])
-        yield f"Horizon {h} bars\n\n{table(['', *shown], rows)}\n\n{found.notes()[0]}\n\n{found.verdict}\n"
+        yield f"Horizon {h} bars\n\n{table(['', *shown], rows)}\n\n{found.notes()[0]}\n\n{found.verdict}"
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     p.add_argument("--out", help="append the tables to this file")
     p.add_argument("--candles", nargs="+", help="compare stops on random entries of these files instead")
@@ -145,13 +149,12 @@ def main():
 
     parts = []
     def show(text):
-        print(text, flush=True)
+        print(text, flush=True, end="\n\n")
         parts.append(text)
 
-    show(f"## {' '.join(['python', 'benchmarks/backtest.py', *sys.argv[1:]])}\n\n"
-         f"{platform.processor() or platform.machine()}, one core of {os.cpu_count()}, "
+    show(f"{cpu_name()}, one core of {os.cpu_count()}, "
          f"Python {platform.python_version()}, numpy {np.__version__}, "
-         f"pandas {pd.__version__}, numba {numba.__version__}\n")
+         f"pandas {pd.__version__}, numba {numba.__version__}")
     if a.candles:
         for text in entries(a.candles): show(text)
         return save(a.out, parts)
@@ -159,19 +162,14 @@ def main():
     start = time.perf_counter()
     simulate_trades(candles, signals)
     first = time.perf_counter()-start
-    show(f"{ours(a.sizes)}\n")
-    show(f"{peer(100_000)}\n")
-    show(f"Stops and sizes by forecast, 100,000 bars: {by_forecast(100_000):.3f} s.\n")
+    show(ours(a.sizes))
+    show(peer(100_000))
+    show(f"Stops and sizes by forecast, 100,000 bars: {by_forecast(100_000):.3f} s.")
     candles, signals = case(50_000)
     whole = median(lambda: backtest(candles, signals, Config()), 3, 0.)[0]
     show(f"First call in a new process: {first:.1f} s (once a machine more, to compile). "
-         f"The whole `backtest` of 50,000 bars, with 1,000 resamples and 100 shuffled signals: {whole:.1f} s.\n")
+         f"The whole `backtest` of 50,000 bars, with 1,000 resamples and 100 shuffled signals: {whole:.1f} s.")
     save(a.out, parts)
-
-
-def save(path, parts):
-    if not path: return
-    with open(path, "a") as f: f.write("\n".join(parts) + "\n")
 
 
 if __name__ == "__main__": main()

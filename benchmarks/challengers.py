@@ -18,14 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np, torch
 from natron.bundle import load_bundle
-from natron.candles import read_candles
 from natron.core import NatronError, resource
 from natron.evaluate import on_own_market
 from natron.finetune import prepare_for
 from natron.range_scores import RANGE_FORECASTERS, market, network_forecasts, score_ranges, tree_forecasts
 from natron.rolling import rolling_mean
 from natron.tasks import HORIZONS
-from common import table
+from common import read_series, save, table
 
 CONTEXT, BATCH, WEEK = 512, 256, 120               # bars a forecast sees, forecasts at once, bars
 LEVELS = [k/10 for k in range(1, 10)]
@@ -54,8 +53,8 @@ def licence(folder):
 
 
 def contexts(market):
-    """Log variances of the last 512 bars up to each bar, (N,512), NaN before the first;
-    a still hour counts as a thousandth of the week's."""
+    """Log variances of the last bars up to each bar, (N,CONTEXT), NaN before the first;
+    a bar of zero range counts as a thousandth of the week's mean."""
     with np.errstate(divide="ignore"): x = np.log(np.maximum(market.variance, 1e-3*rolling_mean(market.variance, WEEK)))
     return np.lib.stride_tricks.sliding_window_view(np.append(np.full(CONTEXT-1, np.nan), x), CONTEXT)
 
@@ -82,7 +81,7 @@ def timed(f):
 
 
 def challenge(bundle, candles, lightgbm=True, pipeline=None, stride=1):
-    "Scores of everybody, and what their forecasts cost."
+    "Scores of every forecaster, and what its forecasts cost."
     prep = on_own_market(prepare_for(bundle, candles, start=bundle.config.data.until))
     markets = [market(s.candles, p) for s, p in zip(prep.series, prep.splits)]
     asked = ({"natron": lambda: network_forecasts(prep, bundle.model())}
@@ -97,6 +96,7 @@ def challenge(bundle, candles, lightgbm=True, pipeline=None, stride=1):
 
 
 def report(scores, seconds):
+    "A row a forecaster: scores, the difference to Natron's, and what it costs."
     rows = []
     for n, r in scores.rows.items():
         v = scores.compare(n, "natron")
@@ -120,7 +120,7 @@ def main(args=None):
     a = a.parse_args(args)
 
     torch.set_num_threads(1)
-    candles = {p.name.split(".")[0]: read_candles(p)[-a.bars:] for p in a.candles}
+    candles = {n: c[-a.bars:] for n, c in read_series(a.candles).items()}
     pipeline = load_chronos(a.chronos) if a.chronos else None
     scores, seconds = challenge(load_bundle(a.model), candles, not a.no_lightgbm, pipeline, a.stride)
     span = " to ".join(f"{t:%Y-%m-%d}" for t in (scores.about.time.min(), scores.about.time.max()))
@@ -128,10 +128,7 @@ def main(args=None):
     text = [f"{', '.join(candles)}; {len(scores.about):,} scored bars{thinned}, {span}; {a.model.name}; one core",
             report(scores, seconds), f"Chronos: {a.chronos.name}, {licence(a.chronos)}." if pipeline else MISSING]
     print(*text, sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/challengers.py`", *text])
-                    + "\n")
+    save(a.out, text)
 
 
 if __name__ == "__main__": main()

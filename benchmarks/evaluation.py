@@ -1,12 +1,13 @@
 """Calibration on real series: `python benchmarks/evaluation.py --candles FILE... [--model FILE]`,
 hourly series of some years each.
 
-A model of `configs/cpu.yaml` is trained on the series, or one that was trained on them is given. On its test part,
-which decided nothing: calibration of every head, raw and calibrated; coverage of the conformal prediction sets, fixed,
-adaptive and class-conditional; selective accuracy and confidence calibration error. `--penalty W...` trains the same
-networks again, with that weight of the Brier confidence penalty in the loss (`experimental.confidence_penalty`), and
-compares them on the validation part alone. `--out FILE` appends the tables to a file. Four sources of confidence
-inside a network are compared in `nbs/experiments/confidence.ipynb`.
+A model of `configs/cpu.yaml` is trained on the series, or one that was trained on them is given, whose test part is
+what comes after its fitted bars. On the test part, which decided nothing: calibration of every head, raw and
+calibrated; coverage of the conformal prediction sets, fixed, adaptive and class-conditional; selective accuracy and
+confidence calibration error. `--penalty W...` trains the same networks again, with that weight of the Brier confidence
+penalty in the loss (`experimental.confidence_penalty`), and compares them on the validation part alone. `--out FILE`
+appends the tables to a file. Four sources of confidence inside a network are compared in
+`nbs/experiments/confidence.ipynb`.
 """
 import argparse, os, time
 from dataclasses import replace
@@ -16,15 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, pandas as pd, torch
 from natron.bundle import load_bundle
 from natron.calibrate import calibrate, calibrated_probs, log_loss
-from natron.candles import read_candles
-from natron.config import load_config
+from natron.config import load_config, with_settings
 from natron.dataset import prepare, window_data
 from natron.metrics import class_scores, class_sums
-from natron.finetune import finetune, predict_windows
+from natron.finetune import finetune, predict_windows, prepare_for
 from natron.evaluate import TaskForecasts, task_forecasts
 from natron.model import Ensemble
 from natron.report import class_table, confidence_error, confidence_table
-from common import table
+from common import read_series, save, span_of, table
 
 ASKED = dict(ece="0.03 on average, 0.05 at most", coverage_90="88 to 92 %",
              selective_accuracy_20="10 points above all", confidence_error="0.05")
@@ -62,9 +62,9 @@ def penalised(prep, model, weights):
             yield f"{w:g}", t.name, *(f"{o[0]:.4f} ({', '.join(f'{v:.4f}' for v in sorted(o[1:]))})" for o in both)
 
 
-def measured(prep, model, cfg, weights):
+def measured(prep, model, weights):
     "The tables, as markdown."
-    start = time.process_time()
+    cfg, start = prep.config, time.process_time()
     how = calibrate(prep, model)
     took = time.process_time()-start
     rows, forecasts = list(heads(prep, model, how)), task_forecasts(prep, model, how, True)
@@ -102,15 +102,14 @@ if __name__ == "__main__":
     a.add_argument("--out", type=Path)
     a = a.parse_args()
     torch.set_num_threads(1)
-    series = {p.name.split(".")[0]: read_candles(p) for p in a.candles}
-    cfg = load_config(Path(__file__).parent.parent/"configs/cpu.yaml", **{"train.tracker": "none", "device": "cpu"})
-    if a.model: cfg = load_bundle(a.model).config
-    prep = prepare(series, cfg)
-    model = load_bundle(a.model).model() if a.model else finetune(prep)[0]
-    text = list(measured(prep, model, cfg, a.penalty))
+    series, here = read_series(a.candles), {"train.tracker": "none", "device": "cpu"}
+    if a.model:
+        bundle = load_bundle(a.model)
+        prep, model = prepare_for(bundle, series), bundle.model()
+        prep = replace(prep, config=with_settings(prep.config, **here))
+    else:
+        prep = prepare(series, load_config(Path(__file__).parent.parent/"configs/cpu.yaml", **here))
+        model = finetune(prep)[0]
+    text = [span_of(series), *measured(prep, model, a.penalty)]
     print(*text, sep="\n\n")
-    if a.out:
-        years = f"{min(c.index[0] for c in series.values()).year} to {max(c.index[-1] for c in series.values()).year}"
-        head = (f"## {time.strftime('%Y-%m-%d')}, "
-                f"`python benchmarks/evaluation.py --candles {' '.join(series)} (hourly, {years})`")
-        with open(a.out, "a") as f: f.write("\n\n".join(["", head, *text]) + "\n")
+    save(a.out, text)

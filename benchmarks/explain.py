@@ -14,14 +14,13 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch
 from natron.bundle import load_bundle
-from natron.candles import read_candles
 from natron.config import load_config
 from natron.dataset import window_data
 from natron.explain import (agreement, attention_rollout, attention_maps, attributions, deletion_areas, deletion_curves,
                             embeddings, group_importance, nearest_windows, nearest, window_at)
 from natron.finetune import prepare_for
 from natron.model import build_model
-from common import table
+from common import read_series, save, span_of, table
 
 SEEDS = 3
 
@@ -37,7 +36,7 @@ def areas(model, data, tasks, n):
 
 
 def from_another(model, window, other, task, class_name):
-    "The size by bar of the attributions that begin at another window: the network is asked about the way from there."
+    "Attributions (T,F) that begin at another window: the network is asked about the way from there."
     class Shifted(torch.nn.Module):
         tasks = model.tasks
         def __init__(self):
@@ -131,14 +130,14 @@ if __name__ == "__main__":
     a = a.parse_args()
 
     torch.set_num_threads(1)
-    series = {p.name.split(".")[0]: read_candles(p) for p in a.candles}
+    series = read_series(a.candles)
     bundle = load_bundle(a.model)
     model = bundle.model()
     prep = prepare_for(bundle, series)
     data = window_data(prep, "test")
     tasks = [t.name for t in model.tasks if t.kind == "forecast" and t.classes]
     worth = group_importance(prep, model, tasks[0], stride=24)
-    text = [f"```\n{bundle}\n```",
+    text = [f"```\n{bundle}\n```", span_of(series),
             f"Test part: {data.times.min():%Y-%m-%d} to {data.times.max():%Y-%m-%d}, "
             f"{len(data):,} windows of {len(series)} series, of which {a.windows} were explained.",
             table([f"deletion, area (range of {SEEDS} draws)", "replaced", "integrated gradients", "attention",
@@ -152,10 +151,4 @@ if __name__ == "__main__":
             table(["processor seconds, median, one core", "this model", "default configuration, untrained"],
                   speeds(model, prep, data, tasks[0]))]
     print(*text, sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/explain.py "
-                                 f"--candles {' '.join(series)} "
-                                 f"(hourly, {min(c.index[0] for c in series.values()).year} "
-                                 f"to {max(c.index[-1] for c in series.values()).year}) "
-                                 f"--model natron_v2.pt --windows {a.windows}`", *text]) + "\n")
+    save(a.out, text)

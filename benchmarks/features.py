@@ -1,4 +1,4 @@
-"""Rows a second of the 100 features, beside TA-Lib in C, pandas-ta-classic, ta and plain pandas: \
+"""Rows a second of the features, beside TA-Lib in C, pandas-ta-classic, ta and plain pandas:
 `python benchmarks/features.py`.
 
 Speeds are medians, on simulated candles (or `--candles FILE`); calls that are compared are made in turn. Memory is the
@@ -12,8 +12,8 @@ from pathlib import Path
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, "1")
 import numba, numpy as np, pandas as pd, talib
 from natron.candles import read_candles, simulate_candles
-from natron.features import CONTEXT, compute_features
-from common import table
+from natron.features import CONTEXT, FEATURES, compute_features
+from common import cpu_name, save, table
 
 SIZES = (10_000, 100_000, 1_000_000)
 
@@ -143,7 +143,7 @@ def cold():
 
 
 def stream_figures(path):
-    """Microseconds of one candle through a stream, of the batch on the last 512, and the largest difference from
+    """Microseconds of one candle through a stream and of the batch on the last 512, and how the stream differs from
     the batch over 5,000 bars."""
     from natron.features import compute_context, feature_array
     from natron.stream import FeatureStream
@@ -155,13 +155,16 @@ def stream_figures(path):
         rows.append(s.append(r))
         took.append(time.perf_counter()-start)
     want = compute_features(c).join(compute_context(c))
-    gap = np.nanmax(np.abs(np.array(rows, float) - want[1000:])/want.std().to_numpy())
+    away = np.abs(np.array(rows, float) - want[1000:].to_numpy())/want.std().to_numpy()    # (5000,F)
+    one_sided = int((np.isnan(rows) != want[1000:].isna().to_numpy()).sum())
+    differs = (f"Largest difference of the stream from the batch over 5,000 bars, {want.shape[1]} columns: "
+               f"{np.nanmax(away):.1g} standard deviations; {one_sided} cells are known to one of them alone.")
     peek = median(lambda: s.peek(records[-1] | dict(time=records[-1]["time"] + pd.Timedelta("1h"))), 0.5)
     def last(): return compute_features(c[-CONTEXT:]).join(compute_context(c[-CONTEXT:]))
     def window(): return feature_array(c[-CONTEXT:], rows=96)
     return [("one candle, median", np.median(took)*1e6), ("one candle, 99 %", np.quantile(took, 0.99)*1e6),
             ("peek, median", peek*1e6), (f"last {CONTEXT} bars as a batch", median(last, 0.5)*1e6),
-            ("the 96 rows of a window of them", median(window, 0.5)*1e6)], gap
+            ("the 96 rows of a window of them", median(window, 0.5)*1e6)], differs
 
 
 def size_table(sizes, cores, path):
@@ -174,7 +177,7 @@ def size_table(sizes, cores, path):
             numba.set_num_threads(k)
             ours[k] = n/median(lambda: compute_features(c))
         floor, memory = n/median(lambda: talib_calls(c)), child("--peak", n)
-        rows.append((f"{n:,}", *(f"{ours[k]/1e6:.2f} M" for k in threads), f"{ours[1]*100/1e6:.0f} M",
+        rows.append((f"{n:,}", *(f"{ours[k]/1e6:.2f} M" for k in threads), f"{ours[1]*len(FEATURES)/1e6:.0f} M",
                      f"{floor/1e6:.2f} M ({had} columns)", f"{floor*had/1e6:.0f} M",
                      f"{memory['own']:.0f} MB", f"{memory['total']:.0f} MB"))
     return table(["rows", *(f"{k} core{'s'*(k > 1)}" for k in threads), "values", "TA-Lib in C, what it has", "values",
@@ -195,12 +198,12 @@ def peer_table(path):
         columns = f(c[:1000])
         per, us = (n/x for x in medians(lambda: f(c), lambda: compute_features(c)))
         rows.append((name, f"{n:,}", columns, f"{per:,.0f}", f"{us:,.0f}", f"{us/per:.1f}",
-                     f"{us*100/per/columns:.1f}"))
+                     f"{us*len(FEATURES)/per/columns:.1f}"))
     return table(["", "rows", "columns", "its rows a second", "Natron's", "faster by", "by values"], rows)
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--candles", default="", help="a candle file; without one, simulated candles")
     p.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     p.add_argument("--out", help="append the tables to this file")
@@ -212,28 +215,24 @@ def main():
 
     cores, parts = numba.get_num_threads(), []
     def show(text):
-        print(text, flush=True)
+        print(text, flush=True, end="\n\n")
         parts.append(text)
 
-    show(f"## {' '.join(['python', 'benchmarks/features.py', *sys.argv[1:]])}\n\n"
-         f"{platform.processor() or platform.machine()}, {cores} cores, Python {platform.python_version()}, "
+    show(f"{cpu_name()}, {cores} cores, Python {platform.python_version()}, "
          f"numpy {np.__version__}, numba {numba.__version__}, TA-Lib {talib.__version__}; "
-         f"{Path(a.candles).name if a.candles else 'simulated candles'}\n")
+         f"{Path(a.candles).name if a.candles else 'simulated candles'}")
     compute_features(candles_of(600, a.candles))
-    show("Rows a second of all 100 columns, and values a second on one core:\n\n"
-         f"{size_table(a.sizes, cores, a.candles)}\n")
-    show(f"On one core, in turn with others (Natron computes 100 columns):\n\n{peer_table(a.candles)}\n")
+    show(f"Rows a second of all {len(FEATURES)} columns, and values a second on one core:\n\n"
+         f"{size_table(a.sizes, cores, a.candles)}")
+    show(f"On one core, in turn with others (Natron computes {len(FEATURES)} columns):\n\n{peer_table(a.candles)}")
     with tempfile.TemporaryDirectory() as folder:
         first, again = (child("--cold", NUMBA_CACHE_DIR=folder) for _ in range(2))
     numba.set_num_threads(1)
-    figures, gap = stream_figures(a.candles)
-    show(table(["live", "microseconds"], [(k, f"{x:.0f}") for k, x in figures])
-         + "\n\nLargest difference of the stream from the batch over 5,000 bars, 112 columns: "
-           f"{gap:.1g} standard deviations.\n")
+    figures, differs = stream_figures(a.candles)
+    show(table(["live", "microseconds"], [(k, f"{x:.0f}") for k, x in figures]) + f"\n\n{differs}")
     show(f"First call in a new process: {again['batch']:.2f} s (stream {again['stream']:.2f} s); "
-         f"with nothing compiled yet, once a machine: {first['batch']:.0f} s (stream {first['stream']:.0f} s).\n")
-    if a.out:
-        with open(a.out, "a") as f: f.write("\n".join(parts) + "\n")
+         f"with nothing compiled yet, once a machine: {first['batch']:.0f} s (stream {first['stream']:.0f} s).")
+    save(a.out, parts)
 
 
 if __name__ == "__main__": main()

@@ -2,25 +2,26 @@
 
 Training steps (gather, forward, backward, clip, AdamW) of finetuning and pretraining for the three backbones, beside
 what the same device does in a plain product of matrices; the torch indicators beside the device's copy bandwidth;
-answers one by one and by the thousand; and whether the device learns what the CPU learns: the same losses over 100
+forecasts one by one and by the thousand; and whether the device learns what the CPU learns: the same losses over 100
 steps. Medians throughout; candles are simulated.
 
 `--small` does all of it with little data, on any machine, to see that it works. What a GPU did is appended to
 `benchmarks/results/gpu.md`, or to `--out`; a small run, or one without a GPU, is only printed.
 """
-import argparse, platform, time
+import argparse, copy, time
 from pathlib import Path
 
 import numpy as np, torch
+from torch.utils.flop_counter import FlopCounterMode
 from natron.candles import simulate_candles
 from natron.config import ABILITIES, load_config, with_settings
 from natron.dataset import prepare, window_data
 from natron.engine import TorchEngine
 from natron.finetune import multitask_loss
-from natron.model import model_size, new_model
+from natron.model import new_model
 from natron.pretrain import Pretrainer, Unlabelled, pretrain_loss
 from natron.train import Run
-from common import table
+from common import cpu_name, save, table
 from indicators import OURS, everything, market
 
 CONFIGS = Path(__file__).parent.parent/"configs"
@@ -60,20 +61,28 @@ def settings(name, small, **more):
     return with_settings(cfg, **TINY, **{"model.layers": 2, "model.windows": windows})
 
 
+def operations(net, loss, window):
+    "Of one training step: three times those of a forward pass and its loss, as PyTorch counts them."
+    meta = {k: v.to("meta") for k, v in window.items()}    # shapes only, and no kernel that the counter does not know
+    with torch.no_grad(), FlopCounterMode(display=False) as flops: loss(copy.deepcopy(net).to("meta").train(), meta)
+    return 3*flops.get_total_flops()
+
+
 def training_step(prep, phase, batch, device, compiled):
-    "A function that takes one step of a phase on the next windows."
+    "A function that takes one step of a phase on the next windows, and the operations for a window."
     cfg, model = prep.config, new_model(prep)
     dense = cfg.model.supervision == "dense" and phase == "finetune"
     data = window_data(prep, "train", dense)
     if phase == "pretrain": net, loss, data = Pretrainer(model, cfg), pretrain_loss, Unlabelled(data)
     else: net, loss = model, multitask_loss(model.tasks, dense)
+    work = operations(net, loss, data.__getitems__([0]))
     if compiled: net.compile() if phase == "finetune" else model.backbone.compile()
     run = Run(net, loss, cfg.train, cfg.seed, device)
     run.net.train()
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
     batches = [order[i:i+batch] for i in range(0, len(order)-batch+1, batch)]
     turn = iter(range(10**9))
-    return lambda: run.step(data, [batches[next(turn) % len(batches)]], 0, 0)[0]
+    return lambda: run.step(data, [batches[next(turn) % len(batches)]], 0, 0)[0], work
 
 
 def training_rows(args, device):
@@ -84,11 +93,10 @@ def training_rows(args, device):
         prep = prepare(candles, settings(name, args.small))
         cfg = prep.config
         for phase in ("finetune", "pretrain"):
-            dense = cfg.model.supervision == "dense" and phase == "finetune"
-            size = model_size(cfg.model, len(prep.columns), prep.labels.tasks, cfg.data.window_length, dense)
             for compiled in (False, True):
-                took = median(training_step(prep, phase, args.batch, device, compiled), args.seconds)
-                used = 3e6*size["million operations"]*args.batch/took
+                step, work = training_step(prep, phase, args.batch, device, compiled)
+                took = median(step, args.seconds)
+                used = work*args.batch/took
                 rows.append((cfg.model.backbone, phase, "compiled" if compiled else "eager", f"{args.batch:,}",
                              f"{args.batch/took:,.0f}", f"{EPOCH*took/args.batch:.1f}", f"{used/1e12:.2f}",
                              f"{used/rate:.0%}"))
@@ -107,8 +115,8 @@ def indicator_rows(args, device):
     return [(k, f"{v*1e3:.2f}", f"{args.symbols*args.bars_each/v/1e6:,.0f}") for k, v in took.items()], bandwidth
 
 
-def answer_rows(args, device):
-    "Milliseconds of one answer of the full-size network, and answers a second in batches."
+def forecast_rows(args, device):
+    "Milliseconds of one forecast of the full-size network, and forecasts a second in batches."
     prep = prepare({"SIM": simulate_candles(4000, seed=1)}, settings("natron", args.small, **{"train.precision": "no"}))
     model = new_model(prep).eval()
     rows, T, F = [], prep.config.data.window_length, len(prep.columns)
@@ -125,28 +133,30 @@ def losses(device, steps):
     "Training losses of the demonstration's network, in float32, without dropout."
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     prep = prepare({"SIM": simulate_candles(4000, seed=2)}, load_config(CONFIGS/"demo.yaml", **UNDRAWN))
-    step = training_step(prep, "finetune", prep.config.train.batch_size, device, False)
+    step, _ = training_step(prep, "finetune", prep.config.train.batch_size, device, False)
     return np.array([step() for _ in range(steps)])
 
 
 def report(args):
+    "What was measured where, and the tables."
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU ({platform.machine()}), no GPU here"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{cpu_name()}, no GPU here"
     cpu, other = (losses(d, args.steps) for d in (torch.device("cpu"), device))
     gap = float(np.abs(cpu - other).max())
     training, rate = training_rows(args, device)
     indicators, bandwidth = indicator_rows(args, device)
     small = ", `--small`: nothing here is a result" if args.small else ""
-    return "\n\n".join([
-        f"## {time.strftime('%Y-%m-%d')}: {name}, torch {torch.__version__.partition('+')[0]}{small}",
+    here = "here" if device.type == "cuda" else "on it again, as no GPU is here"
+    return [
+        f"{name}, torch {torch.__version__.partition('+')[0]}{small}",
         table(["backbone", "phase", "mode", "batch", "windows/s", f"s an epoch of {EPOCH:,}", "Top/s", "of matmul"],
               training),
         f"bf16. A product of matrices does {rate/1e12:.2f} Top/s. Asked of the transformer: 40 %, an epoch in 10 s.",
         table([f"{args.symbols:,} symbols x {args.bars_each:,} bars, float32", "ms", "million bars/s"], indicators),
         f"Copying moves {bandwidth/1e12:.3f} TB/s. Asked of all six with 2,000 x 10,000: 50 ms.",
-        table(["answers together", "ms", "answers/s"], answer_rows(args, device)),
+        table(["forecasts together", "ms", "forecasts/s"], forecast_rows(args, device)),
         "The full-size network in float32, inputs and outputs in the CPU's memory. Asked of one: 3 ms.",
-        f"Losses of {args.steps} steps on the CPU and here: largest difference {gap:.1e} (asked: 1e-3)."])
+        f"Losses of {args.steps} steps on the CPU and {here}: largest difference {gap:.1e} (asked: 1e-3)."]
 
 
 if __name__ == "__main__":
@@ -159,6 +169,7 @@ if __name__ == "__main__":
     if not args.small: sizes = dict(batch=2048, bars=30_000, symbols=2000, bars_each=10_000, seconds=8., steps=100)
     vars(args).update(sizes)
     text = report(args)
-    print(text)
+    print(*text, sep="\n\n")
     if torch.cuda.is_available() and not args.small:
-        with args.out.open("a") as f: f.write(("" if f.tell() else "# On a GPU\n\n") + text + "\n\n")
+        if not args.out.exists(): args.out.write_text("# On a GPU\n")
+        save(args.out, text)

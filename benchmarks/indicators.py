@@ -7,13 +7,14 @@ crossings; TA-Lib gives the same values without crossings. A GPU is measured by 
 unless told where. On a CPU with other work on it, OMP_WAIT_POLICY=PASSIVE keeps threads from spinning while they wait
 for one that is not running.
 """
-import argparse, ctypes, datetime, os, platform, statistics, sys, time
+import argparse, ctypes, os, platform, statistics, time
 from pathlib import Path
 import numpy as np, talib, torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from natron.candles import simulate_candles
 from natron.indicators import ADX, ATR, CCI, EMA, RSI, WaveTrend, stack_candles
+from common import cpu_name, save, table
 
 OURS = {"EMA 20": EMA(20), "RSI 14": RSI(14), "ATR 14 and stops": ATR(14), "ADX, +DI, -DI 14": ADX(14),
         "CCI 20": CCI(20), "WaveTrend 10, 21": WaveTrend()}
@@ -122,28 +123,19 @@ def cpu_columns(args):
     return columns
 
 
-def table(columns, bars):
-    "Markdown: million bars a second by row and column; peak memory below."
-    lines = ["| million bars a second | " + " | ".join(columns) + " |", "|---|" + "---:|"*len(columns)]
-    for row in [*OURS, "all six"]:
-        lines.append(f"| {row} | " + " | ".join(f"{bars/c[row]/1e6:,.0f}" for c in columns.values()) + " |")
-    lines.append("| peak memory of all six, MB | "
-                 + " | ".join(f"{c['peak']/1e6:,.0f}" for c in columns.values()) + " |")
-    return lines
-
-
-def cpu_name():
-    info = Path("/proc/cpuinfo")
-    names = ([l.split(":")[1].strip() for l in info.read_text().splitlines() if l.startswith("model name")]
-             if info.exists() else [])
-    return names[0] if names else platform.processor() or platform.machine()
+def speeds(columns, bars):
+    "A table: million bars a second by row and column; peak memory below."
+    rows = [(row, *(f"{bars/c[row]/1e6:,.0f}" for c in columns.values())) for row in (*OURS, "all six")]
+    peaks = ("peak memory of all six, MB", *(f"{c['peak']/1e6:,.0f}" for c in columns.values()))
+    return table(["million bars a second", *columns], [*rows, peaks])
 
 
 def busy(): return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def report(args):
-    load, policy = busy(), "".join(f"{k}={v} " for k, v in os.environ.items() if k.startswith("OMP_"))
+    "What was measured where, the table, and what it means for a GPU."
+    load, policy = busy(), "".join(f"{k}={v}, " for k, v in os.environ.items() if k.startswith("OMP_"))
     columns = cpu_columns(args)
     kernels, moved, least = traffic(everything, 4, args.bars, torch.float32)
     notes = [f"All six in float32: {kernels:,} kernels, which move {moved:,.0f} bytes a bar; "
@@ -152,12 +144,11 @@ def report(args):
     notes.append(f"The target of a GPU, 2,000 x 10,000 in 50 ms: the kernels move {n*moved/1e9:.0f} GB, "
                  f"so it asks for {n*moved/TARGET[2]/1e12:.1f} TB/s.")
     notes.append(f"CPU copy bandwidth: {bandwidth(args.runs)/1e9:.0f} GB/s.")
-    head = [f"## {datetime.date.today()}: {cpu_name()}, {torch.get_num_threads()} threads", "",
-            f"`{policy}python {' '.join([str(Path(sys.argv[0])), *sys.argv[1:]])}`; "
-            f"Python {platform.python_version()}, torch {torch.__version__}, TA-Lib {talib.__version__}; "
-            f"{args.symbols:,} x {args.bars:,} on the CPU, medians of {args.runs} runs. "
-            f"Load of the machine before: {load}.", ""]
-    return "\n".join(head + table(columns, args.symbols*args.bars) + [""] + [f"- {x}" for x in notes]) + "\n"
+    about = (f"{cpu_name()}, {torch.get_num_threads()} threads; {policy}"
+             f"Python {platform.python_version()}, torch {torch.__version__}, TA-Lib {talib.__version__}; "
+             f"{args.symbols:,} x {args.bars:,} on the CPU, medians of {args.runs} runs. "
+             f"Load of the machine before: {load}.")
+    return [about, speeds(columns, args.symbols*args.bars), "\n".join(f"- {x}" for x in notes)]
 
 
 if __name__ == "__main__":
@@ -168,7 +159,5 @@ if __name__ == "__main__":
     p.add_argument("--out", type=Path, help="append the table to this file")
     args = p.parse_args()
     text = report(args)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("a") as f: f.write(("" if f.tell() else "# Indicators\n\n") + text + "\n")
+    print(*text, sep="\n\n")
+    save(args.out, text)

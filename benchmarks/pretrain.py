@@ -5,8 +5,8 @@ from random weights and from pretrained ones, and probed (its backbone frozen, o
 backbone saw all training windows, without labels, and predicted future means
 (`--set pretrain.objective=masked_reconstruction` for masked bars). Each row is the mean over the seeds, with the spread
 of the seeds; HAR is a logistic regression on past volatilities with the same labels. Everything is scored by log-loss
-on the test part, which decided nothing. Early stopping uses the validation part with all its labels, every second
-answer of it, in every case. `--out FILE` appends the table to a file; `--set A.B=VALUE` changes a setting of
+on the test part, which decided nothing. Early stopping uses the labels of every second window of the
+validation part, whatever the share. `--out FILE` appends the table to a file; `--set A.B=VALUE` changes a setting of
 `configs/demo.yaml`.
 """
 import argparse, os, time
@@ -17,14 +17,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
 from natron.baselines import baseline_forecasts, parts_of
 from natron.calibrate import log_loss
-from natron.candles import read_candles
 from natron.config import load_config
 from natron.dataset import prepare, window_data
 from natron.finetune import multitask_loss, predict_windows
 from natron.model import new_model
 from natron.pretrain import pretrain
 from natron.train import fit
-from common import table
+from common import read_series, save, table
 
 PATIENCE = {.01: (100, 15), .1: (40, 8), 1.: (8, 2)}  # share of the labels: most epochs, epochs without progress
 CPU = torch.device("cpu")
@@ -36,6 +35,9 @@ class Some:
         self.data, self.idx = data, np.linspace(0, len(data)-1, max(8, round(len(data)*share))).astype(int).tolist()
     def __len__(self): return len(self.idx)
     def __getitems__(self, i): return self.data.__getitems__([self.idx[k] for k in i])
+
+
+def labels_a_window(cfg): return cfg.data.window_length-1-cfg.model.dense_from
 
 
 def known_loss(p, y):
@@ -50,7 +52,7 @@ def tuned(prep, share, seed, backbone=None, probe=False):
     model = new_model(replace(prep, config=cfg.model_copy(update=dict(model=how))))
     if backbone: model.backbone.load_state_dict(backbone)
     train, valid = (window_data(prep, part, True, stride)
-                    for part, stride in (("train", cfg.data.stride), ("validation", 94)))
+                    for part, stride in (("train", cfg.data.stride), ("validation", 2*labels_a_window(cfg))))
     epochs, patience = PATIENCE[share]
     fit(model, multitask_loss(model.tasks, dense=True), Some(train, share), valid,
         cfg.train.model_copy(update=dict(epochs=epochs, patience=patience, layer_decay=float(not probe))), seed,
@@ -65,9 +67,8 @@ def baselines(prep, share):
     train, valid, test = parts_of(prep, list(data.values()))[0]
     dense = window_data(prep, "train", True, prep.config.data.stride)
     idx = Some(dense, share).idx
-    # the answers that those windows bring
-    given = {(s, r-k) for s, r in zip(dense.series[idx], dense.rows[idx])
-             for k in range(prep.config.data.window_length-1-prep.config.model.dense_from)}
+    # the labels that those windows bring
+    given = {(s, r-k) for s, r in zip(dense.series[idx], dense.rows[idx]) for k in range(labels_a_window(prep.config))}
     some = replace(train, y=np.where([o in given for o in zip(data["train"].series, data["train"].rows)], train.y,
                                      np.nan))
     forecasts = baseline_forecasts(prep.labels.tasks[0], some, valid, test, 0)
@@ -94,7 +95,7 @@ if __name__ == "__main__":
     own = {"labels.tasks": ["volatility"], "data.stride": 24, "model.dropout": .1, "train.tracker": "none",
            "pretrain.objective": "future_mean", "pretrain.epochs": 20, "pretrain.batch_size": 64, "pretrain.lr": .001}
     sets = {k: yaml.safe_load(v) for k, _, v in (s.partition("=") for s in a.sets)}
-    prep = prepare({p.name.split(".")[0]: read_candles(p) for p in a.candles},
+    prep = prepare(read_series(a.candles),
                    load_config(Path(__file__).parent.parent/"configs/demo.yaml", **own | sets))
     names = ("from random weights", "pretrained", "gain", "linear probe, random", "linear probe, pretrained")
     rows = {n: {s: [] for s in PATIENCE} for n in names}
@@ -120,7 +121,4 @@ if __name__ == "__main__":
             f"pretraining {c.pretrain.epochs} epochs, {c.pretrain.objective}, {what}, contrastive weight "
             f"{c.experimental.contrastive_weight:g}; {(time.time()-start)/60:.0f} minutes on one core", means(rows)]
     print(*text, sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/pretrain.py"
-                                 + "".join(f" --set {s}" for s in a.sets) + "`", *text]) + "\n")
+    save(a.out, text)

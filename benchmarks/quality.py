@@ -1,13 +1,13 @@
 """How good it gets on real series, and which of its options helped:
 `python benchmarks/quality.py --candles FILE... --keep DIR`.
 
-Every variant is a few changed settings of `configs/cpu.yaml`. Each is trained with several seeds and compared by the
-log-loss of volatility on the validation part, every fourth bar of it, which is all that may choose. `--test VARIANT...`
-then looks at the test part: at the ensembles of those variants' networks, at each network, and at HAR, logistic
-regression and LightGBM, fitted on the same bars and columns of all series together. Differences are paired, with
-intervals from blocks of five trading days. `--unseen NAME...` leaves markets out of the training and tests on those
-alone. `--keep DIR` keeps every trained network, so that a further variant costs only itself; `--only VARIANT...` limits
-the variants, `--out FILE` appends the tables to a file.
+Every variant is a few changed settings of `configs/cpu.yaml`, with tasks of its own unless it is that file itself. Each
+is trained with several seeds and compared by the log-loss of volatility on the validation part, every fourth bar of it,
+which is all that may choose. `--test VARIANT...` then looks at the test part: at the ensembles of those variants'
+networks, at each network, and at HAR, logistic regression and LightGBM, fitted on the same bars and columns of all
+series together. Differences are paired, with intervals from blocks of five trading days. `--unseen NAME...` leaves
+markets out of the training and tests on those alone. `--keep DIR` keeps every trained network, so that a further
+variant costs only itself; `--only VARIANT...` limits the variants, `--out FILE` appends the tables to a file.
 """
 import argparse, os, re, time
 from dataclasses import replace
@@ -17,7 +17,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch, yaml
 from natron.baselines import Trees, baseline_forecasts, parts_of
 from natron.calibrate import log_loss
-from natron.candles import read_candles
 from natron.core import atomic_write
 from natron.config import load_config
 from natron.dataset import resume_key, make_series, prepare, window_data
@@ -28,11 +27,13 @@ from natron.markets import join_markets
 from natron.finetune import finetune, predict_windows
 from natron.model import new_model
 from natron.pretrain import pretrain
-from common import table
+from common import check_kept, read_series, save, table
 
 CPU = Path(__file__).parent.parent/"configs/cpu.yaml"
 ALONE, WET, MARKETS, TEMPORAL = ({"labels.tasks": ["volatility"]}, {"model.dropout": .3}, {"markets": True},
                                  {"model.backbone": "temporal", "model.windows": [20, 0]})
+FOUR = {"labels.tasks": ["volatility", "regime", "state", "direction"], "labels.regime_when": "ahead",
+        "labels.weights": {"regime": .3, "state": .3, "direction": .3}}  # `configs/cpu.yaml` until 2026-11-29
 PRETRAINED = {"pretrain.epochs": 8, "pretrain.batch_size": 64, "pretrain.lr": .001}
 VARIANTS = {
     "volatility alone, dropout 0.3": ALONE | WET,
@@ -49,7 +50,8 @@ VARIANTS = {
         ALONE | MARKETS | TEMPORAL | {"data.window_length": 192, "data.stride": 48},
     "alone, dropout 0.1, other markets, temporal, pretrained on future means":
         ALONE | MARKETS | TEMPORAL | PRETRAINED | {"pretrain.epochs": 20, "pretrain.objective": "future_mean"},
-    "four forecasts, dropout 0.1, volatility weighs three times (cpu.yaml)": {},
+    "four forecasts, dropout 0.1, volatility weighs three times": FOUR,
+    "four forecasts and the term structure of volatility, dropout 0.1 (cpu.yaml)": {},
     "alone, dropout 0.1, other markets, temporal (full.yaml)": ALONE | MARKETS | TEMPORAL | {"seeds": 6},
 }
 
@@ -70,7 +72,7 @@ def trained(prep, folder):
                             epochs=len(history)), tmp)
     kept = torch.load(path, weights_only=True)
     model = new_model(prep)
-    if kept["of"] != of: raise SystemExit(f"{path} was trained with other settings or candles; keep these elsewhere")
+    check_kept(path, kept["of"], of)
     model.load_state_dict(kept["weights"])
     return model.eval(), kept
 
@@ -144,7 +146,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if missed := set(a.test) - set(a.only): raise SystemExit(f"--test {missed} is not among --only")
 
-    plain = {p.name.split(".")[0]: read_candles(p) for p in a.candles}
+    plain = read_series(a.candles)
     joined, rows, test = join_markets(plain), [], []
     for name in a.only:
         sets = dict(VARIANTS[name])
@@ -168,11 +170,9 @@ if __name__ == "__main__":
         if name in a.test:
             test += tested(tested_elsewhere(prep, {n: series[n] for n in a.unseen}) if a.unseen else prep, models, name)
 
-    text = [f"{len(plain)} series, {sum(map(len, plain.values())):,} bars; {a.seeds} seeds; one core"
+    text = [f"{len(plain)} series, {sum(map(len, plain.values())):,} bars; one core"
             + (f"; {', '.join(a.unseen)} taught nothing and were tested" if a.unseen else ""),
             table(["validation part", "log-loss, mean", "seeds", "of three, of all", "processor seconds a seed",
                    "epochs"], rows), *test]
     print(*text, sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/quality.py`", *text]) + "\n")
+    save(a.out, text)

@@ -14,7 +14,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np, torch
 from arch import arch_model
 from natron.bundle import load_bundle
-from natron.candles import read_candles
 from natron.config import load_config
 from natron.dataset import prepare
 from natron.finetune import prepare_for
@@ -22,7 +21,7 @@ from natron.markets import join_markets
 from natron.range_scores import (RANGE_FORECASTERS, market, network_forecasts, range_forecaster, score_ranges,
                                  tree_forecasts)
 from natron.tasks import HORIZONS
-from common import table
+from common import read_series, save, table
 
 REFIT = 500                # bars: a month of hours
 BUCKETS = [slice(a, b) for a, b in zip((0, *HORIZONS), HORIZONS)]
@@ -149,7 +148,7 @@ if __name__ == "__main__":
     a = a.parse_args()
     torch.set_num_threads(1)
 
-    candles = {p.name.split(".")[0]: read_candles(p)[-a.bars:] for p in a.candles}
+    candles = {n: c[-a.bars:] for n, c in read_series(a.candles).items()}
     if a.join: candles = join_markets(candles)
     bundle = load_bundle(a.model) if a.model else None
     prep = (prepare_for(bundle, candles) if bundle
@@ -163,6 +162,4 @@ if __name__ == "__main__":
     text = [f"{', '.join(candles)}; {sum(map(len, candles.values())):,} bars{joined}; "
             f"{len(scores.about):,} scored bars{thinned}, {span}", *report(scores)]
     print(*text, sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/ranges.py`", *text]) + "\n")
+    save(a.out, text)

@@ -1,4 +1,4 @@
-"""Reinforcement learning where the answer is known, how fast it is, and what it finds on real candles: \
+"""Reinforcement learning where the answer is known, how fast it is, and what it finds on real candles:
 `python benchmarks/rl.py`.
 
 Sections by flag, `--planted`, `--speed`, `--repeat`, `--real FILE...` and `--sizing FILE...`; without one, the first
@@ -25,11 +25,10 @@ import gymnasium, numpy as np, stable_baselines3, torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tqdm import tqdm
-from common import table
+from common import cpu_name, read_series, save, table
 from natron.backtest import TrialLog
 from natron.bandit import SIZES, STOPS, arm_verdict, learn_arms, planted_data, taken, trade_entries
 from natron.calibrate import calibrate
-from natron.candles import read_candles
 from natron.config import Config, load_config, with_settings
 from natron.core import make_rng
 from natron.dataset import prepare
@@ -164,7 +163,7 @@ def repeat(a):
 
 def real(a):
     "One network on all files, then every agent."
-    series, log, parts = {p.name.split(".")[0]: read_candles(p) for p in a.real}, TrialLog(a.trials), []
+    series, log, parts = read_series(a.real), TrialLog(a.trials), []
     cfg = load_config("rl", **{"data.stride": a.stride, "train.tracker": "none",
                                "rl.seeds": a.seeds, "rl.steps": a.steps})
     prep = prepare(series, cfg)
@@ -229,13 +228,13 @@ def sized(a, series, splits, forecaster):
 
 
 def sizing(a):
-    series = {p.name.split(".")[0]: read_candles(p) for p in a.sizing}
+    series = read_series(a.sizing)
     splits = split_series([c.index for c in series.values()], Config().data, HORIZONS[-1])
     return "\n\n".join(sized(a, series, splits, f) for f in ("har", "har_hour"))
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     for name in ("planted", "speed", "repeat"): p.add_argument(f"--{name}", action="store_true")
     p.add_argument("--real", nargs="+", type=Path, metavar="FILE", help="candle files, one series each")
     p.add_argument("--sizing", nargs="+", type=Path, metavar="FILE", help="candle files, one series each")
@@ -250,16 +249,13 @@ def main():
     torch.set_num_threads(1)
 
     asked = [f for f in (planted, speed, repeat, real, sizing) if getattr(a, f.__name__)] or [planted, speed, repeat]
-    parts = [f"""## {' '.join(['python', 'benchmarks/rl.py',
-                               *(Path(x).name if Path(x).exists() else x for x in sys.argv[1:])])}\n\n"""
-             f"{platform.processor() or platform.machine()}, one core of {os.cpu_count()}, "
+    parts = [f"{cpu_name()}, one core of {os.cpu_count()}, "
              f"Python {platform.python_version()}, torch {torch.__version__}, gymnasium {gymnasium.__version__}, "
              f"stable-baselines3 {stable_baselines3.__version__}"]
     for f in asked:
         parts.append(f"### {f.__name__}\n\n{f(a)}")
         print(parts[-1], flush=True)
-    if a.out:
-        with open(a.out, "a") as f: f.write("\n\n".join(parts) + "\n\n")
+    save(a.out, parts)
 
 
 if __name__ == "__main__": main()

@@ -6,7 +6,7 @@ other process). Beside them stand the plain size of the arrays that a training h
 bytes of the store. Training takes steps of the network of `configs/demo.yaml` on windows drawn from all instruments.
 `--small` is a quick one; `--out FILE` appends the tables to a file.
 """
-import argparse, json, os, platform, re, subprocess, sys, tempfile, time, zlib
+import argparse, json, os, re, subprocess, sys, tempfile, time, zlib
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,7 +19,7 @@ from natron.features import feature_frame
 from natron.finetune import multitask_loss
 from natron.model import new_model
 from natron.train import Run, epoch_batches
-from common import table
+from common import cpu_name, save, table
 
 DEMO = Path(__file__).parent.parent/"configs/demo.yaml"
 WAYS = dict(anew="no store", store="feature store")
@@ -65,7 +65,7 @@ def gathered(prep, batches=100):
 def sizes(prep):
     "Gigabytes of the arrays that a training holds, by name, each once."
     of = lambda k: sum(getattr(s, k).nbytes for s in prep.series)/1e9
-    return dict(inputs=of("x"), mask=of("mask"), answers=of("y"),
+    return dict(inputs=of("x"), mask=of("mask"), labels=of("y"),
                 candles=sum(s.candles.memory_usage().sum() for s in prep.series)/1e9)
 
 
@@ -112,7 +112,7 @@ def report(found, instruments, bars):
             table(["", "step", "seconds", "CPU seconds", "peak GB"], rows),
             f"Plain size of the arrays: {plain}. "
             f"Highest peak: {peak:.2f} GB{f', under {LIMIT:g} GB' if peak < LIMIT else ''}.",
-            f"Windows a second in training: {speed}. Inputs and answers are {same} each way."]
+            f"Windows a second in training: {speed}. Inputs and labels are {same} each way."]
 
 
 def main():
@@ -129,14 +129,11 @@ def main():
     size = (4, 3000, 3) if a.small else (a.instruments, a.bars, a.steps)
     with tempfile.TemporaryDirectory() as folder:
         found = {w: child(*size, folder if w == "store" else None) for w in WAYS}
-    about = (f"{platform.processor() or platform.machine()}, {numba.get_num_threads()} cores; "
+    about = (f"{cpu_name()}, {numba.get_num_threads()} cores; "
              f"numpy {np.__version__}, torch {torch.__version__.partition('+')[0]}")
     text = [about, *report(found, *size[:2])]
     print(*text, sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, "
-                                 f"`{' '.join(['python', 'benchmarks/scale.py', *sys.argv[1:]])}`", *text]) + "\n")
+    save(a.out, text)
 
 
 if __name__ == "__main__": main()

@@ -9,8 +9,9 @@ candles are simulated. Everything is measured in turn, `--rounds` times for `--s
 rounds tell how much is its neighbours'.
 `--out FILE` appends the tables to a file. A GPU is measured where there is one.
 """
-import argparse, http.client, json, os, platform, socket, subprocess, sys, tempfile, threading, time
-from collections import defaultdict
+import argparse, http.client, json, os, socket, subprocess, sys, tempfile, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, "1")
@@ -24,7 +25,7 @@ from natron.calibrate import fit_scenarios
 from natron.finetune import make_bundle
 from natron.model import count_parameters, new_model
 from natron.predictor import load_predictor
-from common import table
+from common import cpu_name, save, table
 
 ECHO = """
 import asyncio
@@ -38,6 +39,14 @@ async def main():
 try: import uvloop; uvloop.run(main())
 except ImportError: asyncio.run(main())
 """
+
+
+@dataclass
+class Measure:
+    "What is measured, what is asked of it, and what each round gave."
+    name: str
+    asked: str = ""
+    rounds: list = field(default_factory=list)
 
 
 def make_model(path, config="natron"):
@@ -80,7 +89,7 @@ def natron(*args): return ("-c", "from natron.cli import main; main()", *args)
 
 
 def in_python(path, candles):
-    "What is measured in this process, by name: the network alone, `predict` with each engine, `append`."
+    "What is measured in this process, and the call: the network alone, `predict` with each engine, `append`."
     bundle = load_bundle(path)
     net = bundle.model()
     x, mask = (torch.zeros(1, bundle.window_length, len(bundle.feature_columns)),
@@ -88,7 +97,7 @@ def in_python(path, candles):
     @torch.inference_mode()
     def alone(): net(x, mask)
 
-    loaded = {e: load_predictor(path, "cpu", e) for e in ("auto", "int8", "torch")}
+    chosen, *others = [load_predictor(path, "cpu", e) for e in ("auto", "int8", "torch")]
     live, step, t = load_predictor(path, "cpu"), candles.index[-1]-candles.index[-2], candles.index[-1]
     live.append("SIM", candles)
     def one():
@@ -96,20 +105,20 @@ def in_python(path, candles):
         t += step
         live.append("SIM", dict(candles.iloc[-1], time=t))
 
-    out = {"eager torch, the network alone": alone}
-    out |= {f"predict, engine {p.engine.name}" + (" (chosen)" if e == "auto" else ""): lambda p=p: p.predict(candles)
-            for e, p in loaded.items()}
-    out |= {f"append, engine {live.engine.name}": one}
+    out = [(Measure("eager torch, the network alone"), alone),
+           (Measure(f"predict, engine {chosen.engine.name} (chosen)", "6 / 15"), lambda: chosen.predict(candles)),
+           *((Measure(f"predict, engine {p.engine.name}"), lambda p=p: p.predict(candles)) for p in others),
+           (Measure(f"append, engine {live.engine.name}"), one)]
     if torch.cuda.is_available():
-        p = load_predictor(path, "cuda")
-        out[f"predict on {torch.cuda.get_device_name()}"] = lambda: p.predict(candles)
+        gpu = load_predictor(path, "cuda")
+        out.append((Measure(f"predict on {torch.cuda.get_device_name()}", "3 / -"), lambda: gpu.predict(candles)))
     return out
 
 
 def engines_of(path, candles, about):
-    "`predict` with each engine, by name."
+    "`predict` with each engine."
     loaded = [load_predictor(path, "cpu", e) for e in ("onnx", "int8", "torch")]
-    return {f"{about}: predict, engine {p.engine.name}": lambda p=p: p.predict(candles) for p in loaded}
+    return [(Measure(f"{about}: predict, engine {p.engine.name}"), lambda p=p: p.predict(candles)) for p in loaded]
 
 
 def on_one_core(f, seconds):
@@ -133,28 +142,30 @@ def over_rest(port, body, seconds):
 
 
 def crowd(port, line, seconds, clients=32):
-    "Milliseconds of pings while so many clients predict, and predictions a second."
-    stop, counts = threading.Event(), [0]*clients
+    "Milliseconds of pings while so many clients predict, and predictions a second; a wrong answer is raised."
+    stop, counts, ms = threading.Event(), [0]*clients, []
     def predict(k):
-        with socket.create_connection(("127.0.0.1", port)) as s:
-            answers = s.makefile("rb")
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as s:
+            lines = s.makefile("rb")
             while not stop.is_set():
                 s.sendall(line)
-                m = json.loads(answers.readline())
+                m = json.loads(lines.readline())
                 if m["type"] == "prediction": counts[k] += 1
                 elif m["code"] not in ("busy", "rate_limited"): raise RuntimeError(m)
 
-    threads = [threading.Thread(target=predict, args=(k,), daemon=True) for k in range(clients)]
-    for t in threads: t.start()
-    with BridgeClient(port=port) as client:
-        time.sleep(1)
-        counts[:] = [0]*clients
-        start = time.perf_counter()
-        ms = timed(lambda: (client.ping(), time.sleep(.005)), seconds) - 5
-        took = time.perf_counter()-start
-    stop.set()
-    for t in threads: t.join(10)
-    return ms, sum(counts)/took
+    with ThreadPoolExecutor(clients) as pool, BridgeClient(port=port) as client:
+        asked = [pool.submit(predict, k) for k in range(clients)]
+        try:
+            time.sleep(1)
+            counts[:] = [0]*clients
+            start = time.perf_counter()
+            while time.perf_counter() < start + seconds:
+                ms.append(1e3*client.ping())
+                time.sleep(.005)
+            rate = sum(counts)/(time.perf_counter()-start)
+        finally: stop.set()
+        for f in asked: f.result()
+    return np.array(ms), rate
 
 
 def lines_a_second(port, line, seconds, connections=4, ahead=16):
@@ -168,6 +179,7 @@ def lines_a_second(port, line, seconds, connections=4, ahead=16):
             left = ahead
             while left:
                 part = s.recv(1 << 20)
+                if not part: raise ConnectionError("the server has closed the connection")
                 n = part.count(b"\n")
                 left -= n
                 got += n
@@ -177,26 +189,20 @@ def lines_a_second(port, line, seconds, connections=4, ahead=16):
     return got/took
 
 
-ASKED = {"predict, engine onnx (chosen)": "6 / 15", "REST, one client": "- / 50",
-         "ping, while 32 clients predict over the bridge": "- / 20", "REST, one client: requests a second": "100",
-         "bridge: lines of 96 candles a second, parsed, checked, echoed": "15,000"}
-
-
-def times(named):
+def times(measures):
     "A table of milliseconds: medians over the rounds, and how far the rounds' own medians lie apart."
-    def row(name, rounds):
-        mid, late = [np.median(ms) for ms in rounds], [np.quantile(ms, .99) for ms in rounds]
-        return (name, f"{np.median(mid):.2f}", f"{np.median(late):.2f}", f"{min(mid):.2f} - {max(mid):.2f}",
-                ASKED.get(name, "3 / -" if "predict on" in name else ""))
+    def row(m):
+        mid, late = [np.median(ms) for ms in m.rounds], [np.quantile(ms, .99) for ms in m.rounds]
+        return (m.name, f"{np.median(mid):.2f}", f"{np.median(late):.2f}", f"{min(mid):.2f} - {max(mid):.2f}", m.asked)
     return table(["512 candles to a dictionary, ms", "median", "99 %", "medians of the rounds", "asked"],
-                 [row(*i) for i in named.items()])
+                 map(row, measures))
 
 
-def rates(named):
+def rates(measures):
     "A table of what is done in a second."
     return table(["a second", "median", "rounds", "asked"],
-                 [(k, f"{np.median(v):,.0f}", f"{min(v):,.0f} - {max(v):,.0f}", ASKED.get(k, ""))
-                  for k, v in named.items()])
+                 [(m.name, f"{np.median(m.rounds):,.0f}", f"{min(m.rounds):,.0f} - {max(m.rounds):,.0f}", m.asked)
+                  for m in measures])
 
 
 if __name__ == "__main__":
@@ -206,7 +212,11 @@ if __name__ == "__main__":
     a.add_argument("--out", type=Path)
     a = a.parse_args()
 
-    ms, persec = defaultdict(list), defaultdict(list)
+    rest, requests = Measure("REST, one client", "- / 50"), Measure("REST, one client: requests a second", "100")
+    pings = Measure("ping, while 32 clients predict over the bridge", "- / 20")
+    predictions = Measure("bridge, 32 clients: predictions a second")
+    lines = Measure("bridge: lines of 96 candles a second, parsed, checked, echoed", "15,000")
+    echoed = Measure("bare echo server: the same lines a second")
     with tempfile.TemporaryDirectory() as d:
         path = Path(d)/"natron_v2.pt"
         weights = make_model(path)
@@ -217,30 +227,26 @@ if __name__ == "__main__":
         ping = json.dumps(dict(type="ping", data=[dict(time=int(t.timestamp()), **r)
                                                   for t, r in candles.iloc[:96].iterrows()])).encode() + b"\n"
         print(about := f"{weights:,} weights, file {path.stat().st_size/1e6:.0f} MB; "
-              f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; "
+              f"{cpu_name()}, {os.cpu_count()} cores; "
               f"torch {torch.__version__.partition('+')[0]}, ONNX Runtime {onnxruntime.__version__}; "
               f"{a.rounds} rounds of {a.seconds:g} s each")
         make_model(small := Path(d)/"demo.pt", "demo")
-        calls = in_python(path, candles) | engines_of(small, candles, "the demonstration's network")
+        calls = in_python(path, candles) + engines_of(small, candles, "the demonstration's network")
 
         with Server(*natron("serve", "--model", path, "--port", 0, "--bridge-port", 0, "--rate", "1000000/second"),
                     servers=2) as s, Server("-c", ECHO) as echo:
             for _ in range(a.rounds):
-                for name, f in calls.items(): ms[name].append(on_one_core(f, a.seconds))
+                for m, f in calls: m.rounds.append(on_one_core(f, a.seconds))
                 took = over_rest(s.ports[0], body, a.seconds)
-                ms["REST, one client"].append(took)
-                persec["REST, one client: requests a second"].append(1e3/took.mean())
-                took, predictions = crowd(s.ports[1], line, a.seconds)
-                ms["ping, while 32 clients predict over the bridge"].append(took)
-                persec["bridge, 32 clients: predictions a second"].append(predictions)
-                persec["bridge: lines of 96 candles a second, parsed, checked, echoed"].append(
-                    lines_a_second(s.ports[1], ping, a.seconds))
-                persec["bare echo server: the same lines a second"].append(
-                    lines_a_second(echo.ports[0], ping, a.seconds))
+                rest.rounds.append(took)
+                requests.rounds.append(1e3/took.mean())
+                took, rate = crowd(s.ports[1], line, a.seconds)
+                pings.rounds.append(took)
+                predictions.rounds.append(rate)
+                lines.rounds.append(lines_a_second(s.ports[1], ping, a.seconds))
+                echoed.rounds.append(lines_a_second(echo.ports[0], ping, a.seconds))
             memory = (f"Memory of the server after all this: {s.megabytes():.0f} MB (asked 1,000). "
                       f"A line of 96 candles has {len(ping)/1e3:.1f} kB.")
-    text = [about, times(ms), rates(persec), memory]
+    text = [about, times([*(m for m, _ in calls), rest, pings]), rates([requests, predictions, lines, echoed]), memory]
     print(*text[1:], sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python {' '.join(sys.argv)}`", *text]) + "\n")
+    save(a.out, text)

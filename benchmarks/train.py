@@ -1,13 +1,13 @@
 """How fast it learns: windows and labels a second by backbone, supervision and precision: `python benchmarks/train.py`.
 
-A label is an answer of one task at one bar: a window supervised at its end brings one for each task, a dense one as
-many as it has bars past the 48th. Each row is the median of whole steps (gather, forward, backward, clip, AdamW) on
+A label is that of one task at one bar: a window supervised at its end brings one for each task, a dense one as many as
+it has bars past the 49th. Each row is the median of whole steps (gather, forward, backward, clip, AdamW) on
 one core. The operations of a step are three times those of a forward pass, as PyTorch counts them; beside them stands
 what the same core does in a plain product of matrices in the same minute. The data loader is measured alone, on a
 million rows, beside the rate at which this core reads as many bytes in order, from an array that no cache holds.
 Candles are simulated. A GPU is measured by `benchmarks/gpu.py`. `--out FILE` appends the tables to a file.
 """
-import argparse, os, platform, time
+import argparse, os, time
 from itertools import cycle
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from natron.dataset import Series, WindowDataset, prepare, window_data
 from natron.finetune import multitask_loss
 from natron.model import model_size, new_model
 from natron.train import Run
-from common import table
+from common import cpu_name, save, table
 
 CONFIGS = Path(__file__).parent.parent/"configs"
 SMALL = {"model.backbone": "transformer", "model.d_model": 64, "model.layers": 2, "model.heads": 4, "model.ffn": 256,
@@ -67,7 +67,7 @@ def step_of(prep, batch, device):
     model = new_model(prep)
     run = Run(model, multitask_loss(model.tasks, dense), c.train, 0, device)
     data = window_data(prep, "train", dense)
-    order = torch.randperm(len(data)).tolist()
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
     at = 0
     run.net.train()
 
@@ -86,9 +86,9 @@ def loading():
     s = Series("S", times, rng.standard_normal((n, 100), np.float32), np.ones((n, 100), bool),
                np.zeros((n, 1), np.float32), 1, 1)
     data = WindowDataset([s], [slice(0, n)], T)
-    out = []
+    draws, out = torch.Generator().manual_seed(0), []
     for batch in (32, 64, 256, 1024):
-        order = iter(torch.randint(len(data), (100_000, batch)))
+        order = iter(torch.randint(len(data), (100_000, batch), generator=draws))
         # 100 values of four bytes and one of mask
         blocks = cycle(data.x.flatten()[:n*100//(batch*T*125)*batch*T*125].split(batch*T*125))
         block = torch.zeros(batch*T*125)
@@ -120,13 +120,11 @@ if __name__ == "__main__":
     gain = [
         f"{speed[f'transformer, {d} wide, causal dense', 'no']/speed[f'transformer, {d} wide, [CLS] window', 'no']:.0f}"
         f" times at {d} wide" for d in (64, 256)]
-    about = f"{platform.processor() or platform.machine()}, one core; torch {torch.__version__.partition('+')[0]}"
+    about = f"{cpu_name()}, one core; torch {torch.__version__.partition('+')[0]}"
     text = [about, table(["one core", "precision", "batch", "windows/s", "labels/s", "Gop/s", "matmul Gop/s", "used"],
                          rows),
             "Labels a second, dense over [CLS]: " + ", ".join(gain) + " (asked 20 and 40).",
             table(["loading alone, 1,000,000 rows of 100 columns: batch", "windows/s", "reading in order"],
                   [(b, f"{w:,.0f}", f"{c:,.0f}") for b, w, c in loading()])]
     print(*text, sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/train.py`", *text]) + "\n")
+    save(a.out, text)

@@ -1,17 +1,17 @@
 """Does a model know markets that it never saw? `python benchmarks/unseen.py --candles FILE... --tz EET --keep DIR`.
 
 Each market is left out in turn: a model of `configs/ready.yaml` is trained on the others, up to its cut-off date, and
-judged on the left-out market from that date on. Beside it stand baselines that were fitted on the same other markets,
-and baselines that were fitted on the left-out market itself, of the same years. LightGBM sees the features now and 6
-and 24 bars ago, with three seeds. Ranges come from the model's own paths, of the others. Intervals are of blocks of
-five trading days, paired where two are compared. `--bars 4h` asks the same models about longer bars, made of the
+evaluated on the left-out market from that date on. Beside it stand baselines that were fitted on the same other
+markets, and baselines that were fitted on the left-out market itself, of the same years. LightGBM sees the features now
+and 6 and 24 bars ago, with three seeds. Ranges come from the model's own paths, of the others. Intervals are of blocks
+of five trading days, paired where two are compared. `--bars 4h` asks the same models about longer bars, made of the
 left-out market's. `--finetune` adds, for spans of the left-out market that end at the cut-off, the model finetuned on
 them (`natron train --from`) and one trained on them alone (`natron train`). `--no-volume` asks about the same markets
-without their volume. `--keep DIR` keeps models and forecasts, so that a run goes on where it was stopped; `--out FILE`
-appends the tables to a file.
+without their volume. `--keep DIR` keeps models and forecasts, so that a run goes on where it was stopped, with the same
+settings and candles; `--out FILE` appends the tables to a file.
 """
 import argparse, os, pickle, time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,16 +19,17 @@ import numpy as np, pandas as pd, torch
 from natron.baselines import Trees, baseline_forecasts, parts_of
 from natron.bundle import load_bundle, save_bundle
 from natron.calibrate import calibrate, calibrated_probs, fit_scenarios
-from natron.candles import read_candles
+from natron.candles import bar_length, data_hash
 from natron.config import load_config
 from natron.core import atomic_write, make_rng
-from natron.dataset import prepare, window_data
+from natron.dataset import Prepared, data_digest, prepare, training_candles, window_data
 from natron.finetune import finetune, finetune_config, make_bundle, predict_windows, prepare_for, prepare_from
 from natron.metrics import block_length, mean_interval, task_scores, task_sums
 from natron.range_scores import RANGE_FORECASTERS, market, network_forecasts, score_ranges
 from natron.splits import Splits, split_series
+from natron.store import resample
 from natron.tasks import shown
-from common import table
+from common import check_kept, read_series, save, table
 
 READY = Path(__file__).parent.parent/"configs/ready.yaml"
 STRIDE = 5                                                # bars from one scored range to the next; visits every hour
@@ -38,19 +39,46 @@ ALONE = {"train": .68, "validation": .2, "test": .12}
 NONE = slice(0, 0)
 
 
-def kept(path, make):
-    "What `make` gives, made once."
+@dataclass(frozen=True)
+class LeftOut:
+    "A left-out market: what its test part holds, and every forecast of it."
+    prep: Prepared
+    times: pd.DatetimeIndex
+    y: dict         # labels by task, NaN where unknown
+    forecasts: dict # probabilities by forecaster, then by task
+
+
+@dataclass(frozen=True)
+class Comparison:
+    "The log-loss of a forecast and of another, and the paired interval of their difference, NaN of one block."
+    score: float
+    other: float
+    low: float
+    high: float
+
+    def __str__(self):
+        "The difference and its interval."
+        span = "of one block" if np.isnan(self.low) else f"[{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.score-self.other:+.3f} {span}"
+
+
+def kept(path, prep, lightgbm):
+    "The baselines' forecasts for these data, made once."
+    of = dict(settings=prep.config.model_dump(), data=data_digest(prep), splits=str(prep.splits), lightgbm=lightgbm)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         start = time.process_time()
-        out = make()
+        out = dict(of=of, forecasts=fitted_forecasts(prep, lightgbm))
         with atomic_write(path) as tmp: tmp.write_bytes(pickle.dumps(out))
         print(f"{path.name}: {time.process_time()-start:.0f} processor seconds", flush=True)
-    return pickle.loads(path.read_bytes())
+    found = pickle.loads(path.read_bytes())
+    check_kept(path, found.get("of"), of)
+    return found["forecasts"]
 
 
 def trained(path, candles, cfg, parent=None):
     "A model file of these candles, trained once, as a training run makes it."
+    of = dict(settings=cfg, series={n: data_hash(c) for n, c in training_candles(candles, cfg.data).items()},
+              parent=parent and parent.sha256)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         start = time.process_time()
@@ -59,7 +87,11 @@ def trained(path, candles, cfg, parent=None):
         save_bundle(make_bundle(model, prep, candles, calibrate(prep, model), scenarios=fit_scenarios(prep, model),
                                 parent=parent), path)
         print(f"{path.name}: trained in {time.process_time()-start:.0f} processor seconds", flush=True)
-    return load_bundle(path)
+    bundle = load_bundle(path)
+    span = bundle.fit_span
+    check_kept(path, dict(settings=bundle.config, series={n: s["hash"] for n, s in span["series"].items()},
+                          parent=span.get("parent", {}).get("sha256")), of)
+    return bundle
 
 
 def early(candles, parent):
@@ -90,21 +122,20 @@ def fitted_forecasts(prep, lightgbm):
             for t in shown(tasks) if t.classes}
 
 
-def of_market(name, bundle, candles, keep, lightgbm, own_bars=None):
-    "Labels, times and everybody's forecasts of one left-out market, by task."
-    own = {name: own_bars if own_bars is not None else candles[name]}
-    prep = prepare_for(bundle, candles | own, start=bundle.config.data.until)
+def of_market(name, bundle, candles, keep, lightgbm):
+    "The left-out market `name`; baselines are fitted on the other candles, where there are any, and on its own."
+    prep = prepare_for(bundle, candles, start=bundle.config.data.until)
     prep = replace(prep, splits=[s if o.name == name else replace(s, test=NONE)
                                  for s, o in zip(prep.splits, prep.series)])
     data = window_data(prep, "test")
-    said = {"model": model_forecasts(bundle, prep)}
+    forecasts = {"model": model_forecasts(bundle, prep)}
     for who, names in {"": set(candles)-{name}, ", own": {name}}.items():
-        if own_bars is not None and not who: continue
-        found = kept(keep/f"{name}{who}.pkl", lambda: fitted_forecasts(fitted_on(prep, names), lightgbm))
-        said |= {f"{b}{who}": {t: p[b] for t, p in found.items() if b in p}
-                 for b in {b for p in found.values() for b in p}}
+        if not names: continue
+        found = kept(keep/f"{name}{who}.pkl", fitted_on(prep, names), lightgbm)
+        forecasts |= {f"{b}{who}": {t: p[b] for t, p in found.items() if b in p}
+                      for b in {b for p in found.values() for b in p}}
     y = {t.name: data.y[data.ends, k].numpy() for k, t in enumerate(prep.labels.tasks)}
-    return prep, data.times, y, said
+    return LeftOut(prep, data.times, y, forecasts)
 
 
 def losses(p, y):
@@ -112,37 +143,45 @@ def losses(p, y):
     return -np.log(np.maximum(p[np.arange(len(y)), y.astype(int)], 1e-15))
 
 
-def less(p, other, y, times, task, cfg):
-    "The other's log-loss, and what the first adds to it, with its paired interval."
+def compared(p, other, y, times, task, cfg):
+    "One forecast beside another, on the same rows."
     mine, theirs = losses(p, y), losses(other, y)
     low, high, _ = mean_interval(mine-theirs, times, block_length(task, cfg), cfg.resamples,
                                  make_rng(0, task.name), cfg.interval)
-    span = "of one block" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
-    return f"{theirs.mean():.3f}: {(mine-theirs).mean():+.3f} {span}"
+    return Comparison(mine.mean(), theirs.mean(), low, high)
+
+
+def scores_of(task, y, p): return task_scores(task, task_sums(task, y, p).sum(0, dtype=float))
 
 
 def rows_of(task, found, who, cfg):
     """A row a market, one of all, and one of all in each year: log-loss, ECE,
     and the model's difference to each of `who`."""
-    years = sorted({y for _, t, _, _ in found.values() for y in t.year})
+    years = sorted({y for m in found.values() for y in m.times.year})
     for name in [*found, "all", *years]:
         some = [found[name]] if name in found else list(found.values())
-        first, *rest = [t for _, t, _, _ in some]
-        times, y = first.append(rest), np.concatenate([y[task.name] for _, _, y, _ in some])
+        first, *rest = [m.times for m in some]
+        times, y = first.append(rest), np.concatenate([m.y[task.name] for m in some])
         k = ~np.isnan(y) & ((times.year == name) | (name not in years))
         y, times = y[k], times[k]
-        def of(n): return np.concatenate([said[n][task.name] for _, _, _, said in some])[k]
+        def of(n): return np.concatenate([m.forecasts[n][task.name] for m in some])[k]
 
         p = of("model")
-        scores = task_scores(task, task_sums(task, y, p).sum(0, dtype=float))
+        scores, pairs = scores_of(task, y, p), [compared(p, of(n), y, times, task, cfg) for n in who]
         sides = [f"{scores['side_auc']:.3f}"] if "side_auc" in scores else []
         yield (f"all, {name}" if name in years else name, f"{len(y):,}", f"{losses(p, y).mean():.3f}",
-               f"{scores['ece']:.3f}", *sides, *(less(p, of(n), y, times, task, cfg) for n in who))
+               f"{scores['ece']:.3f}", *sides, *(f"{c.other:.3f}: {c}" for c in pairs))
+
+
+def tasks_of(found): return shown(next(iter(found.values())).prep.labels.tasks)
+
+
+def volatility_of(found): return next(t for t in tasks_of(found) if t.name == "volatility")
 
 
 def tables(found, cfg):
-    tasks = [t for t in shown(next(iter(found.values()))[0].labels.tasks) if t.classes]
-    have = next(iter(found.values()))[3]
+    "A table a task that has classes."
+    tasks, have = [t for t in tasks_of(found) if t.classes], next(iter(found.values())).forecasts
     for t in tasks:
         who = [n for n in (f"{b}{w}" for w in ("", ", own") for b in ("prior", "har", "logistic", "lightgbm"))
                if n in have and t.name in have[n]]
@@ -180,13 +219,6 @@ def range_table(by_name):
                   "interval score, 12 bars, bp", "less ATR 14's", "less HAR's with the hour's, own"], out)
 
 
-def longer(candles, bars):
-    """Bars of so many hours, as UTC counts them, those without every hour of theirs too;
-    a bar is named by when it opens."""
-    how = dict(open="first", high="max", low="min", close="last", volume="sum")
-    return candles.resample(bars, label="left", closed="left").agg(how).dropna()
-
-
 def any_bars(bundle, seconds):
     "The same model, taken for one of bars of another length."
     span = bundle.fit_span | {"series": {n: s | {"bar_seconds": seconds} for n, s in bundle.fit_span["series"].items()}}
@@ -200,7 +232,7 @@ def years_before(candles, cut, years):
 
 
 def finetuned(name, bundle, candles, keep):
-    """Answers about volatility from the cut-off on: as the model comes, finetuned on a span of the market,
+    """Forecasts of volatility from the cut-off on: as the model comes, finetuned on a span of the market,
     trained anew on it."""
     cut = bundle.config.data.until
     alone = load_config(READY, **{"train.tracker": "none", "device": "cpu", "data.until": None}
@@ -211,11 +243,11 @@ def finetuned(name, bundle, candles, keep):
         models = {"finetuned": trained(keep/f"{name} finetuned {span}.pt", own,
                                        finetune_config(bundle, **{"train.tracker": "none"}), bundle),
                   "anew": trained(keep/f"{name} anew {span}.pt", own, alone)}
-        out[span] = {who: answers_since(m, name, candles, cut) for who, m in models.items()}
-    return out | {"as it comes": answers_since(bundle, name, candles, cut)}
+        out[span] = {who: volatility_since(m, name, candles, cut) for who, m in models.items()}
+    return out | {"as it comes": volatility_since(bundle, name, candles, cut)}
 
 
-def answers_since(bundle, name, candles, cut):
+def volatility_since(bundle, name, candles, cut):
     "Volatility probabilities of the left-out market from the cut-off on."
     prep = prepare_for(bundle, {name: candles[name]}, start=cut)
     return pd.DataFrame(model_forecasts(bundle, prep)["volatility"], window_data(prep, "test").times)
@@ -223,44 +255,40 @@ def answers_since(bundle, name, candles, cut):
 
 def volume_table(found, models, candles, cfg):
     "A row a market: volatility of a left-out market as it is, and as if nobody had counted its volume."
-    task, out, both = (next(t for t in shown(next(iter(found.values()))[0].labels.tasks) if t.name == "volatility"),
-                       [], [])
+    task, parts = volatility_of(found), {}
     for name, bundle in models.items():
-        bare = answers_since(bundle, name, {name: candles[name].assign(volume=np.nan)}, bundle.config.data.until)
-        p, y = (pd.DataFrame(found[name][3]["model"]["volatility"], found[name][1]),
-                pd.Series(found[name][2]["volatility"], found[name][1]).dropna())
-        rows = bare.index.intersection(p.index).intersection(y.index)
-        both.append((name, bare.loc[rows].to_numpy(), p.loc[rows].to_numpy(), y[rows].to_numpy(), rows))
+        m = found[name]
+        without = volatility_since(bundle, name, {name: candles[name].assign(volume=np.nan)}, bundle.config.data.until)
+        counted, y = (pd.DataFrame(m.forecasts["model"]["volatility"], m.times),
+                      pd.Series(m.y["volatility"], m.times).dropna())
+        rows = without.index.intersection(counted.index).intersection(y.index)
+        parts[name] = without.loc[rows], counted.loc[rows], y[rows]
 
-    for name, p, q, y, times in [*both, ("all", *(np.concatenate([b[k] for b in both]) for k in (1, 2, 3)),
-                                         both[0][4].append([b[4] for b in both[1:]]))]:
-        with_it, _, less_it = less(p, q, y, times, task, cfg).partition(": ")
-        out.append((name, f"{len(y):,}", with_it, f"{losses(p, y).mean():.3f} ({less_it})",
-                    f"{task_scores(task, task_sums(task, y, p).sum(0, dtype=float))['ece']:.3f}"))
+    parts["all"] = [pd.concat(o) for o in zip(*parts.values())]
+    out = []
+    for name, (without, counted, y) in parts.items():
+        p, q, labels = without.to_numpy(), counted.to_numpy(), y.to_numpy()
+        c = compared(p, q, labels, y.index, task, cfg)
+        out.append((name, f"{len(y):,}", f"{c.other:.3f}", f"{c.score:.3f} ({c})",
+                    f"{scores_of(task, labels, p)['ece']:.3f}"))
     return table(["volatility: left-out market", "bars",
                   "log-loss with volume", "without (less with)", "ECE without"], out)
 
 
-def finetune_table(found, answers, cfg):
+def finetune_table(found, finetunes, cfg):
     "A row a span: the three models on the same bars of all left-out markets."
-    task = next(t for t in shown(next(iter(found.values()))[0].labels.tasks) if t.name == "volatility")
-    def stack(f): return pd.concat([pd.concat([f(n)], keys=[n]) for n in answers])
-    y = stack(lambda n: pd.Series(found[n][2]["volatility"], found[n][1]))
-    out, comes = [], stack(lambda n: answers[n]["as it comes"])
+    task = volatility_of(found)
+    def stack(f): return pd.concat([pd.concat([f(n)], keys=[n]) for n in finetunes])
+    y = stack(lambda n: pd.Series(found[n].y["volatility"], found[n].times)).dropna()
+    out, comes = [], stack(lambda n: finetunes[n]["as it comes"])
     for span in SPANS:
-        said = {"as it comes": comes, **{w: stack(lambda n: answers[n][span][w]) for w in ("finetuned", "anew")}}
-        rows = comes.index
-        for p in said.values(): rows = rows.intersection(p.index)
+        new = {w: stack(lambda n: finetunes[n][span][w]) for w in ("finetuned", "anew")}
+        rows = y.index.intersection(comes.index)
+        for p in new.values(): rows = rows.intersection(p.index)
         rows = rows.sort_values()
-        times = rows.get_level_values(1)
-        p = {w: q.loc[rows].to_numpy() for w, q in said.items()}
-        right = y[rows].to_numpy()
-        known = ~np.isnan(right)
-        def beside(w): return less(p[w][known], p["as it comes"][known], right[known], times[known], task, cfg)
-        def told(w): return f"{losses(p[w][known], right[known]).mean():.3f}"
-
-        out.append((span, f"{known.sum():,}", told("as it comes"),
-                    *(f"{told(w)} ({beside(w).partition(': ')[2]})" for w in ("finetuned", "anew"))))
+        times, labels, before = rows.get_level_values(1), y[rows].to_numpy(), comes.loc[rows].to_numpy()
+        pairs = [compared(p.loc[rows].to_numpy(), before, labels, times, task, cfg) for p in new.values()]
+        out.append((span, f"{len(rows):,}", f"{pairs[0].other:.3f}", *(f"{c.score:.3f} ({c})" for c in pairs)))
     return table(["span of the market's own candles", "bars scored", "as it comes", "finetuned (less as it comes)",
                   "trained anew on them alone (less as it comes)"], out)
 
@@ -278,31 +306,29 @@ if __name__ == "__main__":
     a = a.parse_args()
     torch.set_num_threads(1)
 
-    candles = {p.name.split(".")[0]: read_candles(p, tz=a.tz) for p in a.candles}
+    candles = read_series(a.candles, a.tz)
     cfg = load_config(READY, **{"train.tracker": "none", "device": "cpu"})
-    found, ranges, answers, longs, models = {}, {}, {}, {}, {}
+    found, ranges, finetunes, longs, models = {}, {}, {}, {}, {}
     for name in a.only or candles:
         models[name] = bundle = trained(a.keep/f"without_{name}.pt",
                                         {n: c for n, c in candles.items() if n != name}, cfg)
         found[name] = of_market(name, bundle, candles, a.keep, ["volatility"])
-        ranges[name] = range_scores(name, bundle, found[name][0])
+        ranges[name] = range_scores(name, bundle, found[name].prep)
         if a.bars:
-            long = longer(candles[name], a.bars)
-            taken = any_bars(bundle, pd.Timedelta(a.bars).total_seconds())
-            longs[name] = of_market(name, taken, {name: long}, a.keep/a.bars, ["volatility"], long)
-            ranges[f"{name}, {a.bars}"] = range_scores(name, taken, longs[name][0])
-        if a.finetune: answers[name] = finetuned(name, bundle, candles, a.keep/"finetuned")
+            long = resample(candles[name], a.bars)
+            taken = any_bars(bundle, bar_length(long).total_seconds())
+            longs[name] = of_market(name, taken, {name: long}, a.keep/a.bars, ["volatility"])
+            ranges[f"{name}, {a.bars}"] = range_scores(name, taken, longs[name].prep)
+        if a.finetune: finetunes[name] = finetuned(name, bundle, candles, a.keep/"finetuned")
 
-    first = next(iter(found.values()))[1]
+    times = next(iter(found.values())).times
     text = [f"{', '.join(found)}, each left out of the others' training; "
-            f"judged from {first.min():%Y-%m-%d} to {first.max():%Y-%m-%d}; one core", *tables(found, cfg.evaluate)]
+            f"evaluated from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}; one core", *tables(found, cfg.evaluate)]
     text.append(range_table({n: s for n, s in ranges.items() if n in found}))
     if longs:
         text += [f"The same models asked about bars of {a.bars}:", *tables(longs, cfg.evaluate),
                  range_table({n: s for n, s in ranges.items() if n not in found})]
-    if answers: text.append(finetune_table(found, answers, cfg.evaluate))
+    if finetunes: text.append(finetune_table(found, finetunes, cfg.evaluate))
     if a.no_volume: text.append(volume_table(found, models, candles, cfg.evaluate))
     print(*text, sep="\n\n")
-    if a.out:
-        with open(a.out, "a") as f:
-            f.write("\n\n".join(["", f"## {time.strftime('%Y-%m-%d')}, `python benchmarks/unseen.py`", *text]) + "\n")
+    save(a.out, text)

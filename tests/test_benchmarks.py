@@ -1,17 +1,20 @@
 """The forecaster of `benchmarks/ranges.py` that no notebook holds, beside the library it comes from;
-`benchmarks/scale.py` and `benchmarks/challengers.py`, small."""
+`benchmarks/scale.py` and `benchmarks/challengers.py`, small; what the benchmarks share."""
 import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
-from natron.candles import sample_candles
+from natron.candles import sample_candles, simulate_candles, write_candles
 from natron.config import DataConfig
 from natron.core import NatronError
+from natron.features import feature_frame
 from natron.range_scores import RANGE_FORECASTERS, market
 from natron.splits import split_series
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent/"benchmarks"))
-import challengers, scale
+import challengers, common, scale
+
+BUCKETS = ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24))            # bars from now
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def test_garch_forecasts_as_arch_does(eurusd, ranges):
     later = arch_model(r[:first+7]/sd, **model).fix(fit.params)
     for known, row in ((fit, first), (later, first+7)):
         ahead = known.forecast(horizon=24).variance.to_numpy()[-1]*sd**2
-        wanted = [ahead[a:b].mean() for a, b in ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24))]
+        wanted = [ahead[a:b].mean() for a, b in BUCKETS]
         np.testing.assert_allclose(np.exp(ranges.garch(eurusd)[row]), wanted, rtol=1e-3)
 
 
@@ -51,12 +54,36 @@ def test_scale_gives_the_same_inputs_with_a_store(tmp_path):
     found = dict(anew=scale.part(2, 1500, 1), store=scale.part(2, 1500, 1, str(tmp_path)))
     assert found["anew"]["digest"] == found["store"]["digest"]
     assert len(list(tmp_path.iterdir())) == 2
-    assert found["anew"]["sizes"]["inputs"] == 2*1500*112*4/1e9
-    assert all(peak > found["anew"]["sizes"]["inputs"] for _, _, _, peak in found["anew"]["steps"])
+    columns = feature_frame(simulate_candles(600, seed=0)).shape[1]
+    assert found["anew"]["sizes"]["inputs"] == 2*1500*columns*4/1e9
     head, table, plain, same = scale.report(found, 2, 1500)
     assert "| feature store | features out of the full store |" in table
     assert "under 6 GB" in plain
-    assert "Inputs and answers are the same each way." in same
+    assert "Inputs and labels are the same each way." in same
+
+
+def test_files_of_one_name_are_refused(tmp_path):
+    files = [tmp_path/f"{folder}/SIM.csv" for folder in "ab"]
+    for f in files:
+        f.parent.mkdir()
+        write_candles(simulate_candles(600, seed=0), f)
+    assert list(common.read_series(files[:1])) == ["SIM"]
+    with pytest.raises(NatronError, match="two candle files have one name"): common.read_series(files)
+
+
+def test_a_saved_report_names_the_command_as_it_ran(monkeypatch, tmp_path):
+    out = tmp_path/"out.md"
+    monkeypatch.setattr("sys.argv", ["/any/where/ranges.py", "--bars", "900", "--only", "one, two", "--out", str(out)])
+    common.save(out, ["first", "second"])
+    head, *text = out.read_text().strip().split("\n\n")
+    assert head.endswith(", `python benchmarks/ranges.py --bars 900 --only 'one, two' --out out.md`")
+    assert text == ["first", "second"]
+
+
+def test_what_is_kept_must_be_of_the_same_settings():
+    common.check_kept("a.pt", dict(seed=0), dict(seed=0))
+    with pytest.raises(SystemExit, match="a.pt was made with other settings or candles"):
+        common.check_kept("a.pt", dict(seed=0), dict(seed=1))
 
 
 FEW = ["--no-lightgbm", "--bars", "1200", "--stride", "40"]
@@ -99,7 +126,7 @@ def test_challengers_score_chronos_where_its_weights_are(capsys, monkeypatch, tm
 def test_chronos_forecasts_are_means_over_the_bars_of_a_bucket(eurusd):
     found, t = challengers.chronos_forecasts(eurusd, LastDay()), eurusd.split.test.start+300
     day = eurusd.variance[t-23:t+1]
-    wanted = [day[a:b].mean() for a, b in ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24))]
+    wanted = [day[a:b].mean() for a, b in BUCKETS]
     assert day.min() > 0
     np.testing.assert_allclose(np.exp(found[t]), wanted, rtol=1e-5)
     np.testing.assert_array_equal(found, challengers.chronos_forecasts(eurusd, LastDay(second=True)))
