@@ -10,7 +10,7 @@ from .core import need
 need("serve", "prometheus_client")
 
 # %% ../nbs/08i_alerts.ipynb #a1e00004
-import contextlib, logging, queue, threading
+import contextlib, logging, queue, re, threading
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
@@ -116,6 +116,22 @@ def start(self: Monitor) -> threading.Thread:
 # %% ../nbs/08i_alerts.ipynb #a1e00011
 _ROOM, _SECRET = 100, "user name and password do not belong into a webhook; use a path that the receiver knows"
 
+def _target(at): return (at.path or "/") + (f"?{at.query}" if at.query else "")
+
+def _address(url):
+    "The parts of an address to which events can be sent."
+    try:
+        at = urlsplit(url)
+        sent = f"{(at.hostname or '').encode('idna').decode()}:{at.port}{_target(at)}"
+    except ValueError as e: raise NatronError(f"--webhook: nothing can be sent to this address: {e}") from e
+    if at.scheme not in ("http", "https") or not at.hostname:
+        raise NatronError("--webhook: expected an address such as https://example.com/natron, with http or https "
+                          "and the name of a host")
+    if at.username or at.password: raise NatronError(f"--webhook: {_SECRET}")
+    if re.search("[^!-~]", sent):
+        raise NatronError("--webhook: blanks and letters beyond ASCII must be percent-encoded, a blank as %20")
+    return at
+
 class Webhook:
     "Posts events to one URL from a thread of its own."
     def __init__(self, url: str,                # http or https
@@ -123,12 +139,7 @@ class Webhook:
                  timeout: float = 5.,           # seconds of an attempt
                  tries: int = 3,                # attempts for an event
                  pause: float = 1.):            # seconds before the second; doubled before the next
-        at = self.at = urlsplit(url)
-        if at.scheme not in ("http", "https") or not at.hostname:
-            raise NatronError("--webhook: expected an address such as https://example.com/natron, with http or https "
-                              "and the name of a host")
-        if at.username or at.password: raise NatronError(f"--webhook: {_SECRET}")
-        self.count, self.timeout, self.tries, self.pause = count, timeout, tries, pause
+        self.at, self.count, self.timeout, self.tries, self.pause = _address(url), count, timeout, tries, pause
         self.events, self.closed = queue.Queue(_ROOM), threading.Event()
         self.thread = threading.Thread(target=self._run, name="natron-webhook", daemon=True)
         self.thread.start()
@@ -178,7 +189,6 @@ def _post(self: Webhook, event):
     "One attempt; raises `OSError` or `HTTPException` if the receiver does not take it."
     made = HTTPSConnection if self.at.scheme == "https" else HTTPConnection
     with contextlib.closing(made(self.at.hostname, self.at.port, timeout=self.timeout)) as c:
-        target = (self.at.path or "/") + (f"?{self.at.query}" if self.at.query else "")
-        c.request("POST", target, orjson.dumps(event), {"Content-Type": "application/json"})
+        c.request("POST", _target(self.at), orjson.dumps(event), {"Content-Type": "application/json"})
         status = c.getresponse().status
     if not 200 <= status < 300: raise OSError(f"the receiver answered {status}")

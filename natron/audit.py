@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'AuditError', 'Subject', 'spread', 'rounding', 'Differences', 'Finding', 'Case', 'check', 'make_case',
-           'truncation', 'too_early', 'garble', 'garbled_future', 'Replay', 'replay', 'rewrites', 'foresight', 'scale',
-           'parity', 'warm_up', 'finite', 'constant', 'duplicates', 'repeatable', 'memory', 'Watch', 'fresh',
-           'first_call', 'files', 'Note', 'Audit', 'audit_text', 'audit', 'plot_rewrites', 'lookup', 'resolve']
+           'truncation', 'too_early', 'perturb_future', 'future_perturbation', 'Replay', 'replay', 'rewrites',
+           'foresight', 'scale', 'parity', 'warm_up', 'finite', 'constant', 'duplicates', 'repeatable', 'memory',
+           'Watch', 'fresh', 'first_call', 'files', 'Note', 'Audit', 'audit_text', 'audit', 'plot_rewrites', 'lookup',
+           'resolve']
 
 # %% ../nbs/01c_audit.ipynb #2a2c0a90
 import dis, gc, importlib, inspect, multiprocessing, numbers, os, pickle, sys, time, traceback
@@ -128,7 +129,7 @@ class Differences:
 _SENTENCES = {
     "truncation": "{changed:,} of {compared:,} past readings change when the later bars are cut off",
     "too-early": "{changed:,} answers are given before their horizon of {horizon} bars has passed; leave them empty",
-    "garbled-future": "{changed:,} of {compared:,} past readings change when the future is another one",
+    "future-perturbation": "{changed:,} of {compared:,} past readings change when the future is another one",
     "rewrites": "{changed:,} of {compared:,} readings are rewritten after they were shown, some {delay} bars later",
     "rewrites: one": "{changed:,} of {compared:,} readings are rewritten one bar after they were shown",
     "first-call": "{changed:,} of {compared:,} past readings change in a process whose first call saw only the past",
@@ -410,10 +411,10 @@ def too_early(case: Case):
     yield from case.findings("too-early", d, tell=lambda k: dict(horizon=int(case.ahead[k])))
 
 # %% ../nbs/01c_audit.ipynb #b3d35d1d
-def garble(candles: pd.DataFrame,
-           cut: int,              # bars that stay
-           rng: np.random.Generator
-          ) -> pd.DataFrame:
+def perturb_future(candles: pd.DataFrame,
+                   cut: int,              # bars that stay
+                   rng: np.random.Generator
+                  ) -> pd.DataFrame:
     "The same candles up to `cut`, then a simulated market five times as wild."
     n, last = len(candles)-cut, candles.close.iloc[cut-1]
     moves = np.diff(np.log(candles.close.to_numpy()))
@@ -438,12 +439,12 @@ def _other_times(times, cut, rng):
 
 # %% ../nbs/01c_audit.ipynb #cc8abc4b
 @check
-def garbled_future(case: Case):
+def future_perturbation(case: Case):
     "Later bars are replaced by another market; earlier readings stay."
     d, cuts, base = Differences(case.base, case.tolerance), _cuts(case), case.base.to_numpy()
-    case.tried["garbled-future"] = len(cuts) - len(_early(case))
-    for cut in cuts: d.add(_past(case, case.short(garble(case.candles, cut, case.rng)).to_numpy()[:cut], base))
-    yield from case.findings("garbled-future", d)
+    case.tried["future-perturbation"] = len(cuts) - len(_early(case))
+    for cut in cuts: d.add(_past(case, case.short(perturb_future(case.candles, cut, case.rng)).to_numpy()[:cut], base))
+    yield from case.findings("future-perturbation", d)
 
 # %% ../nbs/01c_audit.ipynb #088d7238
 @dataclass(frozen=True)
@@ -637,7 +638,7 @@ def _later(candles): return candles.set_axis(candles.index + pd.Timedelta(days=2
 def memory(case: Case):
     "The same market at other times gets the same answer."
     d = Differences(case.base, np.maximum(1e-6, case.tolerance))
-    other = garble(case.candles, 1, case.rng).set_axis(case.candles.index)
+    other = perturb_future(case.candles, 1, case.rng).set_axis(case.candles.index)
     differ = d.add(case.short(_later(case.candles)).to_numpy())
     differ |= d.add(case.short(_later(other)).to_numpy(), want=case.short(other).to_numpy())
     clocks = case.candles.index.month.isin([3, 4, 10, 11])                  # when clocks are set, and Easter is
@@ -756,18 +757,38 @@ def _heard(pipe, call, process, case):
     raise AuditError(f"{name} has not come back from a call on {call[0]:,.0f} bars within {case.limit:g} seconds, in a "
                      "process of its own; bring fewer candles, or raise the limit")
 
+# %% ../nbs/01c_audit.ipynb #79c93ef0
+def _receive(pipe, call):
+    "The life of a spawned process, which is sent what a forked one is born with."
+    given = pipe.recv()
+    pipe.send("received")
+    _serve(pipe, call, *given)
+
+def _hand_over(pipe, given, process):
+    "Send a spawned process its work; raises `AuditError` where it did not live to take it."
+    try:
+        pipe.send(given)
+        pipe.recv()
+    except (EOFError, OSError) as e:
+        process.join()
+        raise AuditError(f"{given[1].subject.name} could not be handed to a process of its own, which ended (exit code "
+                         f"{process.exitcode}) as it imported this script again; put what the script does, but for its "
+                         'functions, under `if __name__ == "__main__":`, or use `natron audit`') from e
+
 # %% ../nbs/01c_audit.ipynb #79c93efd
 def fresh(work: Callable, # (case, *args) -> what can be pickled
           case: Case, *args
          ) -> tuple: # what `work` returned; what the subject did beside computing
     "Let a new process work, in which the subject has not been called since this one began."
-    context = multiprocessing.get_context(_START)
-    ours, theirs = context.Pipe(duplex=False)
+    context, spawned, given = multiprocessing.get_context(_START), _START == "spawn", (work, case, args)
+    ours, theirs = context.Pipe(duplex=spawned)
     call = context.RawArray("d", 2)                         # bars of the call that goes on, and when it began
-    process = context.Process(target=_serve, args=(theirs, call, work, case, args))
+    process = (context.Process(target=_receive, args=(theirs, call)) if spawned
+               else context.Process(target=_serve, args=(theirs, call, *given)))
     process.start()
     theirs.close()
     try:
+        if spawned: _hand_over(ours, given, process)
         said, beside = _heard(ours, call, process, case)
         process.join(5)
     finally:
@@ -779,11 +800,11 @@ def fresh(work: Callable, # (case, *args) -> what can be pickled
 
 # %% ../nbs/01c_audit.ipynb #1aa419ce
 def _can_be_fresh(case):
-    "Whether another process can be given the case: by forking, or because all of it can be pickled."
+    "Whether another process can be given the case: by forking, or because all of it can be pickled and imported."
     if _START == "fork": return True
-    try: pickle.dumps(case)
+    try: pickled = pickle.dumps(case)
     except (pickle.PicklingError, AttributeError, TypeError): return False
-    return True
+    return hasattr(sys.modules["__main__"], "__file__") or b"__main__" not in pickled
 
 # %% ../nbs/01c_audit.ipynb #a7c5a15a
 def _prefixes(case, bars=2_000_000):
@@ -852,7 +873,7 @@ def files(case: Case):
         yield Finding("files", "(files)", evidence=dict(path=str(path)))
 
 # %% ../nbs/01c_audit.ipynb #0170d1ac
-_AHEAD = ["truncation", "garbled-future", "rewrites", "first-call", "foresight"]
+_AHEAD = ["truncation", "future-perturbation", "rewrites", "first-call", "foresight"]
 _NOTES = {
     "reads_files": "reads files while computing, whose content was not audited: {what}",
     "writes_files": "writes files, which were put back as they were: {what}",
@@ -949,27 +970,30 @@ def _verdict(a):
     return [f"{what}: {', '.join(names[:8])}{more(names)}" for what, names in said if names]
 
 # %% ../nbs/01c_audit.ipynb #32740383
+_NAME = max(map(len, CHECKS))       # letters of the longest check
+
 def _power_text(a):
     "A line for each check that cuts, with what it could have met."
     if not len(a.power): return []
-    lines = ["", "  found with probability, if one bar in          100    500  2,000  leaks, anywhere"]
+    head = "".join(f"{n:7,}" for n in a.power.columns)
+    lines = ["", f"  {'found with probability, if one bar in':{_NAME+23}}{head}  leaks, anywhere"]
     for check, p in a.power.iterrows():
         places = f"{a.tried[check]:,} bars" if check in a.tried else ""
-        lines.append(f"  {check:15} cut behind {places:>11}" if places else f"  {check:38}")
+        lines.append(f"  {check:{_NAME}} cut behind {places:>11}" if places else f"  {check:{_NAME+23}}")
         lines[-1] += "".join(f"{x:7.2f}" for x in p)
     return lines
 
 # %% ../nbs/01c_audit.ipynb #010462bb
 def _finding_text(f, wide):
     size = " (a value comes or goes)" if np.isinf(f.size) else f" (up to {f.size:.2g} sd)" if f.size > 0 else ""
-    return f"  {f.column:{wide}}  {f.check:15} {f.time[:16].replace('T', ' '):17} {f.text}{size}"
+    return f"  {f.column:{wide}}  {f.check:{_NAME}} {f.time[:16].replace('T', ' '):17} {f.text}{size}"
 
 # %% ../nbs/01c_audit.ipynb #0942ce98
 def audit_text(a: Audit) -> str:
     "The audit for a terminal: every check, then every finding with its first bar, then what it could have found."
     count = {c: len({f.column for f in a.findings if f.check == c}) for c in a.checks}
     lines = [_headline(a), *_verdict(a), ""]
-    lines += [f"  {c:15} {f'{count[c]} failed' if count[c] else 'passed':10} {what}" for c, what in a.checks.items()]
+    lines += [f"  {c:{_NAME}} {f'{count[c]} failed' if count[c] else 'passed':10} {what}" for c, what in a.checks.items()]
     wide = max([len(f.column) for f in a.findings], default=0)
     if a.findings: lines += ["", *(_finding_text(f, wide) for f in a._sorted())]
     return "\n".join(lines + _power_text(a) + [""]*bool(a.notes) + [f"  note: {n.text}" for n in a.notes])

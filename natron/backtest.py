@@ -520,16 +520,16 @@ def trials(self: TrialLog) -> list[Trial]:
     return list({(t.data, t.settings): t for t in every}.values())
 
 # %% ../nbs/06e_backtest.ipynb #3079dafb
-_SHUFFLES = 100
+_PERMUTATIONS = 100
 
 @dataclass(frozen=True, repr=False)
 class Backtest(Simulation):
     "A simulation beside its benchmarks."
-    curves: pd.DataFrame   # equity of the strategy, of buy and hold and of the middle one of the shuffled signals
-    table: pd.DataFrame    # a row each, every figure with _low and _high; median and middle 95 % of the shuffled ones
+    curves: pd.DataFrame   # equity of the strategy, of buy and hold and of the middle one of the permuted signals
+    table: pd.DataFrame    # a row each, every figure with _low and _high; median and middle 95 % of the permuted ones
     level: float           # of the intervals
     blocks: int            # independent ones that a resample is made of
-    p_value: float         # share of shuffled signals that earned as much
+    p_value: float         # share of permuted signals that earned as much
     trials: int            # on these bars, this one included
     psr: float             # probability that the Sharpe ratio is above zero ...
     dsr: float             # ... and above the best of so many trials without skill
@@ -539,14 +539,14 @@ class Backtest(Simulation):
     def __repr__(self): return self.text()
 
 # %% ../nbs/06e_backtest.ipynb #82598cb7
-def _turned(x, share): return np.roll(x, max(1, int(share*len(x))))     # by a bar at least: unturned it is no shuffle
+def _turned(x, share): return np.roll(x, max(1, int(share*len(x))))     # by a bar at least; unturned it is the same
 
-def _shuffles(market, asked, cfg, rng):
+def _permutations(market, asked, cfg, rng):
     "The same requests, turned by a random share of the bars."
-    return [_play(market, [_turned(x, u) for x in asked], cfg) for u in rng.random(_SHUFFLES)]
+    return [_play(market, [_turned(x, u) for x in asked], cfg) for u in rng.random(_PERMUTATIONS)]
 
-def _shuffled_row(figures, level):
-    "Median and range of the shuffled simulations' figures."
+def _permuted_row(figures, level):
+    "Median and range of the permuted simulations' figures."
     known = pd.DataFrame(figures).astype(float).replace([np.inf, -np.inf], np.nan)
     ends = known.quantile([.5, (1-level)/2, (1+level)/2]).set_axis(["", "_low", "_high"])
     return {k+end: v for end, row in ends.iterrows() for k, v in row.items()}
@@ -592,10 +592,10 @@ def _deflated(trial, sim, log):
     return deflated_sharpe(trial, bar_sums(sim)[:, 1], known)
 
 # %% ../nbs/06e_backtest.ipynb #89a92b6c
-def _table(sim, hold, shuffled, starts, per_year, cfg):
-    "Figures with their intervals, a row each: the strategy, buy and hold, the shuffled signals, nothing at all."
+def _table(sim, hold, permuted, starts, per_year, cfg):
+    "Figures with their intervals, a row each: the strategy, buy and hold, the permuted signals, nothing at all."
     rows = {n: _with_bounds(a, per_year, starts, cfg) for n, a in {"strategy": sim, "buy and hold": hold}.items()}
-    rows |= {"shuffled": _shuffled_row(shuffled, cfg.interval), "flat": _FLAT}
+    rows |= {"permuted": _permuted_row(permuted, cfg.interval), "flat": _FLAT}
     table = pd.DataFrame(rows, dtype=float).T
     logs = [k for k in table if "_return" in k]
     with np.errstate(over="ignore"): table[logs] = np.expm1(table[logs])
@@ -616,21 +616,21 @@ def backtest(candles: dict[str, pd.DataFrame],                # by instrument, 1
              log: TrialLog | None = None,                     # counts this trial, and deflates by all on the same bars
              forecasts: RangeForecasts | None = None          # where stops or sizes go by forecast
             ) -> Backtest:
-    "Trade the signals, and stand the result beside buy and hold, flat and shuffled signals."
+    "Trade the signals, and stand the result beside buy and hold, flat and permuted signals."
     b, e = cfg.backtest, cfg.evaluate
     asked, market = _asked(candles, signals, confidence, b), _market(candles, signals, b, forecasts)
     asked, times = [x[r] for x, r in zip(asked, market.rows)], market.times
     sim, hold = _play(market, asked, b), _buy_and_hold(market, asked, b)
-    shuffles = _shuffles(market, asked, b, make_rng(cfg.seed, "shuffled signals"))
+    permutations = _permutations(market, asked, b, make_rng(cfg.seed, "shuffled signals"))
     per_year = len(times)/((times[-1]-times[0])/pd.Timedelta("365.25D"))
-    figures = [_figures(a, per_year) | dict(trades=len(a.trades)) for a in shuffles]
+    figures = [_figures(a, per_year) | dict(trades=len(a.trades)) for a in permutations]
     starts = block_resamples(times, e.block, e.resamples, make_rng(cfg.seed, "bootstrap backtest"))[1]
     table, earned = _table(sim, hold, figures, starts, per_year, e), np.array([f["total_return"] for f in figures])
     own = _figures(sim, per_year)
-    middle = shuffles[int(np.argsort(earned)[_SHUFFLES//2])]
-    curves = pd.DataFrame({"strategy": sim.equity, "buy and hold": hold.equity, "shuffled": middle.equity})
+    middle = permutations[int(np.argsort(earned)[_PERMUTATIONS//2])]
+    curves = pd.DataFrame({"strategy": sim.equity, "buy and hold": hold.equity, "permuted": middle.equity})
     return Backtest(**vars(sim), curves=curves, table=table, level=e.interval, blocks=starts.shape[1],
-                    p_value=float((1 + (earned >= own["total_return"]).sum())/(1 + _SHUFFLES)),
+                    p_value=float((1 + (earned >= own["total_return"]).sum())/(1 + _PERMUTATIONS)),
                     **_deflated(_trial(market, candles, asked, own["sharpe"]/per_year**.5, b), sim, log),
                     threshold=b.threshold, pips={n: pip_of(n, c, b) for n, c in candles.items()})
 
@@ -673,7 +673,7 @@ _RARE, _SURE = .05, .95              # p-value and deflated Sharpe ratio from wh
 
 def _doubts(bt):
     "What a profit may be instead of skill."
-    if bt.p_value > _RARE: yield f"{bt.p_value:.0%} of the shuffled signals did as well"
+    if bt.p_value > _RARE: yield f"{bt.p_value:.0%} of the permuted signals did as well"
     if bt.dsr >= _SURE: return
     many = (f"the best of {bt.trials} trials without skill on these bars would look like this "
             f"(deflated Sharpe ratio {bt.dsr:.2f})")
@@ -727,7 +727,7 @@ def warnings(self: Backtest) -> list[dict]: # code and message
                  f"{{{n}: {p.size:g}}}.") for n, p in near.items()]
 
 _HOW = ("Break-even and cost (of spread, slippage, commission and swap) are basis points a round trip, turnover is "
-        "times the equity a year; brackets are block-bootstrap intervals, for shuffled where most of a hundred lie.")
+        "times the equity a year; brackets are block-bootstrap intervals, for permuted where most of a hundred lie.")
 
 # %% ../nbs/06e_backtest.ipynb #4b7442be
 def _notes(bt):
@@ -737,7 +737,7 @@ def _notes(bt):
     return [_HOW,
             f"Stop and target lay in one bar for {a['trades']} of {len(bt.trades)} trades ({a['share']:.1%}); these "
             f"count as stops, and the better order would have brought {a['gain']:+.1%} of the first equity.",
-            f"Permutation test: {bt.p_value:.0%} of the shuffled signals earned as much. Probability of a Sharpe ratio "
+            f"Permutation test: {bt.p_value:.0%} of the permuted signals earned as much. Probability of a Sharpe ratio "
             f"above zero {bt.psr:.2f}, above the expected best of {bt.trials} trial{s} without skill {bt.dsr:.2f}.",
             f"A pip, in which spread, slippage and swap are set: {pips}; backtest.pips names another.",
             *(f"WARNING. {w['message']}" for w in bt.warnings)]

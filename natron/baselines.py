@@ -83,7 +83,7 @@ class Baseline:
     needs: tuple[str, ...]   # some of `NEEDS`
 
     def fits(self, task):
-        "Whether it is for this task; ranges, which the term structure is for, are judged beside others."
+        "Whether it is for this task; ranges, which the term structure is for, are evaluated beside others."
         kind = "classes" if task.classes else "values"
         return self.of in ("both", kind) and self.role in (None, task.role) and task in shown([task])
 
@@ -480,8 +480,8 @@ def _temperature(p, y, times):
     def best(k): return min(_TEMPERATURES, key=lambda t: loss(k, t))
     late = times >= np.sort(times)[len(times)//2]
     if not (late.any() and (~late).any()): return 1.
-    crossed = sum(loss(to, best(of))*to.sum() for of, to in ((late, ~late), (~late, late)))
-    return best(slice(None)) if crossed < _loss(p, y, p.shape[1])*len(y) else 1.
+    cross_fitted = sum(loss(to, best(of))*to.sum() for of, to in ((late, ~late), (~late, late)))
+    return best(slice(None)) if cross_fitted < _loss(p, y, p.shape[1])*len(y) else 1.
 
 # %% ../nbs/06a_baselines.ipynb #813b5d97
 @baseline("lightgbm", needs=["trees"])

@@ -379,12 +379,19 @@ def _unsubscribe(client: Connection, m, id):
 _CLOCK_TOLERANCE = 60.   # seconds by which a broker's clock may be ahead of ours
 
 @patch
+def _bar_of(self: Connection, symbol, frame):
+    "Seconds of a symbol's bars: as these candles tell, or those that a single one joins; else as hello said."
+    predictor = self.bridge.service.predictor
+    market = predictor.live.get(symbol) if len(frame) == 1 else None
+    return predictor.bundle.bar_of(market.times if market else frame.index, self.bar)
+
+@patch
 def _check_closed(self: Connection,
                  frame: pd.DataFrame, # candles by UTC time
-                 field: str           # of the last one, for the message
+                 field: str,          # of the last one, for the message
+                 bar: float           # seconds
                 ) -> None:
     "Raises `RequestError` if the last candle is still open."
-    bar = self.bar or min(self.bridge.service.bars(), default=0)
     left = frame.index[-1].timestamp() + bar - time.time()
     if left <= min(_CLOCK_TOLERANCE, bar/2): return
     closes = f"this candle closes in {left/60:,.0f} minutes by the server's clock"
@@ -404,8 +411,9 @@ def _predict(client: Connection, m, id, frame):
 def _history(client: Connection, m, id, frame):
     "Begin a symbol."
     symbol = client.named(m)
-    client._check_closed(frame, f"candles.{len(frame)-1}")
-    gaps = history_gaps(frame.index, min(client.bridge.service.bars(), default=0.))
+    bar = client._bar_of(symbol, frame)
+    client._check_closed(frame, f"candles.{len(frame)-1}", bar)
+    gaps = history_gaps(frame.index, bar)
     first, last = (t.isoformat() for t in frame.index[[0, -1]])
     data = dict(candles=len(frame), first=first, last=last, warnings=gaps)
     client.ask("history", id, ("history", symbol, frame), symbol, data)
@@ -416,7 +424,7 @@ def _history(client: Connection, m, id, frame):
 def _append(client: Connection, m, id, frame):
     "Add a candle to a symbol."
     symbol = client.named(m)
-    client._check_closed(frame, "candle")
+    client._check_closed(frame, "candle", client._bar_of(symbol, frame))
     job = "append", symbol, dict(frame.iloc[0], time=frame.index[0]), m.get("account")
     client.ask("append", id, job, symbol)
 

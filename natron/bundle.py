@@ -644,6 +644,23 @@ def series_of(self: Bundle, symbol: str | None) -> list[str]:
     if symbol is None or symbol in known: return [symbol]*(symbol in known)
     return [n for n in known if same_instrument(n, symbol)]
 
+# %% ../nbs/04e_bundle.ipynb #b4a20001
+@patch
+def bars(self: Bundle) -> list[float]:
+    "Seconds of the bars that the model was trained on, the shortest first."
+    return sorted({s["bar_seconds"] for s in self.fit_span["series"].values()})
+
+@patch
+def bar_of(self: Bundle, times: Sequence[pd.Timestamp], # of candles, oldest first
+           otherwise: float | None = None               # seconds, where these do not tell; None: the model's shortest
+          ) -> float:
+    "Seconds of a bar of these candles, one of the lengths that the model was trained on; 0 where it was on none."
+    known = self.bars()
+    if len(known) > 1 and len(times) > 1:
+        own = bar_length(pd.DataFrame(index=pd.DatetimeIndex(times))).total_seconds()
+        if own in known: return own
+    return otherwise or min(known, default=0.)
+
 # %% ../nbs/04e_bundle.ipynb #7c65c5b4
 @patch
 def ids(self: Bundle, symbol: str | None,
@@ -651,9 +668,7 @@ def ids(self: Bundle, symbol: str | None,
        ) -> tuple[int, int]:
     "Where an instrument and its length of bar stand in the model's lists, from 1; 0 where it does not know them."
     known, found = self.model_config["timeframes"], self.series_of(symbol)
-    # another length is refused elsewhere
-    bar = 1 if len(known) == 1 else id_of(bar_length(pd.DataFrame(index=pd.DatetimeIndex(times))).total_seconds(),
-                                          known)
+    bar = 1 if len(known) == 1 else id_of(self.bar_of(times), known)                     # others are refused elsewhere
     return id_of(found[0], self.model_config["instruments"]) if found else 0, bar
 
 # %% ../nbs/04e_bundle.ipynb #17dc59b0
@@ -695,8 +710,7 @@ def scaler(self: Bundle) -> Scaler:
 @patch
 def check_timeframe(self: Bundle, candles: pd.DataFrame) -> None:
     "Raise a `BundleError` if these candles are of another length than those that the model was trained on."
-    trained = sorted({s["bar_seconds"] for s in self.fit_span["series"].values()})
-    bar = bar_length(candles)
+    trained, bar = self.bars(), bar_length(candles)
     if not trained or bar.total_seconds() in trained: return
     known = " or ".join(length_text(pd.Timedelta(s, "s")) for s in trained)
     raise BundleError(f"these candles are {length_text(bar)} long, and the model was trained on {known}; bring candles "
@@ -816,9 +830,12 @@ def time_warning(self: Bundle, ns: int # ns since 1970, of the bar that is asked
 
 # %% ../nbs/04e_bundle.ipynb #b56848a3
 @patch
-def market_of(self: Bundle, symbol: str | None) -> dict | None: # None where the file keeps none
-    "The market reference of a symbol's series, or that of all of them together without a symbol."
-    names = [n for n in self.series_of(symbol) if n in self.markets] or list(self.markets)
+def market_of(self: Bundle, symbol: str | None,
+              bar: float # seconds, of the candles that are held beside it
+             ) -> dict | None: # None where the file keeps none
+    "The market reference of a symbol's series with such bars, or that of all of them together without a symbol."
+    alike = [n for n, p in self.markets.items() if p["bar_seconds"] == bar] or list(self.markets)
+    names = [n for n in self.series_of(symbol) if n in alike] or alike
     held = vars(self).setdefault("_profiles", {})
     if names and (key := tuple(names)) not in held: held[key] = joint_reference([self.markets[n] for n in names])
     return held[tuple(names)] if names else None
@@ -838,7 +855,7 @@ def warnings(self: Bundle, symbol: str | None,
              window: bool = True            # the window of one answer; otherwise a longer span
             ) -> list[dict[str, str]]: # `code` and `message` each
     "What is to be said of these candles beside those that the model was fitted on."
-    names, profile, found = self.model_config["instruments"], self.market_of(symbol), []
+    names, profile, found = self.model_config["instruments"], self.market_of(symbol, self.bar_of(ns)), []
     stranger = symbol is not None and bool(names) and not self.series_of(symbol)
     if stranger:
         found.append(("unknown_instrument", f"{symbol!r} {self._strangeness(names)}"))

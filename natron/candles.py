@@ -18,7 +18,7 @@ import numpy as np, orjson, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_float_dtype, is_integer_dtype, is_numeric_dtype
 from pyarrow import feather
 
-from .core import NatronError, atomic_write, make_rng, resource
+from .core import NatronError, atomic_write, first_line, make_rng, resource
 
 # %% ../nbs/00b_candles.ipynb #e59aeb16
 class CandleError(NatronError):
@@ -365,7 +365,7 @@ def _columnar(data, src):
     read = pq.read_table if src.layout == "parquet" else feather.read_table
     try: return read(pa.BufferReader(data)).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, OSError, ValueError) as e:
-        why = str(e).splitlines()[0]
+        why = first_line(e)
         raise src.error(f"the {src.layout} data is damaged or cut short ({why}); fetch the file again") from e
 
 # %% ../nbs/00b_candles.ipynb #debb18a4
@@ -918,7 +918,7 @@ def _part(path):
     try: return pq.read_table(path, partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as e:
         if isinstance(e, FileNotFoundError): raise
-        raise CandleError(f"{path} is damaged ({str(e).splitlines()[0]}); take it from a backup") from e
+        raise CandleError(f"{path} is damaged ({first_line(e)}); take it from a backup") from e
 
 def _within(parts, start, end):
     "The parts of the years from start to end; one at least, which knows the columns."

@@ -560,8 +560,8 @@ def _ready_scores(p, series):
     prep = replace(prep, config=config.with_settings(prep.config, **quick))
     found = evaluate.evaluate(prep, p.bundle.model(), p.bundle.calibrations())
     lines = [_mod("report").Report(found, model=p.about).text(),
-             "(baselines learnt on the half year before, without LightGBM. What six markets say, 2021 on: "
-             "volatility is forecast better than by any of them, direction is not: data/natron_fx.md)"]
+             "(baselines learnt from the earlier half of these bars, without LightGBM. One market proves little; what "
+             "was measured on others is in the model's card, data/natron_fx.md)"]
     return "\n".join(lines + ([_range_text(p, prep)] if p.scenarios else []))
 
 # %% ../nbs/09b_cli.ipynb #ccdc02c3
@@ -1025,13 +1025,13 @@ def models(name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of o
                                                                   "one is damaged or replaced.")] = False,
            candles: Annotated[list[Path] | None, typer.Option(
                "--candles", metavar="FILE...", callback=_all_readable,
-               help="With --verify: judge again what was decided on these candles.")] = None,
+               help="With --verify: compare again what was decided on these candles.")] = None,
            registry: RegistryFolder = Path("models"), tz: Zone = "UTC", no_volume: NoVolume = False,
            as_json: Json = False):
     "List the registered models, their versions and every decision; begin one, or verify them."
     _one_of(add=add, verify=verify)
     if add and not name: raise _err("--add takes the name to register under: natron models NAME --add MODEL")
-    if candles and not verify: raise _err("--candles goes with --verify: what was decided on them is judged again")
+    if candles and not verify: raise _err("--candles goes with --verify: what was decided on them is compared again")
     found = _registries(name, registry)
     if verify: return _verify(found, candles and _series(candles, tz, no_volume), as_json)
     if add: found[0].add(model_file(add))
@@ -1039,15 +1039,15 @@ def models(name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of o
 
 # %% ../nbs/09b_cli.ipynb #c3a90004
 def _verify(registries, series, as_json):
-    "Verify registries, and judge again what was decided on these candles, if any."
+    "Verify registries, and compare again what was decided on these candles, if any."
     def one(r):
         faults, (again, differences) = r.verify(), r.replay(series) if series else (0, [])
         return dict(name=r.name, decisions=len(r.decisions()), versions=len(r.versions()), faults=faults,
-                    judged_again=again, differences=differences)
+                    compared_again=again, differences=differences)
     found = [one(r) for r in registries]
     lines = [l for o in found for l in (
         f"{o['name']}: {o['decisions']} decisions, {o['versions']} model files, {len(o['faults'])} faults"
-        + f"; {o['judged_again']} judged again, {len(o['differences'])} differences"*bool(series),
+        + f"; {o['compared_again']} compared again, {len(o['differences'])} differences"*bool(series),
         *o["faults"], *o["differences"])]
     print(json.dumps(found, indent=2) if as_json else "\n".join(lines))
     if any(o["faults"] or o["differences"] for o in found): raise typer.Exit(1)
@@ -1056,8 +1056,8 @@ def _verify(registries, series, as_json):
 def _check_challenger(folder, resume):
     "Refuse a folder that would be overwritten, with what to do about it."
     if (folder/"manifest.json").exists():
-        raise _err(f"{folder} holds a challenger that was never judged; "
-                   f"judge it with --challenger {folder}, or delete it")
+        raise _err(f"{folder} holds a challenger that was never compared; "
+                   f"compare it with --challenger {folder}, or delete it")
     if _begun(folder) and not resume: raise _err(f"{folder} holds an unfinished challenger; add --resume to go on, or "
                                                  "delete it")
     run_folder(folder.name, resume)
@@ -1070,8 +1070,8 @@ def _challenger_config(own, folder, config, sets, resume, parent):
 
 # %% ../nbs/09b_cli.ipynb #c3a90007
 def _decided(own, path, series):
-    "Judge a challenger beside the champion, and decide."
-    return own.decide(path, own.judge(path, series))
+    "Compare a challenger with the champion, and decide."
+    return own.decide(path, own.compare(path, series))
 
 def _retrained(own, candles, series, config, sets, tz, no_volume, resume, start):
     "Train the next version, and decide on it; nobody else trains it meanwhile."
@@ -1083,7 +1083,7 @@ def _retrained(own, candles, series, config, sets, tz, no_volume, resume, start)
         _need_training(cfg)
         own.check_candles(series)
         _run_notebook(folder, cfg, {_name(p): p for p in candles}, tz, resume, no_volume, lock, parent)
-        _note(f"{folder} is trained; judged beside {own.name}@{own.champion} on the bars after both fits ...")
+        _note(f"{folder} is trained; compared with {own.name}@{own.champion} on the bars after both fits ...")
         return _decided(own, folder/"natron_v2.pt", series)
 
 # %% ../nbs/09b_cli.ipynb #c3a90008
@@ -1096,7 +1096,7 @@ def retrain(name: Annotated[str, typer.Option("--model", metavar="NAME", help="T
             resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished challenger.")] = False,
             start: Annotated[str | None, typer.Option("--from", metavar="MODEL", help="Finetune this model, such as "
                 "NAME@champion, in place of training from nothing.")] = None,
-            challenger: Annotated[str | None, typer.Option(metavar="MODEL", help="Judge this model, and train none.")]
+            challenger: Annotated[str | None, typer.Option(metavar="MODEL", help="Compare this model, and train none.")]
                 = None,
             registry: RegistryFolder = Path("models"), as_json: Json = False):
     """Train a challenger on new candles; it is promoted if it forecasts better than the champion on bars that neither

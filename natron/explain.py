@@ -134,6 +134,7 @@ def attributions(model: Natron | Ensemble,
                  steps: int = 32                # points on the way from the baseline, a window of training means
                 ) -> np.ndarray:                # (T,F), in logits, or in the unit of a regression
     "What each cell adds to a logit or a value (integrated gradients; Sundararajan et al. 2017, arXiv:1703.01365)."
+    need("lab", "captum")
     from captum.attr import IntegratedGradients  # here, as it takes long to load
     task, batch = _task(model.eval(), task_name), _batch(model, [window])
     c = _class(model, task, batch, class_name)

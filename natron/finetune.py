@@ -45,9 +45,9 @@ def task_loss(task: Task,
     return (loss*w).sum() / w.sum().clamp(min=1e-8)
 
 # %% ../nbs/06_finetune.ipynb #d9b6fa76
-def class_weights(task: Task, prior: Sequence[float] # class shares on the training span
+def class_weights(task: Task, prior: Sequence[float] # class priors on the training span
                  ) -> torch.Tensor: # (C,)
-    "Weights inverse to the class shares, 1 on average over the training rows; an absent class gets 0."
+    "Weights inverse to the class priors, 1 on average over the training rows; an absent class gets 0."
     p = torch.tensor(prior, dtype=torch.float32)
     return torch.where(p > 0, 1/(p*(p > 0).sum()), 0.)
 
@@ -427,8 +427,8 @@ def _check_later(parent, candles, splits):
     remedy = ("bring later candles, or give the parts before a larger share (such as data.train=0.85 "
               "data.validation=0.1 data.test=0.05)")
     for (name, c), s in zip(candles.items(), splits):
-        if (test := c[s.test]).empty: continue
-        if test.index[0] < end:
+        test = c[s.test]
+        if len(test) and test.index[0] < end:
             raise OverlapError(f"{name}: the test part begins on {test.index[0]:%Y-%m-%d %H:%M}, and the model that "
                                f"the training begins with knows bars up to {end:%Y-%m-%d %H:%M}: scores would be "
                                f"in-sample; {remedy}")

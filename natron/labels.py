@@ -318,7 +318,7 @@ def _summary(task, y):
 # %% ../nbs/02a_labels.ipynb #6eaf701f
 @patch
 def fit(self: LabelGenerator, train: pd.DataFrame | Sequence[pd.DataFrame]) -> LabelGenerator:
-    "Fit thresholds, class shares and regression scales on training candles, of one series or of several."
+    "Fit thresholds, class priors and regression scales on training candles, of one series or of several."
     frames = [c for c in ([train] if isinstance(train, pd.DataFrame) else train) if len(c)]
     if not frames:
         raise NatronError("no training candles to fit the labels on; bring more candles or a larger training share")

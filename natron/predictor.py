@@ -431,15 +431,19 @@ def predict_bars(self: Predictor,
 class Market:
     "One symbol's candles, feature stream and window, for the columns of one model."
     def __init__(self, bundle: Bundle, candles: pd.DataFrame): # checked
-        self.length, context = bundle.window_length, _context_of(bundle)
+        self.bundle, self.length, context = bundle, bundle.window_length, _context_of(bundle)
         candles = candles.iloc[-context:]
-        self.bar = min((s["bar_seconds"] for s in bundle.fit_span["series"].values()), default=0)
         self.own = _own_columns(bundle)
         self.rows = bundle.rows(candles, self.length)                                    # (<=T,F)
         self.stream = FeatureStream(candles[OHLCV], bundle.config.labels.volatility_horizon)
         self.places = [(self.stream.columns + self.own).index(c) for c in bundle.feature_columns]
         self.kept = deque(zip(candles.index, candles[OHLCV + self.own].to_numpy().tolist()), maxlen=context)
         self.times, self.bars = _bars(candles, self.length)  # (<=T,) ns, (<=T,5): the window's candles
+
+    @property
+    def bar(self) -> float:
+        "Seconds of its bars, as the window's candles tell."
+        return self.bundle.bar_of(self.times)
 
     @property
     def candles(self) -> pd.DataFrame:
@@ -470,7 +474,7 @@ def append(self: Market, candle: Mapping) -> None: # one closed candle
                           "columns")
     t, last = pd.Timestamp(candle_time(candle), tz="UTC"), self.kept[-1][0]
     if last < t < last + pd.Timedelta(self.bar, "s"):
-        raise CandleError(f"the candle of {t} comes {t-last} after the one before, and this model's are "
+        raise CandleError(f"the candle of {t} comes {t-last} after the one before, and this market's are "
                           f"{self.bar/60:g} minutes long; append closed candles", "unsorted", time=t)
     own = [_own(candle, k) for k in self.own]
     row = np.append(self.stream.append(candle), own)[self.places].astype(np.float32)     # (F,)
@@ -560,6 +564,5 @@ def warm_up(self: Predictor) -> None:
     "Compile and load whatever the first requests would wait for, by answering some invented candles."
     c = simulate_candles(self.context+1).assign(**{k: 0. for k in self.own})
     m = Market(self.bundle, c.iloc[:-1])
-    m.bar = 0
-    m.append(dict(time=c.index[-1], **c.iloc[-1]))
+    m.append(dict(c.iloc[-1], time=c.index[-1] + pd.Timedelta("365D")))                  # however long its bars are
     self.answers([self.window(c.iloc[:n]) for n in (self.window_length, self.context)])

@@ -41,7 +41,7 @@ def _outliers(c):
 def _so_many(n, noun): return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 def _segments(x):
-    "First and last row of each stretch of equal values, and the value."
+    "First and last row of each run of equal values, and the value."
     first = np.flatnonzero(np.append(True, x[1:] != x[:-1]))
     return zip(first, np.append(first[1:], len(x)) - 1, x[first])
 

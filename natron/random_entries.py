@@ -259,7 +259,8 @@ class StopVerdict:
     blocks: int = 0                   # of the bootstrap
     lower: tuple = ()                 # other figures, less of which is better, whose interval lies below zero ...
     higher: tuple = ()                # ... above it ...
-    alike: tuple = ()                 # ... and around it
+    alike: tuple = ()                 # ... around it ...
+    unknown: tuple = ()               # ... and those without an interval
 
     def to_dict(self): return asdict(self) | dict(sentence=self.sentence)
     def __str__(self): return self.sentence
@@ -275,25 +276,29 @@ def sentence(self: StopVerdict) -> str:
     if self.kind == "too_few_blocks":
         return "no verdict: the entries span less than two independent blocks; bring more candles"
     figures = f"({self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}])"
-    others = {"lower by forecast": self.lower, "higher by forecast": self.higher, "not told apart": self.alike}
+    others = {"lower by forecast": self.lower, "higher by forecast": self.higher, "not told apart": self.alike,
+              "without an interval": self.unknown}
     rest = "".join(f"; {how}: {', '.join(_NAMES[k].split(',')[0] for k in names)}"
                    for how, names in others.items() if names)
     return f"{_CLAIMS[self.kind]} {figures}{rest}" + rough_guide(self.blocks)
 
 # %% ../nbs/06l_random_entries.ipynb #0536bc6c
-def _sign(r, k): return 1 if r[f"{k}_low"] > 0 else -1 if r[f"{k}_high"] < 0 else 0
+def _side(r, k):
+    "On which side of zero an interval lies: 1, -1, or 0 where it holds zero; None without one."
+    low, high = r[f"{k}_low"], r[f"{k}_high"]
+    return None if np.isnan(low) else 1 if low > 0 else -1 if high < 0 else 0
 
 @patch(as_prop=True)
 def verdict(self: StopComparison) -> StopVerdict:
     "What the paired intervals allow one to say."
     if self.blocks < 2: return StopVerdict("too_few_blocks", blocks=self.blocks)
     r = self.table.loc["difference"]
-    signs = {k: _sign(r, k) for k in _LESS_IS_BETTER}
-    kind = {-1: "more_even", 1: "less_even", 0: "not_told_apart"}[signs.pop("dispersion")]
-    lower, higher, alike = (tuple(k for k, x in signs.items() if x == s) for s in (-1, 1, 0))
+    sides = {k: _side(r, k) for k in _LESS_IS_BETTER}
+    kind = {-1: "more_even", 1: "less_even"}.get(sides.pop("dispersion"), "not_told_apart")
+    lower, higher, alike, unknown = (tuple(k for k, x in sides.items() if x == s) for s in (-1, 1, 0, None))
     value, low, high = (float(r[f"dispersion{e}"]) for e in ("", "_low", "_high"))
     return StopVerdict(kind, difference=value, low=low, high=high, level=self.level, blocks=self.blocks,
-                       lower=lower, higher=higher, alike=alike)
+                       lower=lower, higher=higher, alike=alike, unknown=unknown)
 
 # %% ../nbs/06l_random_entries.ipynb #f096dbb7
 def _cell(r, k, sign=""):

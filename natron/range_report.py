@@ -51,6 +51,7 @@ def _forecasts(prep, model):
 class RangeReport:
     "How a model's price ranges held, beside those of others."
     scores: RangeScores
+    kind, horizon = "forecast", 12      # bars; of the verdict, as a task has them
 
     @property
     def best(self): return self.scores.table(["crps_12"]).crps_12.drop("model").idxmin()
@@ -98,7 +99,7 @@ def about(self: RangeReport) -> str:
     "Which bars were scored and who stands beside."
     s = self.scores
     each = "" if s.stride == 1 else f", one in {s.stride}"
-    return (f"The close over the next 12 bars, {len(s.about):,} bars scored{each}; beside the model: "
+    return (f"The close over the next {self.horizon} bars, {len(s.about):,} bars scored{each}; beside the model: "
             f"{', '.join(n for n in s.rows if n != 'model')}, each with paths of the validation part. "
             "Lower is better for CRPS and interval score")
 

@@ -18,7 +18,7 @@ from typing import Collection, Iterator
 
 import torch
 from fastapi import FastAPI
-from .core import NatronError
+from .core import NatronError, first_line
 from .predictor import load_predictor
 from .rest import create_app
 from .service import AccessPolicy, Service, check_bind, listen, log_json, tls_context
@@ -92,7 +92,7 @@ def cluster(address: str | None, # of a cluster, as 10.0.0.1:6379; None: one of 
 
 def _no_ray(address, e):
     "What is wrong, and the remedy."
-    why = str(e).splitlines()[0]
+    why = first_line(e)
     token = "one that wants a token takes RAY_AUTH_MODE=token in the environment, and its token in ~/.ray/auth_token"
     if address: return NatronError(f"--ray {address}: no Ray cluster answers there ({why}); {token}")
     late = "; it gives each of its processes 15 seconds, so try again when the machine is less busy"
@@ -137,5 +137,5 @@ def _ray_serve(host, port, tls):
 def _no_proxy(e):
     "What is wrong, and the remedy."
     late = isinstance(e, TimeoutError) or "killed by `ray.kill`" in str(e)
-    return NatronError(f"Ray Serve's proxy did not start ({str(e).splitlines()[0]})"
+    return NatronError(f"Ray Serve's proxy did not start ({first_line(e)})"
                        + "; try again when the machine is less busy"*late)

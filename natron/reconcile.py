@@ -267,18 +267,18 @@ def reconcile(path: str | Path,                  # a recording of `natron serve 
     _drop_unreadable(served, tasks)
     if not served.answers: raise NatronError(f"{path} holds no answer of this model; record with --record, while "
                                              "terminals ask")
-    bar = min(s["bar_seconds"] for s in predictor.bundle.fit_span["series"].values())
     files = _matched(served, candles)
+    bars = {k: predictor.bundle.bar_of(c.index) for k, c in files.items()}               # seconds
     spans = {k: _span(v, files[k]) for k, v in served.answers.items()}
     told = {k: {t: a.account for t, a in v.items() if a.account} for k, v in served.answers.items()}
     now = {k: computed(predictor, k, files[k], spans[k], told[k]) for k in files}
-    found = [d for k in files for d in differences(k, served, now[k], files[k], tasks, bar, late, tolerance,
+    found = [d for k in files for d in differences(k, served, now[k], files[k], tasks, bars[k], late, tolerance,
                                                    cfg.threshold)]
-    good = {k: {t: a.answer for t, a in v.items() if _good(a, t, bar, late)} for k, v in served.answers.items()}
+    good = {k: {t: a.answer for t, a in v.items() if _good(a, t, bars[k], late)} for k, v in served.answers.items()}
     note = _why_no_account(tasks, spans, cfg)
     both = [None]*2 if note else [_account(tasks, a, files, spans, cfg) for a in (good, now)]
-    bars, answered = (sum(map(len, x.values())) for x in (spans, good))
-    return Reconciliation(bars, answered, served.faults + found, *both, note)
+    many, answered = (sum(map(len, x.values())) for x in (spans, good))
+    return Reconciliation(many, answered, served.faults + found, *both, note)
 
 # %% ../nbs/08h_reconcile.ipynb #ec00001d
 def _earned(sim): return f"{sim.start:,.2f} to {sim.equity.iloc[-1]:,.2f} in {len(sim.trades)} trades"

@@ -16,7 +16,7 @@ from typing import Sequence
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy.special import rel_entr, stdtrit
-from .core import NatronError
+from .core import NatronError, need
 from .candles import OHLCV, bar_length, has_volume
 from .features import reads_volume
 from .rolling import rolling_mean, rolling_sum
@@ -35,6 +35,7 @@ def _vectors(x, width=None):
 # %% ../nbs/03b_reference.ipynb #073d80f3
 def _whitening(x):
     "The mean (D,), and a matrix (D,K) for the K columns that vary: `(x-mean) @ it` has the distance as its length."
+    need("train", "sklearn")
     from sklearn.covariance import ledoit_wolf                            # seconds to load; an answer needs no fit
     mean, sd = x.mean(0), x.std(0)
     varies = sd > 1e-9*np.abs(mean)                                       # rounding is no spread
@@ -341,7 +342,8 @@ def _price_and_range(p, x):
     if t := _beyond(price, p["price"], _BEYOND["price"]):
         told = f"the price, {price:.6g}, is {t} ({low:.6g} to {high:.6g}): another instrument, or another unit"
         yield "unlike_training", told
-    if t := _beyond(_ranges(x).mean(), p["range"], _BEYOND["range"]):
+    mean = (np.log(x[:, 1]) - np.log(x[:, 2])).mean()              # of a low next to nothing the ratio would overflow
+    if t := _beyond(mean, p["range"], _BEYOND["range"]):
         yield "unlike_training", f"the bars' mean range is {t}: another volatility than in training"
 
 # %% ../nbs/03b_reference.ipynb #c6beb978
@@ -369,7 +371,7 @@ def _standstill(p, x):
     for of, share in shares.items():
         known = p[f"zero_{of}"]
         if share > max(.05, 4*known) and (of == "range" or share < 1):
-            yield "silent_market", f"{share:.0%} of the last {len(x)} bars have no {of}; in training {known:.1%}"
+            yield f"zero_{of}", f"{share:.0%} of the last {len(x)} bars have no {of}; in training {known:.1%}"
 
 # %% ../nbs/03b_reference.ipynb #76bb6586
 _BREAKS = 5   # in one window: not holes, but a market that closes every night

@@ -299,7 +299,7 @@ def add(self: Registry, path: str | Path # a model file
     new = _version(1, path)
     with self._locked():
         if self._lines():
-            raise NatronError(f"{self.name} has a champion; have the file judged beside it: "
+            raise NatronError(f"{self.name} has a champion; have the file compared with it: "
                               f"natron retrain --model {self.name} --challenger {path} --candles FILE...")
         return self._write("added", 1, path, new=new)
 
@@ -308,7 +308,7 @@ def add(self: Registry, path: str | Path # a model file
 def _spans(self: Registry): return [d.comparison.span for d in self.decisions() if d.comparison]
 
 @patch
-def judge(self: Registry, path: str | Path,      # of the challenger's model file
+def compare(self: Registry, path: str | Path,      # of the challenger's model file
           candles: dict[str, pd.DataFrame]       # by series name
          ) -> Comparison:
     "Compare a challenger with the champion; nothing is changed."
@@ -318,16 +318,16 @@ def judge(self: Registry, path: str | Path,      # of the challenger's model fil
 
 # %% ../nbs/09_registry.ipynb #bde7331e
 @patch
-def decide(self: Registry, path: str | Path, comparison: Comparison # the challenger's file, and what `judge` found
+def decide(self: Registry, path: str | Path, comparison: Comparison # the challenger's file, and what `compare` found
           ) -> Decision:
     "Promote the challenger if it is better, or keep the champion; the challenger becomes a version either way."
     with self._locked():
         versions, looks = self.versions(), 1 + sum(_overlap(comparison.span, s) for s in self._spans())
         if (versions[self.champion].sha256, looks) != (comparison.champion, comparison.looks):
-            raise NatronError(f"another decision on {self.name} was made meanwhile; have this challenger judged again: "
-                              f"natron retrain --model {self.name} --challenger {path} --candles FILE...")
+            raise NatronError(f"another decision on {self.name} was made meanwhile; have this challenger compared "
+                              f"again: natron retrain --model {self.name} --challenger {path} --candles FILE...")
         new = _version(self.next_version, path)
-        if new.sha256 != comparison.challenger: raise NatronError(f"{path} has changed since it was judged")
+        if new.sha256 != comparison.challenger: raise NatronError(f"{path} has changed since it was compared")
         known = next((v for v in versions.values() if v.sha256 == new.sha256), None)
         facts = dict(comparison=comparison) if known else dict(comparison=comparison, new=new, source=path)
         return self._write("promoted" if comparison.kind == "better" else "kept", (known or new).number, **facts)
@@ -357,7 +357,7 @@ def rollback(self: Registry, to: int | None = None # version; None: the champion
 # %% ../nbs/09_registry.ipynb #e728d632
 @patch
 def check_candles(self: Registry, candles: dict[str, pd.DataFrame]) -> None:
-    "Raise `NatronError` for candles on which the champion could not be judged."
+    "Raise `NatronError` for candles on which the champion could not be compared."
     from natron.finetune import held_out
     b = load_bundle(self.file(self.champion))
     for c in candles.values(): b.check_timeframe(c)
@@ -422,8 +422,8 @@ def _differences(was, now):
 # %% ../nbs/09_registry.ipynb #4d8d7ab5
 @patch
 def replay(self: Registry, candles: dict[str, pd.DataFrame] # by series name
-          ) -> tuple[int, list[str]]: # decisions that were judged again; every difference, in words
-    "Judge again what was decided on these very candles."
+          ) -> tuple[int, list[str]]: # decisions that were compared again; every difference, in words
+    "Compare again what was decided on these very candles."
     decisions, here, count, found = self.decisions(), _facts(candles), 0, []
     files = {v.sha256: n for n, v in self.versions().items()}
     for k, d in enumerate(decisions):

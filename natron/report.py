@@ -28,7 +28,7 @@ from .reference import Reference
 from .metrics import (ECE_BINS, GREY, block_length, block_resamples, headline, interval, plot_reliability,
                             plot_scores, rank_bins, reliability, resample_sums)
 from .tasks import of_role
-from .calibrate import COVERAGES
+from .calibrate import SET_COVERAGES
 from .backtest import Backtest, RangeForecasts, TrialLog, backtest, plot_equity, signal_of
 from .evaluate import Evaluation, TaskForecasts
 
@@ -129,7 +129,7 @@ def plot_selective_accuracy(forecasts: list[TaskForecasts]) -> go.Figure:
     return fig.update_layout(template="natron", height=320, title="Selective accuracy", xaxis=x, yaxis_title="accuracy")
 
 # %% ../nbs/06i_report.ipynb #e23ac49d
-def plot_coverage(f: TaskForecasts, coverage: int = COVERAGES[-1] # per cent
+def plot_coverage(f: TaskForecasts, coverage: int = SET_COVERAGES[-1] # per cent
                  ) -> go.Figure:
     "Empirical coverage of the prediction sets, month by month: of the fixed level, and of the adaptive one."
     month, fig = f.times.strftime("%Y-%m"), go.Figure()
@@ -188,7 +188,7 @@ class Report:
     drift: Drift | None = None
     model: dict | None = None        # which it is, as `about` says
     policy: Any = None               # what a trained policy earned: `verdict`, `text`, `to_dict`, `plots`
-    ranges: Any = None               # how the price ranges held: `verdict`, `text`, `to_dict`, `body`
+    ranges: Any = None               # how the price ranges held: `kind`, `horizon`, `verdict`, `text`, `body` ...
 
     @property
     def instruments(self): return sorted({str(n) for f in self.evaluation.forecasts for n in f.series})
@@ -275,7 +275,7 @@ def _confidence_text(r):
     halves = f", {_span(r, low)} at low and {_span(r, high)} at high ensemble disagreement" if low in r else ""
     return (f"  {r.name:12} confidence {r.confidence:.1%}, accuracy {_span(r, 'accuracy')}{prior}, at 20 % coverage "
             f"{_span(r, 'selective_accuracy_20')}{halves}; calibration error {r.confidence_error:.3f}"
-            + "".join(_sets_text(r, c) for c in COVERAGES))
+            + "".join(_sets_text(r, c) for c in SET_COVERAGES))
 
 # %% ../nbs/06i_report.ipynb #382f4d29
 CONFIDENCE = ("confidence: mean probability of the likeliest class, the expected share of such forecasts that are "
@@ -380,7 +380,7 @@ def _confidence_html(table):
                  accuracy_low_disagreement="accuracy at low ensemble disagreement",
                  accuracy_high_disagreement="accuracy at high ensemble disagreement",
                  confidence_error="calibration error (ECE)")
-    for c in COVERAGES:
+    for c in SET_COVERAGES:
         for end, kind in _KINDS.items():
             names |= {f"coverage_{c}{end}": f"{c} % sets{kind}: coverage",
                       f"set_size_{c}{end}": f"{c} % sets{kind}: set size"}
@@ -390,7 +390,7 @@ def _confidence_html(table):
 def _class_html(table):
     "The class table with words for its columns."
     names = dict(share="share of the cases", recall="recall")
-    names |= {f"coverage_{c}{end}": f"in {c} % sets{kind}" for c in COVERAGES for end, kind in _KINDS.items()}
+    names |= {f"coverage_{c}{end}": f"in {c} % sets{kind}" for c in SET_COVERAGES for end, kind in _KINDS.items()}
     return _wide(table[[k for k in names if k in table]].rename(columns=names), float_format="{:.3f}".format)
 
 # %% ../nbs/06i_report.ipynb #ec1c5ed8
@@ -431,11 +431,13 @@ def _confidence_sections(report, figure):
             + _folded("Recall and coverage by class", "also of rare ones?", _class_html(class_table(forecasts))))
 
 # %% ../nbs/06i_report.ipynb #3430b24d
-def _kind(task): return "nowcast" if task.kind == "nowcast" else f"forecast, {task.horizon} bars"
+def _kind(task): # or the ranges
+    return "nowcast" if task.kind == "nowcast" else f"forecast, {task.horizon} bars"
 
 def _verdict_rows(report):
     "A row for each verdict: of what, which kind, what it is."
-    kinds = dict(ranges="forecast, 12 bars") | {t.name: _kind(t) for t in report.evaluation.scores.tasks}
+    kinds = {t.name: _kind(t) for t in report.evaluation.scores.tasks}
+    if report.ranges: kinds["ranges"] = _kind(report.ranges)
     for n, v in report.verdicts.items():
         cells = html.escape(n), f"<small>{kinds.get(n, '')}</small>", html.escape(str(v))
         yield "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"

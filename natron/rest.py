@@ -34,7 +34,7 @@ from .core import NatronError
 from .candles import CandleError, read_candles
 from .model import ACTIONS
 from .tasks import HORIZONS
-from .ranges import COVERAGES, PlanError
+from .ranges import BAND_COVERAGES, PlanError
 from .predictor import AccountError
 from .schema import MAX_CANDLES, PLAN_FIELDS, STRICT, Account, NoVolume, Symbol, RequestError, request_error
 from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, RefusedError, Service, TokenError
@@ -66,7 +66,7 @@ def _range_field():
     "The bands of close, highest high and lowest low, by horizon and coverage."
     band = Annotated[list[float], Field(min_length=2, max_length=2, description="lower and upper price",
                                         examples=[[1.195, 1.203]])]
-    part = _dict("Bands", {str(c): band for c in COVERAGES})
+    part = _dict("Bands", {str(c): band for c in BAND_COVERAGES})
     of = _dict("Horizon", dict(close=part, high=part, low=part))
     says = "by horizon in bars: where the close, the highest high and the lowest low will be, with so many per cent"
     return Annotated[_dict("Range", {str(h): of for h in HORIZONS}), Field(description=says)]

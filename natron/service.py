@@ -526,13 +526,12 @@ def _refusal(self: Service, warnings):
 @patch
 def bars(self: Service) -> list[float]:
     "Seconds of the bars that the model was trained on, the shortest first."
-    return _bar_seconds(self.predictor)
-def _bar_seconds(predictor): return sorted({s["bar_seconds"] for s in predictor.bundle.fit_span["series"].values()})
+    return self.predictor.bundle.bars()
 
 def _asks(p):
     "What a predictor's requests look like."
     tasks = [(t.name, *t.classes) for t in p.tasks] + ["a policy"]*bool(p.policy) + ["ranges"]*bool(p.scenarios)
-    return {"window": p.window_length, "own columns": p.own, "tasks": tasks, "seconds of a bar": _bar_seconds(p)}
+    return {"window": p.window_length, "own columns": p.own, "tasks": tasks, "seconds of a bar": p.bundle.bars()}
 
 # %% ../nbs/08b_service.ipynb #82978f0f
 @patch

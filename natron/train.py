@@ -166,8 +166,11 @@ def train_epoch(self: Run, data, epoch: int, bar: tqdm) -> tuple[float, float]: 
 @patch
 @torch.no_grad()
 def validate(self: Run, data, epoch: int) -> dict[str, float]: # loss, and its parts where it has some
-    "Means over all windows of `data`."
+    "Means over all windows of `data`; raises `NatronError` where there are fewer than processes."
     rank, world = self.rank_and_world()
+    if len(data) < world:
+        raise NatronError(f"{len(data)} windows to validate on, and {world} processes: the others would wait for ever; "
+                          "bring more candles or start fewer processes")
     size = self.cfg.batch_size
     mine, totals = list(range(rank, len(data), world)), {}
     self.loss.eval()

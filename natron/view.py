@@ -62,7 +62,7 @@ def kind_text(task: Task) -> str:
 # %% ../nbs/08e_view.ipynb #3e1a0005
 def verdict_rows(answer: dict,            # as `Predictor.predict` gives it
                  tasks: list[Task],       # the model's
-                 priors: dict[str, list]  # class shares of the training bars, by task
+                 priors: dict[str, list]  # class priors of the training bars, by task
                 ) -> pd.DataFrame:        # a row a task with classes: kind, answer, p, prior, word
     "The likeliest class of each task, its probability, its prior, and the word for both."
     rows = {}
@@ -930,7 +930,7 @@ def _score_table_html(table, expected):
 # %% ../nbs/08e_view.ipynb #3e1a0044
 def evaluation_html(p: np.ndarray, y: np.ndarray, times: pd.DatetimeIndex, # as `CandleView.evaluated` gives them
                     task: Task,
-                    prior: list[float],      # class shares in training
+                    prior: list[float],      # class priors in training
                     why: str = "",           # no bar can be evaluated
                     expected: float = np.nan # accuracy, from `CandleView.expected_accuracy`
                    ) -> str:

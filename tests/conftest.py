@@ -64,8 +64,9 @@ def pytest_configure(config):
     if not config.option.numprocesses: return
     # Libraries are compiled too when they are first loaded, half a minute of it where they have just been installed.
     just_installed = not Path(find_spec("gradio").cached).exists()
-    codes = "import tests.loaded" if just_installed else FEATURES, STREAM
-    for p in [subprocess.Popen([sys.executable, "-c", code], cwd=root) for code in codes]: p.wait()
+    codes = ["import tests.loaded" if just_installed else FEATURES, STREAM]
+    started = [subprocess.Popen([sys.executable, "-c", code], cwd=root) for code in codes]
+    if any([p.wait() for p in started]): pytest.exit("Natron's kernels do not compile", returncode=1)
 
 
 def seconds(item):

@@ -5,6 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 root = Path(__file__).resolve().parent.parent
+# Seconds after which something is stuck. Nothing is proved by how fast a test is: other programs may have the cores.
+PATIENCE = 600
 
 
 def _forked(function, args, folder):
@@ -27,7 +29,8 @@ def started(function, *args, folder):
 def forked(function, *args, folder):
     "What became of a function in a forked process: the exit code, and what it printed."
     p = started(function, *args, folder=folder)
-    p.join()
+    p.join(3*PATIENCE)                                   # a whole notebook, on a slow machine with other programs
+    if p.is_alive(): p.kill(), p.join()
     out, err = (Path(folder, name).read_text(errors="replace") for name in ("stdout", "stderr"))
     return SimpleNamespace(returncode=p.exitcode, stdout=out, stderr=err)
 

@@ -2,11 +2,9 @@
 import os, re, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 import pytest
-from forked import run_natron, started
+from forked import PATIENCE, run_natron, started
 
 natron = str(Path(sys.executable).parent/"natron")
-# Seconds after which something is stuck. Nothing is proved by how fast a test is: other programs may have the cores.
-PATIENCE = 600
 
 
 def save_toy(path, **sets):
@@ -49,7 +47,11 @@ class Served:
         self.log = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill, and the server wait
         self.p = subprocess.Popen([*program, *map(str, args)], stdout=subprocess.PIPE, stderr=self.log, text=True,
                                   cwd=cwd, env=os.environ | env)
-        self.urls = [self.p.stdout.readline().split()[-1] for _ in range(servers)]
+        lines = [self.p.stdout.readline() for _ in range(servers)]
+        if not all(lines):
+            self.p.kill()
+            raise AssertionError(self.stop())
+        self.urls = [line.split()[-1] for line in lines]
 
     def stop(self, sign=signal.SIGTERM):
         "End it politely; its log."
@@ -71,8 +73,9 @@ class ForkedServer(Served):
     def __init__(self, *args, servers=1, cwd=".", **env):
         self.folder = tempfile.TemporaryDirectory()
         self.p = started(run_natron, args, cwd, env, folder=self.folder.name)
+        end = time.monotonic() + PATIENCE
         while len(self.said().splitlines()) < servers:
-            assert self.p.is_alive(), self.logged()
+            assert self.p.is_alive() and time.monotonic() < end, self.logged()
             time.sleep(.05)
         self.urls = [line.split()[-1] for line in self.said().splitlines()]
 
@@ -89,6 +92,7 @@ class ForkedServer(Served):
     def stop(self, sign=signal.SIGTERM):
         os.kill(self.p.pid, sign)
         self.p.join(PATIENCE)
+        assert self.p.exitcode is not None, self.logged()
         return self.logged()
 
     def kill(self):

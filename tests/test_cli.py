@@ -210,14 +210,6 @@ def test_output_that_nobody_reads_is_no_error(tmp_path):
     assert (r.returncode, r.stderr) == (2, "natron: No space left on device\n")
 
 
-def flat(o, at=""):
-    "Every value of nested dictionaries and lists by its path; texts by their hash, to compare them with the numbers."
-    if isinstance(o, (dict, list)):
-        return {k: v for n, x in (o.items() if isinstance(o, dict) else enumerate(o))
-                for k, v in flat(x, f"{at}.{n}").items()}
-    return {at: o if isinstance(o, (int, float)) else hash(o)}
-
-
 @pytest.mark.slow
 def test_evaluate_scores_only_later_bars(run):
     cwd, _ = run
@@ -228,7 +220,7 @@ def test_evaluate_scores_only_later_bars(run):
         s["verdicts"].pop("backtest")
         # it depends on how often these bars were tried before; and the file has another name
         del s["backtest"], s["instruments"]
-    assert flat(scores) == flat(told)                  # the file alone repeats the run's own report, to the last digit
+    assert scores == told                              # the file alone repeats the run's own report, to the last digit
     refused(natron("evaluate", "--candles", sample, "--start", "2017-02-01", cwd=cwd, ok=False), "in-sample")
     r = natron("evaluate", "--candles", sample, "--start", "2017-02-01", "--end", "2017-04-30",
                "--force", "--full", "--report", "red.html", cwd=cwd)
@@ -450,14 +442,14 @@ def test_retrain_promotes_what_is_better_and_rollback_undoes_it(registered):
     assert "fx@2 promoted, in place of fx@1: better at " in decision["text"]
     assert (asked[0].train.epochs, asked[0].data.until) == (1, None)
     assert '"name": "fx"' in natron("info", "--json", "--model", "fx@champion", cwd=cwd).stdout
-    judged = natron("models", "--verify", "--candles", "GBPUSD.csv", cwd=cwd)
-    assert judged.stdout == "fx: 2 decisions, 2 model files, 0 faults; 1 judged again, 0 differences\n"
+    compared = natron("models", "--verify", "--candles", "GBPUSD.csv", cwd=cwd)
+    assert compared.stdout == "fx: 2 decisions, 2 model files, 0 faults; 1 compared again, 0 differences\n"
     assert "fx@1 is champion again, in place of fx@2" in natron("rollback", "fx", cwd=cwd).stdout
     assert json.loads(natron("models", "--json", cwd=cwd).stdout)[0]["champion"] == 1
     assert json.loads(natron("rollback", "fx", "--to", "2", "--json", cwd=cwd).stdout)["version"] == 2
 
 
-def test_retrain_refuses_what_it_cannot_train_or_judge(registered):
+def test_retrain_refuses_what_it_cannot_train_or_compare(registered):
     retrain = ["retrain", "--model", "fx", "--candles", "GBPUSD.csv"]
     refused(natron(*retrain, "--challenger", "ready", "--resume", cwd=registered, ok=False),
             "--challenger trains nothing")
@@ -472,7 +464,7 @@ def test_retrain_refuses_what_it_cannot_train_or_judge(registered):
             "runs/fx@2 holds an unfinished challenger; add --resume to go on, or delete it")
     (folder/"manifest.json").touch()
     refused(natron(*retrain, cwd=registered, ok=False),
-            "runs/fx@2 holds a challenger that was never judged; judge it with --challenger runs/fx@2")
+            "runs/fx@2 holds a challenger that was never compared; compare it with --challenger runs/fx@2")
     held = hold(registered/"runs/.fx@2.lock")
     refused(natron(*retrain, cwd=registered, ok=False),
             "runs/fx@2 is being trained by another command; wait until it is done")
@@ -506,6 +498,7 @@ def test_demo_shows_the_model_that_comes_with_natron(shipped):
     told = natron("demo", "--ready-only", cwd=cwd).stdout
     assert told.startswith("GBPUSD: ") and "model natron_fx" in told and "2022-03-04T21:00:00" in told
     assert re.search(r"\nvolatility +log_loss \d\.\d+, ", told) and "50 % ranges" in told and not (cwd/"runs").exists()
+    assert "measured on others is in the model's card, data/natron_fx.md)" in told
     refused(natron("demo", "--ready-only", "--set", "seed=1", cwd=cwd, ok=False),
             "--ready-only trains nothing; give it alone")
     (later.parent/"natron_fx.pt").unlink()

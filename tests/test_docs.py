@@ -166,10 +166,9 @@ def parse(line, here):
 def execute(line, here, request):
     "What a command prints."
     args = words(line)
+    if args[:2] in (["natron", "demo"], ["natron", "serve"]): parse(line, here)
     if args[:2] == ["natron", "demo"]: return request.getfixturevalue("run")[1]
-    if args[:2] == ["natron", "serve"]:
-        parse(line, here)
-        return request.getfixturevalue("server").shown()
+    if args[:2] == ["natron", "serve"]: return request.getfixturevalue("server").shown()
     if args[0] == "natron":
         r = natron(*args[1:], cwd=here, ok=False)
         assert r.returncode < 2 or r.stderr.startswith("natron: "), r.stderr

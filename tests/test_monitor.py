@@ -1,5 +1,6 @@
 """The alert rules of deploy/alerts.yml, and the options of a server that has a model's age in mind."""
 import json, re, shutil, subprocess, threading
+from functools import partialmethod
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 import httpx, pytest, yaml
@@ -132,12 +133,13 @@ def serve(monkeypatch, toy_model, *options):
         made.append(service)
         while not service.metrics.registry.get_sample_value("natron_webhook_total", dict(result="sent")):
             service.closed.wait(.01)
+        service.closed.wait(.2)                                # twenty looks more, which say nothing new
         service.stop()
         for s in servers: s.socket.close()
     monkeypatch.setattr(natron.service, "run_servers", run)
     monkeypatch.setattr(natron.service, "log_json", lambda: None)
-    # looks at once, holds nothing
-    monkeypatch.setattr(natron.alerts.Monitor.__init__, "__defaults__", (None, 0., 0., .01))
+    eager = partialmethod(natron.alerts.Monitor.__init__, hold=0., drift_hold=0., every=.01)     # looks at once
+    monkeypatch.setattr(natron.alerts.Monitor, "__init__", eager)
     r = CliRunner().invoke(app, ["bridge", "--model", str(toy_model), "--port", "0", *options])
     return made, r
 

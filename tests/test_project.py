@@ -62,14 +62,24 @@ def test_private_names_of_libraries():
     assert not gone, "; ".join(gone)
 
 
+def asked_names(tree):
+    "What a module's code compares with a text, or asks `isinstance` of."
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Compare, ast.MatchValue)):
+            yield from (n.value for n in ast.walk(node) if isinstance(n, ast.Constant))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            yield from (getattr(n, "id", getattr(n, "attr", None)) for n in ast.walk(node.args[1]))
+
+
 def test_nobody_asks_for_a_backbone_by_name():
-    "A backbone has abilities; only its own notebook and the table of abilities know its name."
-    names, own = "transformer|temporal|hybrid", {"config", "backbones"}
+    """A backbone has abilities: only the settings and its own notebook ask for its name,
+    and what draws its graph registers it by its class."""
+    from natron.backbones import BACKBONES
+    names = {*BACKBONES, *(c.__name__ for c in BACKBONES.values())}
+    assert {"hybrid", "Hybrid"} <= names & set(asked_names(ast.parse("isinstance(b, (A, Hybrid)) or b in ('hybrid', 'x')")))
     for p in (root/"natron").glob("*.py"):
-        if p.stem not in own:
-            assert not re.search(rf"""[=!]= ?["']({names})["']|"""
-                                 r"""isinstance\([^)]*(Transformer|Temporal|Hybrid)\)""",
-                                 p.read_text(encoding="utf-8")), p.name
+        if p.stem in {"config", "backbones"}: continue
+        assert not names & set(asked_names(ast.parse(p.read_text(encoding="utf-8")))), p.name
 
 
 def test_imports_point_downwards():
@@ -78,8 +88,9 @@ def test_imports_point_downwards():
     for k, p in enumerate(notebooks):
         for c in cells[p]:
             if c["cell_type"] != "code": continue
-            for m in re.findall(r"^\s*(?:from|import) natron\.(\w+)", source(c), re.M):
-                assert number[m] < k or m == module(p), f"{p.name} imports {m}, which stands later"
+            for line in re.findall(r"^\s*(?:from|import) (.*natron.*)", source(c), re.M):
+                for m in re.findall(r"natron\.(\w+)", line):
+                    assert number[m] < k or m == module(p), f"{p.name} imports {m}, which stands later"
 
 
 def test_serving_loads_what_it_needs():
@@ -97,7 +108,7 @@ def test_every_module_has_its_notebook():
 
 
 def test_outputs_are_small_and_name_no_machine():
-    for p in [*notebooks, root/"nbs/index.ipynb", *(root/"nbs/tutorials").glob("*.ipynb")]:
+    for p in (root/"nbs").rglob("*.ipynb"):
         text = json.dumps([c.get("outputs", []) for c in json.loads(p.read_text(encoding="utf-8"))["cells"]])
         assert len(text) <= 300_000, f"{p.name}: {len(text)//1000} kB of outputs"
         assert not re.search(r"/(root|home/\w+|work|tmp)/\w", text), f"{p.name}: an output shows a machine's path"
@@ -120,11 +131,11 @@ def test_site_lists_files_that_exist():
 
 
 def test_benchmarks_import_what_exists():
-    "No other test runs them."
+    "Most of them are run by no other test."
     gone = []
     for path in sorted((root/"benchmarks").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if not (isinstance(node, ast.ImportFrom) and node.module.startswith("natron.")): continue
+            if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("natron.")): continue
             module = importlib.import_module(node.module)
             gone += [f"{path.name}: {node.module}.{a.name}" for a in node.names if not hasattr(module, a.name)]
     assert gone == []
@@ -164,20 +175,37 @@ def base_libraries():
             if found & {canonical(n) for n in names}}
 
 
+# What functions import that others have asked for: the command that calls them, or whoever made the exchange.
+ASKED_BEFORE = {"cli": {"nbclient", "papermill", "traitlets"}, "importers": {"ccxt", "yfinance"},
+                "train": {"mlflow", "wandb"}}
+
+
+def imported(node):
+    "Top-level names of the packages that a statement imports."
+    if isinstance(node, ast.Import): return {a.name.partition(".")[0] for a in node.names}
+    return {node.module.partition(".")[0]} if isinstance(node, ast.ImportFrom) and not node.level else set()
+
+
+def asked(node):
+    "Packages that a statement asks for by `need`."
+    call = node.value if isinstance(node, ast.Expr) else None
+    named = isinstance(call, ast.Call) and getattr(call.func, "id", "") == "need"
+    return {a.value for a in call.args[1:] if isinstance(a, ast.Constant)} if named else set()
+
+
 def test_modules_ask_for_the_extras_they_import():
-    "What the base requirements do not bring is asked for by `need`, before it is imported."
-    base, own = base_libraries(), set(sys.stdlib_module_names) | {"natron"}
+    "What the base requirements do not bring is asked for by `need`, before the module or its function imports it."
+    there = base_libraries() | set(sys.stdlib_module_names) | {"natron"} | BROUGHT_ALONG
     for path in sorted((root/"natron").glob("*.py")):
-        asked = set()
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Import): imported = [a.name for a in node.names]
-            elif isinstance(node, ast.ImportFrom) and not node.level: imported = [node.module]
-            else: imported = []
-            if (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-                    and getattr(node.value.func, "id", "") == "need"):
-                asked |= {a.value for a in node.value.args[1:]}
-            missing = {name.partition(".")[0] for name in imported} - base - own - asked - BROUGHT_ALONG
-            assert not missing, f"{path.name} imports {missing} without asking: need(EXTRA, ...) in a cell before"
+        body, known = ast.parse(path.read_text()).body, set(there)
+        functions = [f for node in body for f in ast.walk(node) if isinstance(f, ast.FunctionDef)]
+        for node in body:
+            known |= asked(node)
+            assert imported(node) <= known, f"{path.name}: need(EXTRA, ...) in a cell before {imported(node) - known}"
+        for f in functions:
+            inside = known.union(ASKED_BEFORE.get(path.stem, set()), *map(asked, f.body))
+            missing = set().union(*map(imported, ast.walk(f))) - inside
+            assert not missing, f"{path.name}, {f.name}: need(EXTRA, ...) before {missing}"
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
-"Two replicas on Ray Serve, and one killed under load: which errors a client sees, and that it gets every answer when it asks again."
-import collections, importlib.util, json, os, signal, threading, time, urllib.error, urllib.request
+"""Two replicas on Ray Serve, and one killed under load: which errors a client sees,
+and that it gets every answer when it asks again."""
+import collections, http.client, importlib.util, json, os, signal, threading, time, urllib.error, urllib.request
 import psutil, pytest
 from natron.candles import sample_candles
 from natron.predictor import load_predictor
@@ -15,7 +16,8 @@ bodies = [candles[-512-k:len(candles)-k].to_csv().encode() for k in range(CLIENT
 def post(url, body):
     "Status and body of an answer."
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/predict_csv", body), timeout=PATIENCE) as r: return r.status, r.read()
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/predict_csv", body), timeout=PATIENCE) as r:
+            return r.status, r.read()
     except urllib.error.HTTPError as e: return e.code, e.read()
 
 
@@ -28,7 +30,8 @@ def children(server): return psutil.Process(server.p.pid).children(recursive=Tru
 
 def replicas(server):
     "The processes that answer."
-    return {p.pid for p in children(server) if p.status() != psutil.STATUS_ZOMBIE and "ServeReplica" in " ".join(p.cmdline())}
+    return {p.pid for p in children(server)
+            if p.status() != psutil.STATUS_ZOMBIE and "ServeReplica" in " ".join(p.cmdline())}
 
 
 def open_ports(server):
@@ -51,25 +54,32 @@ def server(toy_model, tmp_path_factory):
     "`natron serve --replicas 2`, whatever other Ray is known here."
     if not importlib.util.find_spec("ray"): pytest.skip("needs ray")
     home = str(tmp_path_factory.mktemp("home"))            # where Ray keeps a token
-    with ray_started(lambda: ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0", HOME=home, RAY_ADDRESS="127.0.0.1:1")) as made: yield made
+    with ray_started(lambda: ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0",
+                                          HOME=home, RAY_ADDRESS="127.0.0.1:1")) as made:
+        yield made
 
 
 class Client(threading.Thread):
     "Asks the same again and again until it is told to stop, and asks again at once where it gets no answer."
     def __init__(self, url, body, stop):
         super().__init__()
-        self.url, self.body, self.stop, self.said, self.failed, self.pause = url, body, stop, set(), collections.Counter(), 0
+        self.url, self.body, self.stop, self.pause = url, body, stop, 0
+        self.said, self.failed, self.answers = set(), collections.Counter(), 0
 
     def run(self):
         while not self.stop.wait(self.pause):
-            status, said = post(self.url, self.body)
-            if status == 200: self.said.add(said)
-            else: self.failed[status] += 1
+            try: status, said = post(self.url, self.body)
+            except (OSError, http.client.HTTPException) as e: status, said = type(e).__name__, b""      # broken off
+            if status != 200: self.failed[status] += 1
+            else:
+                self.said.add(said)
+                self.answers += 1
 
 
 def served_by(url, replica):
     "Predictions of this replica, if it is the one that answers; else 0."
-    values = dict(line.rsplit(" ", 1) for line in get(url, "/metrics").decode().splitlines() if not line.startswith("#"))
+    values = dict(line.rsplit(" ", 1) for line in get(url, "/metrics").decode().splitlines()
+                  if not line.startswith("#"))
     if abs(float(values["process_start_time_seconds"]) - psutil.Process(replica).create_time()) > .1: return 0
     return float(values.get('natron_requests_total{code="200",kind="/predict_csv",server="rest"}', 0))
 
@@ -87,10 +97,13 @@ def test_a_replica_is_killed_under_load(server, toy_model):
     new = until(lambda: replicas(server) - before - {killed}).pop()
     until(lambda: served_by(url, new))                     # it has come in the other's place, and answers
     assert replicas(server) == before | {new}
+    so_far = [c.answers for c in clients]
+    until(lambda: all(c.answers > n for c, n in zip(clients, so_far)))
     stop.set()
     for c in clients: c.join()
     failed = sum((c.failed for c in clients), collections.Counter())
-    assert set(failed) <= {500} and max(c.failed.total() for c in clients) <= 2, failed     # once each, as measured; Ray may learn of it a moment later
+    # once each, as measured; Ray may learn of it a moment later
+    assert set(failed) <= {500} and max(c.failed.total() for c in clients) <= 2, failed
     one = load_predictor(toy_model, "cpu")
     for k, c in enumerate(clients):
         assert len(c.said) == 1                            # by whichever replica, the same bytes

@@ -1,9 +1,8 @@
-"""The model that comes with Natron: it is what its card says, it answers without being named,
-and it says where it is out of its depth."""
+"The model that comes with Natron: it is what its card says, and it says where it is out of its depth."
 import re
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from natron.bundle import BundleError, load_bundle
+from natron.bundle import BundleError
 from natron.candles import sample_candles
 from natron.predictor import load_predictor
 

@@ -1,6 +1,6 @@
 """The servers as a stranger meets them: `natron serve` in a process of its own,
 and a tool that tries to find what it does not say."""
-import json, signal, socket, subprocess, sys, time
+import json, shutil, signal, socket, subprocess, sys, time
 from functools import partial
 from pathlib import Path
 import httpx, numpy as np, onnxruntime as ort, pytest
@@ -8,7 +8,7 @@ from natron.bridge import BridgeClient, BridgeError
 from natron.candles import sample_candles
 from natron.predictor import load_predictor
 from forked import forked, run_natron
-from served import PATIENCE, VERDICT, ForkedServer, save_acting
+from served import PATIENCE, VERDICT, ForkedServer, natron, save_acting
 
 BridgeClient = partial(BridgeClient, timeout=PATIENCE)
 pytestmark = pytest.mark.slow
@@ -18,6 +18,18 @@ rows = [dict(time=t.isoformat(), **r) for t, r in recent.iterrows()]
 
 
 def logged(server): return [json.loads(line) for line in server.stop().splitlines()]
+def without_warnings(answer):
+    "A live market is asked about drift, too."
+    return {k: v for k, v in answer.items() if k != "warnings"}
+
+
+def near(a, b):
+    "Whether two answers are one, numbers to the fifth digit: a carried feature is rounded another way."
+    if isinstance(a, dict): return a.keys() == b.keys() and all(near(a[k], b[k]) for k in a)
+    if isinstance(a, list): return len(a) == len(b) and all(map(near, a, b))
+    return a == pytest.approx(b, rel=1e-5, abs=1e-5) if isinstance(a, float) else a == b
+
+
 def address(url): return "127.0.0.1", int(url.rpartition(":")[2])
 
 
@@ -37,8 +49,7 @@ def test_one_core_many_doors(toy_model, tmp_path):
             assert bridge.predict(recent) == want
             bridge.history(recent[:-1])
             live = bridge.append(recent.iloc[-1])
-        for k, v in want.items():
-            for c in v if k.endswith("_probs") else (): assert abs(live[k][c] - v[c]) <= 1e-5
+        assert near(without_warnings(live), without_warnings(want))
         assert rest.get("/info").json()["symbols"] == ["EURUSD"]
         metrics = rest.get("/metrics").text
         assert ('natron_requests_total{code="ok",kind="append",server="bridge"} 1.0' in metrics
@@ -83,7 +94,7 @@ def test_a_policy_acts_by_every_road(toy_model, tmp_path):
         rest.close()
         s.stop(signal.SIGINT)
         assert s.p.exitcode == 0                           # as of SIGTERM: a server that is stopped has done its work
-    for k, v in sunk["rl_probs"].items(): assert abs(live["rl_probs"][k] - v) <= 1e-5
+    assert near(without_warnings(live), without_warnings(sunk))
     assert live["model"]["policy"]["sentence"] == VERDICT["sentence"]
 
     r = forked(run_natron, ["replay", record, "--model", path], folder=tmp_path)
@@ -184,3 +195,28 @@ def test_schemathesis_finds_nothing(toy_model, tmp_path):
         assert r.returncode == 0, r.stdout[-6000:] + r.stderr[-2000:]
         log = logged(s)
     assert not [l for l in log if l.get("code") == 500] and "secret" not in json.dumps(log)
+
+
+def test_the_page_can_be_left_out(toy_model):
+    "Without it there is REST alone."
+    with ForkedServer("serve", "--no-app", "--model", toy_model, "--port", 0) as s:
+        assert httpx.get(s.urls[0], timeout=PATIENCE).status_code == 404
+        assert httpx.get(f"{s.urls[0]}/health", timeout=PATIENCE).status_code == 200
+
+
+def test_a_finished_demonstration_is_shown(toy_model, tmp_path):
+    "`natron demo --app` takes the run that is there."
+    (tmp_path/"runs/demo").mkdir(parents=True)
+    shutil.copy(toy_model, tmp_path/"runs/demo")
+    (tmp_path/"runs/demo/manifest.json").touch()
+    p = subprocess.Popen([natron, "demo", "--app", "--port", "0"], cwd=tmp_path,
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        said = p.stdout.readline()
+        assert "runs/demo/natron_v2.pt listens at http://127.0.0.1:" in said
+        assert ("Natron on EURUSD" in httpx.get(said.split()[-1], timeout=PATIENCE).text
+                and [f.name for f in (tmp_path/"runs").iterdir()] == ["demo"])
+    finally:
+        p.kill()
+        p.wait()
+        p.stdout.close()

@@ -2,7 +2,7 @@
 Nothing is lost, nothing is counted twice."""
 import importlib.util, json, multiprocessing, os, signal, sys, time
 from pathlib import Path
-import numpy as np, pandas as pd, pytest
+import numpy as np, pytest
 from natron.backtest import TrialLog
 from natron.candles import sample_candles
 from natron.core import NatronError
@@ -127,8 +127,8 @@ def test_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(TINY)
     cli.app(["sweep", "mine.yaml"], standalone_mode=False)
-    told, folder = capsys.readouterr(), tmp_path/"runs/mine"
-    assert (folder/"sweep.txt").read_text() in told.out and "2 of 2 done" in told.err
+    printed, folder = capsys.readouterr(), tmp_path/"runs/mine"
+    assert (folder/"sweep.txt").read_text() in printed.out and "2 of 2 done" in printed.err
     assert {"result.json", "best.yaml", "holdout.json", "sweep.ipynb", "sweep.html"} <= {
         p.name for p in folder.iterdir()}
     assert len(TrialLog("runs/trials.jsonl").trials()) == 2
