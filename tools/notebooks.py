@@ -31,12 +31,10 @@ def shrink(png):
 
 
 def settle(outputs):
-    "Join what one stream printed, keep a progress bar's last state, and drop each line of the picture maker's log."
+    "Join what one stream printed, keep a progress bar's last state, and drop what the picture maker logs."
     kept = []
     for o in outputs:
-        if o.output_type == "stream":
-            o.text = "\n".join(l for l in o.text.split("\n") if "choreographer" not in l)
-            if not o.text: continue
+        if o.output_type == "stream" and o.name == "stderr" and "choreographer" in o.text: continue
         if kept and o.output_type == "stream" == kept[-1].output_type and o.name == kept[-1].name:
             kept[-1].text += o.text
         else: kept.append(o)
