@@ -88,7 +88,7 @@ input int         RangeHorizon     = 12;          // Bars of the drawn range: 1,
 #define BUDGET_MS      20          // of one timer call
 #define CONNECT_MS     500
 #define CLOCK_ERROR    120         // seconds by which a clock may be wrong
-#define CATCH_UP       16          // bars that are appended one by one; more: send the history
+#define CATCH_UP       16          // closed bars that are looked at; if all are new: send the history
 #define MIN_WAIT_MS    1000        // before connecting again; doubles
 #define MAX_WAIT_MS    60000
 #define REFUSED_WAIT_MS 60000      // after a wrong token, or an address that is not allowed

@@ -309,8 +309,8 @@ def _spans(self: Registry): return [d.comparison.span for d in self.decisions() 
 
 @patch
 def compare(self: Registry, path: str | Path,      # of the challenger's model file
-          candles: dict[str, pd.DataFrame]       # by series name
-         ) -> Comparison:
+            candles: dict[str, pd.DataFrame]       # by series name
+           ) -> Comparison:
     "Compare a challenger with the champion; nothing is changed."
     champion, challenger, spans = load_bundle(self.file(self.champion)), load_bundle(path), self._spans()
     if champion.sha256 == challenger.sha256: raise NatronError(f"{path} is the champion itself")

@@ -511,9 +511,9 @@ def _finish(self: Service, job, answer):
     if fault:
         job.future.set_exception(fault)
         return
-    job.future.set_result(answer)
     if job.kind == "append":
         for tell in list(self.listeners): tell(job.args[0], answer)
+    job.future.set_result(answer)
 
 # %% ../nbs/08b_service.ipynb #a9e20003
 @patch

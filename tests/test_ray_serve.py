@@ -55,7 +55,7 @@ def server(toy_model, tmp_path_factory):
     if not importlib.util.find_spec("ray"): pytest.skip("needs ray")
     home = str(tmp_path_factory.mktemp("home"))            # where Ray keeps a token
     with ray_started(lambda: ForkedServer("serve", "--model", toy_model, "--replicas", "2", "--port", "0",
-                                          HOME=home, RAY_ADDRESS="127.0.0.1:1")) as made:
+                                          "--rate", "1000000/second", HOME=home, RAY_ADDRESS="127.0.0.1:1")) as made:
         yield made
 
 
