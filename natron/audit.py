@@ -721,6 +721,11 @@ def restore(self: Watch):
 # %% ../nbs/01c_audit.ipynb #fcbf2960
 _START = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
+def _travels(error):
+    "Whether an error can be made again at the other end: not where its class asks for more than its text."
+    try: return bool(pickle.loads(pickle.dumps(error)))
+    except Exception: return False                          # what a class defines for it may raise anything
+
 def _serve(pipe, call, work, case, args):
     "The life of a process: what `work` returns, or the error that it raised, and what was seen meanwhile."
     gc.freeze()                                             # what it shares with its parent is no garbage
@@ -728,10 +733,10 @@ def _serve(pipe, call, work, case, args):
     def begun(bars): call[:] = bars, time.monotonic()
     case = replace(case, subject=replace(case.subject, begun=begun), watch=watch)
     try: said = work(case, *args)
-    except NatronError as e: said = e
     except Exception as e:
-        said = AuditError(f"{case.subject.name} raises {type(e).__name__}: {e}")
-        said.add_note(traceback.format_exc())
+        said = (e if isinstance(e, NatronError) and _travels(e)
+                else AuditError(f"{case.subject.name} raises {type(e).__name__}: {e}"))
+        if said is not e: said.add_note(traceback.format_exc())
     finally: watch.restore()
     watch.busy = True
     pipe.send((said, _beside(watch)))
@@ -751,7 +756,7 @@ def _heard(pipe, call, process, case):
         while (left := max(since, call[1]) + case.limit - time.monotonic()) > 0:
             if pipe.poll(left): return pipe.recv()
     except EOFError as e:
-        process.join()
+        process.join(5)
         raise AuditError(f"{name} ended its process (exit code {process.exitcode}) in a call on {call[0]:,.0f} "
                          "bars") from e
     raise AuditError(f"{name} has not come back from a call on {call[0]:,.0f} bars within {case.limit:g} seconds, in a "
@@ -760,18 +765,27 @@ def _heard(pipe, call, process, case):
 # %% ../nbs/01c_audit.ipynb #79c93ef0
 def _receive(pipe, call):
     "The life of a spawned process, which is sent what a forked one is born with."
+    pipe.send("imported")
     given = pipe.recv()
     pipe.send("received")
     _serve(pipe, call, *given)
 
+def _expect(pipe, case):
+    "Wait for a spawned process to come so far; raises `AuditError` where it takes longer than a call may."
+    if pipe.poll(case.limit): return pipe.recv()
+    raise AuditError(f"{case.subject.name} has not been taken over by a process of its own within {case.limit:g} "
+                     "seconds, as it imported this script again; let the script import less, or raise the limit")
+
 def _hand_over(pipe, given, process):
     "Send a spawned process its work; raises `AuditError` where it did not live to take it."
+    _, case, _ = given
     try:
+        _expect(pipe, case)
         pipe.send(given)
-        pipe.recv()
+        _expect(pipe, case)
     except (EOFError, OSError) as e:
-        process.join()
-        raise AuditError(f"{given[1].subject.name} could not be handed to a process of its own, which ended (exit code "
+        process.join(5)
+        raise AuditError(f"{case.subject.name} could not be handed to a process of its own, which ended (exit code "
                          f"{process.exitcode}) as it imported this script again; put what the script does, but for its "
                          'functions, under `if __name__ == "__main__":`, or use `natron audit`') from e
 
@@ -803,7 +817,7 @@ def _can_be_fresh(case):
     "Whether another process can be given the case: by forking, or because all of it can be pickled and imported."
     if _START == "fork": return True
     try: pickled = pickle.dumps(case)
-    except (pickle.PicklingError, AttributeError, TypeError): return False
+    except Exception: return False                          # what a class defines for it may raise anything
     return hasattr(sys.modules["__main__"], "__file__") or b"__main__" not in pickled
 
 # %% ../nbs/01c_audit.ipynb #a7c5a15a
@@ -879,8 +893,9 @@ _NOTES = {
     "writes_files": "writes files, which were put back as they were: {what}",
     "talks": "{what}: what it learns there was not audited",
     "forgot": "had kept something from calls before the audit, which was emptied for it: {what}",
-    "same_process": "{what} was asked in this process only, as no other can be given it: what it keeps from its first "
-                    "call, and the files that it reads, were not tested; natron audit MODULE:FUNCTION tests them",
+    "same_process": "{what} was asked in this process only, as no other can be given it as it is here: what it "
+                    "keeps from its first call, and the files that it reads, were not tested; natron audit "
+                    "MODULE:FUNCTION tests them",
     "rounding": "in {what} the last digits of readings change with what is cut off, without a relation to the next "
                 "bars: rounding, as far as that can be told",
     "no_volume": "has no value in a market without volume, and was not tested: {what}",
@@ -1113,6 +1128,13 @@ def _here(case, checks):
     found = [f for c in checks if not CHECKS[c].fresh for f in CHECKS[c](case)]
     return case, found, dict(same_process=[case.subject.name])
 
+def _as_here(case, asked):
+    "Whether this process says of all candles what a spawned one said, which knows nothing of what the script set."
+    if _START == "fork": return True
+    here = case.ask()
+    return here.base.columns.equals(asked.base.columns) \
+        and not Differences(here.base, here.tolerance).add(asked.base.to_numpy()).any()
+
 # %% ../nbs/01c_audit.ipynb #18f61d66
 def audit(function: Callable,                   # candles -> frame (or Series) of numbers with a row for each bar
           candles: pd.DataFrame,                # at least twice `context`
@@ -1131,9 +1153,12 @@ def audit(function: Callable,                   # candles -> frame (or Series) o
         raise AuditError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
     case = _prepare(function, candles, horizon, context, stream, seed, name, cuts, limit)
     checks = [c for c in CHECKS if c in checks]
-    apart = _can_be_fresh(case)
-    if not apart: checks = [c for c in checks if not CHECKS[c].fresh]
-    case, found, noted = _apart(case, checks, make_rng(seed, "first call")) if apart else _here(case, checks)
+    asked = None
+    if _can_be_fresh(case): asked, found, noted = _apart(case, checks, make_rng(seed, "first call"))
+    if asked is None or not _as_here(case, asked):
+        checks = [c for c in checks if not CHECKS[c].fresh]
+        asked, found, noted = _here(case, checks)
+    case = asked
     if not has_volume(candles): noted["no_volume"] = [c for c, x in case.base.items() if x.isna().all()]
     notes = [Note(code, what) for code, what in noted.items() if what]
     return Audit(case.subject.name, len(candles), list(case.base), {c: CHECKS[c].__doc__ for c in checks}, found,

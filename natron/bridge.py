@@ -379,11 +379,11 @@ def _unsubscribe(client: Connection, m, id):
 _CLOCK_TOLERANCE = 60.   # seconds by which a broker's clock may be ahead of ours
 
 @patch
-def _bar_of(self: Connection, symbol, frame):
-    "Seconds of a symbol's bars: as these candles tell, or those that a single one joins; else as hello said."
+def _bar_of(self: Connection, symbol):
+    "Seconds of the bars of a symbol that is followed, as its history told; else as hello said."
     predictor = self.bridge.service.predictor
-    market = predictor.live.get(symbol) if len(frame) == 1 else None
-    return predictor.bundle.bar_of(market.times if market else frame.index, self.bar)
+    if (market := predictor.live.get(symbol)) and market.told: return market.bar
+    return predictor.bundle.bar_of((), self.bar)
 
 @patch
 def _check_closed(self: Connection,
@@ -411,7 +411,7 @@ def _predict(client: Connection, m, id, frame):
 def _history(client: Connection, m, id, frame):
     "Begin a symbol."
     symbol = client.named(m)
-    bar = client._bar_of(symbol, frame)
+    bar = client.bridge.service.predictor.bundle.bar_of(frame.index, client.bar)
     client._check_closed(frame, f"candles.{len(frame)-1}", bar)
     gaps = history_gaps(frame.index, bar)
     first, last = (t.isoformat() for t in frame.index[[0, -1]])
@@ -424,7 +424,7 @@ def _history(client: Connection, m, id, frame):
 def _append(client: Connection, m, id, frame):
     "Add a candle to a symbol."
     symbol = client.named(m)
-    client._check_closed(frame, "candle", client._bar_of(symbol, frame))
+    client._check_closed(frame, "candle", client._bar_of(symbol))
     job = "append", symbol, dict(frame.iloc[0], time=frame.index[0]), m.get("account")
     client.ask("append", id, job, symbol)
 

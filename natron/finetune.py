@@ -219,7 +219,8 @@ def _with_parent(span, parent):
     first = min(span["train"][0], was["train"][0], key=pd.Timestamp)
     last = max(span["validation"][1], was["validation"][1], key=pd.Timestamp)
     known = max(span["known"], was["known"], key=pd.Timestamp)
-    prints = {f"{n} of the parent": dict(fingerprints=s.get("fingerprints", [])) for n, s in was["series"].items()}
+    prints = {f"{n} of {parent.sha256[:12]}": dict(fingerprints=s.get("fingerprints", []))
+              for n, s in was["series"].items()}
     series = was.get("parent", {}).get("series", {}) | prints
     return span | dict(train=[first, span["train"][1]], validation=[span["validation"][0], last], known=known,
                        parent=dict(sha256=parent.sha256, series=series))
@@ -432,9 +433,14 @@ def _check_later(parent, candles, splits):
             raise OverlapError(f"{name}: the test part begins on {test.index[0]:%Y-%m-%d %H:%M}, and the model that "
                                f"the training begins with knows bars up to {end:%Y-%m-%d %H:%M}: scores would be "
                                f"in-sample; {remedy}")
-        if fitted_rows(c[s.validation], parent.fit_span):
-            raise OverlapError(f"{name}: the validation part holds bars that the first model was fitted on, so that "
-                               f"the calibration would be too confident; {remedy}")
+        if fitted_rows(test, parent.fit_span):
+            raise OverlapError(f"{name}: the test part holds bars that move as those that the first model was fitted "
+                               f"on; scores would be in-sample; {remedy}")
+        validation = c[s.validation]
+        known = len(validation) and parent.series_of(name) and validation.index[0] < end # the same market and time
+        if known or fitted_rows(validation, parent.fit_span):
+            raise OverlapError(f"{name}: the validation part holds bars that the first model was fitted on, or of "
+                               f"their time, so that the calibration would be too confident; {remedy}")
 
 # %% ../nbs/06_finetune.ipynb #f17e0007
 def _parent_weights(parent):

@@ -24,7 +24,7 @@ from .features import all_features, context_bars
 from .tasks import Task, shown, term_structure
 from .ranges import Fan, forecast_sd
 from .stream import FeatureStream, candle_time
-from .bundle import Bundle, BundleError, load_bundle
+from .bundle import MIN_STEPS, Bundle, BundleError, load_bundle
 from .engine import pick_engine
 from .model import ACTIONS, action_of, policy_answer, rebalanced, to_probs
 
@@ -431,19 +431,16 @@ def predict_bars(self: Predictor,
 class Market:
     "One symbol's candles, feature stream and window, for the columns of one model."
     def __init__(self, bundle: Bundle, candles: pd.DataFrame): # checked
-        self.bundle, self.length, context = bundle, bundle.window_length, _context_of(bundle)
+        self.length, context = bundle.window_length, _context_of(bundle)
         candles = candles.iloc[-context:]
+        self.bar = bundle.bar_of(candles.index)               # seconds; a market keeps the length that it began with
+        self.told = len(candles) >= MIN_STEPS                 # whether they told it
         self.own = _own_columns(bundle)
         self.rows = bundle.rows(candles, self.length)                                    # (<=T,F)
         self.stream = FeatureStream(candles[OHLCV], bundle.config.labels.volatility_horizon)
         self.places = [(self.stream.columns + self.own).index(c) for c in bundle.feature_columns]
         self.kept = deque(zip(candles.index, candles[OHLCV + self.own].to_numpy().tolist()), maxlen=context)
         self.times, self.bars = _bars(candles, self.length)  # (<=T,) ns, (<=T,5): the window's candles
-
-    @property
-    def bar(self) -> float:
-        "Seconds of its bars, as the window's candles tell."
-        return self.bundle.bar_of(self.times)
 
     @property
     def candles(self) -> pd.DataFrame:

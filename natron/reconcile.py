@@ -229,7 +229,8 @@ def _matched(served, candles):
     "The candles of each answered symbol; raises `NatronError` where a file is missing."
     found = {}
     for symbol in served.answers:
-        names = [n for n in candles if not symbol or n == symbol or same_instrument(n, symbol)]
+        alike = [n for n in candles if not symbol or same_instrument(n, symbol)]
+        names = [symbol] if symbol in candles else alike
         if len(names) != 1:
             raise NatronError(f"{symbol or 'somebody without a name'} was served, and {len(names)} of the files "
                               f"({', '.join(candles)}) hold its candles; bring exactly one, named after its symbol")

@@ -501,6 +501,13 @@ def _followed(self: Service, symbol):
 
 # %% ../nbs/08b_service.ipynb #32fdd5fc
 @patch
+def _tell(self: Service, symbol, answer):
+    "Pass an answer to the listeners; where one fails it is logged, and nobody else loses his answer by it."
+    for tell in list(self.listeners):
+        try: tell(symbol, answer)
+        except Exception: log.exception("a listener failed")
+
+@patch
 def _finish(self: Service, job, answer):
     fault, answer = (answer, None) if isinstance(answer, ModelError) else (None, answer)
     if answer:
@@ -511,8 +518,7 @@ def _finish(self: Service, job, answer):
     if fault:
         job.future.set_exception(fault)
         return
-    if job.kind == "append":
-        for tell in list(self.listeners): tell(job.args[0], answer)
+    if job.kind == "append": self._tell(job.args[0], answer)
     job.future.set_result(answer)
 
 # %% ../nbs/08b_service.ipynb #a9e20003
