@@ -10,7 +10,7 @@ from .core import need
 need("serve", "prometheus_client")
 
 # %% ../nbs/08i_alerts.ipynb #a1e00004
-import contextlib, logging, queue, re, threading
+import contextlib, ipaddress, logging, queue, re, threading
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
@@ -118,17 +118,27 @@ _ROOM, _SECRET = 100, "user name and password do not belong into a webhook; use 
 
 def _target(at): return (at.path or "/") + (f"?{at.query}" if at.query else "")
 
+def _check_host(at):
+    "Raise `ValueError` where there can be no connection to a host and port."
+    host = (at.hostname or "").encode("idna").decode()
+    host.encode("idna")                                     # again, as some letters become dots
+    if at.port == 0: raise ValueError("there is no port 0")
+    if "[" in at.netloc:
+        ipaddress.IPv6Address(host)
+        if not re.search(r"\](:\d*)?$", at.netloc): raise ValueError("expected nothing or a port behind ]")
+    elif odd := re.search(r"[^\w.-]", host, re.ASCII): raise ValueError(f"the name of a host has no {odd[0]!r}")
+
 def _address(url):
     "The parts of an address to which events can be sent."
     try:
         at = urlsplit(url)
-        sent = f"{(at.hostname or '').encode('idna').decode()}:{at.port}{_target(at)}"
+        _check_host(at)
     except ValueError as e: raise NatronError(f"--webhook: nothing can be sent to this address: {e}") from e
     if at.scheme not in ("http", "https") or not at.hostname:
         raise NatronError("--webhook: expected an address such as https://example.com/natron, with http or https "
                           "and the name of a host")
     if at.username or at.password: raise NatronError(f"--webhook: {_SECRET}")
-    if re.search("[^!-~]", sent):
+    if re.search("[^!-~]", _target(at)):
         raise NatronError("--webhook: blanks and letters beyond ASCII must be percent-encoded, a blank as %20")
     return at
 
@@ -188,7 +198,7 @@ def _send(self: Webhook, event):
 def _post(self: Webhook, event):
     "One attempt; raises `OSError` or `HTTPException` if the receiver does not take it."
     made = HTTPSConnection if self.at.scheme == "https" else HTTPConnection
-    with contextlib.closing(made(self.at.hostname, self.at.port, timeout=self.timeout)) as c:
+    with contextlib.closing(made(self.at.hostname, self.at.port or made.default_port, timeout=self.timeout)) as c:
         c.request("POST", _target(self.at), orjson.dumps(event), {"Content-Type": "application/json"})
         status = c.getresponse().status
     if not 200 <= status < 300: raise OSError(f"the receiver answered {status}")

@@ -1008,7 +1008,8 @@ def audit_text(a: Audit) -> str:
     "The audit for a terminal: every check, then every finding with its first bar, then what it could have found."
     count = {c: len({f.column for f in a.findings if f.check == c}) for c in a.checks}
     lines = [_headline(a), *_verdict(a), ""]
-    lines += [f"  {c:{_NAME}} {f'{count[c]} failed' if count[c] else 'passed':10} {what}" for c, what in a.checks.items()]
+    became = {c: f"{n} failed" if n else "passed" for c, n in count.items()}
+    lines += [f"  {c:{_NAME}} {became[c]:10} {what}" for c, what in a.checks.items()]
     wide = max([len(f.column) for f in a.findings], default=0)
     if a.findings: lines += ["", *(_finding_text(f, wide) for f in a._sorted())]
     return "\n".join(lines + _power_text(a) + [""]*bool(a.notes) + [f"  note: {n.text}" for n in a.notes])

@@ -520,7 +520,7 @@ def _named(table, no_volume, src):
     if no_volume: table = table.assign(volume=np.nan)
     missing = [c for c in OHLCV if c not in table] + ["time"]*(not set(table) & {*_TIMES, *_WEAK})
     if not missing: return table
-    hint = _NO_VOLUME*(missing == ["volume"])
+    hint = _NO_VOLUME if missing == ["volume"] else "; rename the columns that hold them to these names"
     if "time" in missing and (end := next((c for c in table if c in _ENDS), None)):
         hint = f"; {end} is when a bar ends, and its time is when it begins: subtract a bar's length and call it time"
     raise src.error(f"no column for {', '.join(missing)} among {', '.join(filter(None, table))}{hint}", "columns")

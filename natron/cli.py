@@ -246,7 +246,7 @@ def predict(candles: Candles, model: Model = None, tz: Zone = "UTC", no_volume: 
     "Predict from the last candle of each file."
     path, series = _answering(model), _series(candles, tz, no_volume)
     p = _mod("predictor").load_predictor(path, device)
-    answers = {n: _of(n, p.predict, c.iloc[-p.context:], n) for n, c in series.items()}
+    answers = {n: _now(_of(n, p.predict, c.iloc[-p.context:], n), c) for n, c in series.items()}
     if as_json: print(_as_json(answers))
     else: print("\n\n".join(answer_text(n, a) for n, a in answers.items()))
 
@@ -255,6 +255,10 @@ def _of(name, f, *args):
     "What `f` returns; its complaint with the series' name."
     try: return f(*args)
     except _mod("core").NatronError as e: raise _err(f"{name}: {e}") from e
+
+def _now(answer, candles):
+    "The answer, with what this machine's clock adds."
+    return answer | dict(warnings=answer["warnings"] + _mod("predictor").open_warnings(candles))
 
 def _as_json(answers):
     "One series: its answer; several: the answers by name."
@@ -314,7 +318,7 @@ def plan(candles: Candles, side: Annotated[str, typer.Option(help="long or short
                  target_chance=target_chance, equity=equity, risk=risk, lot=lot)
     def planned(name, c):
         costs = _costs(p.bundle.config.backtest, name, c, side, pip)
-        return p.plan(c.iloc[-p.context:], side, symbol=name, **asked, **costs)
+        return _now(p.plan(c.iloc[-p.context:], side, symbol=name, **asked, **costs), c)
     answers = {n: _of(n, planned, n, c) for n, c in series.items()}
     print(_as_json(answers) if as_json else "\n\n".join(plan_text(n, a) for n, a in answers.items()))
 

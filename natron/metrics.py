@@ -255,7 +255,7 @@ def _claim(v):
     "What is claimed, in the words of the kind."
     if v.kind == "nowcast":
         how = "better than" if v.high < 0 else "worse than" if v.low > 0 else ""
-        return f"nowcast: reproduces the rule {how} {v.baseline}" if how else f"nowcast: as good as {v.baseline}"
+        return f"nowcast: {f'reproduces the rule {how}' if how else 'not told apart from'} {v.baseline}"
     return dict(edge=f"edge over {v.baseline}",
                 edge_in_size=f"edge over {v.baseline} in the size of the move, {v.note}",
                 no_edge=f"no edge over {v.baseline}", worse=f"no edge: worse than {v.baseline}")[v.kind]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_CANDLES', 'ACCOUNT_FIELDS', 'CONFIDENCE', 'MAX_MARKETS', 'Predictor', 'model_name', 'load_predictor', 'Window',
            'AccountError', 'confidence_text', 'model_text', 'policy_text', 'probs_of', 'Prediction', 'Predictions',
-           'Market']
+           'open_warnings', 'Market']
 
 # %% ../nbs/08_predictor.ipynb #950f938b
 import html, logging
@@ -19,7 +19,8 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import chunked, patch
 from fastcore.meta import delegates
 from .core import NatronError
-from .candles import OHLCV, CandleError, check_bar_length, check_candles, read_candles, simulate_candles
+from .candles import (OHLCV, CandleError, bar_length, check_bar_length, check_candles, read_candles,
+                            simulate_candles)
 from .features import all_features, context_bars
 from .tasks import Task, shown, term_structure
 from .ranges import Fan, forecast_sd
@@ -426,6 +427,20 @@ def predict_bars(self: Predictor,
     batches = chunked(self._windows(candles, rows, symbol), _BATCH)
     answers = [a for batch in batches for a in self.answers(batch, ranges)]
     return Predictions(candles.iloc[rows], answers, self.tasks)
+
+# %% ../nbs/08_predictor.ipynb #0be40002
+_FORGIVEN = 60.     # seconds by which another clock may be ahead
+
+def open_warnings(candles: pd.DataFrame,
+                  now: pd.Timestamp | None = None # None: this machine's clock
+                 ) -> list[dict]: # none, or one with `code` and `message`
+    "What is to be said of a last candle whose bar is not over."
+    bar, last = bar_length(candles), candles.index[-1]
+    left = (last + bar - (now or pd.Timestamp.now("UTC"))).total_seconds()
+    if left <= min(_FORGIVEN, bar.total_seconds()/2): return []
+    told = (f"the last candle, of {last:%Y-%m-%d %H:%M} UTC, closes in {left/60:,.0f} minutes by this machine's clock; "
+            "leave it out until it has, or state the zone of the times")
+    return [dict(code="open_candle", message=told)]
 
 # %% ../nbs/08_predictor.ipynb #e028e7b0
 class Market:

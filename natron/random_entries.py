@@ -250,7 +250,7 @@ _FORMATS = dict(dispersion=".3f", hit=".1%", announced=".1%", gap_by_hour=".1%",
 @dataclass(frozen=True)
 class StopVerdict:
     "What the paired intervals allow one to say of stops by forecast, compared with stops by ATR."
-    kind: Literal["more_even", "less_even", "not_told_apart", "too_few_blocks"]
+    kind: Literal["more_even", "less_even", "not_told_apart", "no_interval", "too_few_blocks"]
     metric: str = "dispersion"
     difference: float | None = None   # by forecast less by ATR; None where there is no interval
     low: float | None = None          # ends of the paired interval
@@ -268,19 +268,21 @@ class StopVerdict:
 # %% ../nbs/06l_random_entries.ipynb #1e3ef5da
 _CLAIMS = dict(more_even="stops by forecast make the realised risk more even than stops by ATR",
                less_even="stops by forecast make the realised risk less even than stops by ATR",
-               not_told_apart="stops by forecast and by ATR are not told apart by how even the realised risk is")
+               not_told_apart="stops by forecast and by ATR are not told apart by how even the realised risk is",
+               no_interval="no verdict: the dispersion of the realised risk has no interval in these trades; "
+                           "bring more candles")
 
 @patch(as_prop=True)
 def sentence(self: StopVerdict) -> str:
     "The verdict for a reader."
     if self.kind == "too_few_blocks":
         return "no verdict: the entries span less than two independent blocks; bring more candles"
-    figures = f"({self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}])"
+    figures = "" if self.low is None else f" ({self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}])"
     others = {"lower by forecast": self.lower, "higher by forecast": self.higher, "not told apart": self.alike,
               "without an interval": self.unknown}
     rest = "".join(f"; {how}: {', '.join(_NAMES[k].split(',')[0] for k in names)}"
                    for how, names in others.items() if names)
-    return f"{_CLAIMS[self.kind]} {figures}{rest}" + rough_guide(self.blocks)
+    return f"{_CLAIMS[self.kind]}{figures}{rest}" + rough_guide(self.blocks)
 
 # %% ../nbs/06l_random_entries.ipynb #0536bc6c
 def _side(r, k):
@@ -294,9 +296,10 @@ def verdict(self: StopComparison) -> StopVerdict:
     if self.blocks < 2: return StopVerdict("too_few_blocks", blocks=self.blocks)
     r = self.table.loc["difference"]
     sides = {k: _side(r, k) for k in _LESS_IS_BETTER}
-    kind = {-1: "more_even", 1: "less_even"}.get(sides.pop("dispersion"), "not_told_apart")
+    kinds = {-1: "more_even", 0: "not_told_apart", 1: "less_even", None: "no_interval"}
+    kind = kinds[sides.pop("dispersion")]
     lower, higher, alike, unknown = (tuple(k for k, x in sides.items() if x == s) for s in (-1, 1, 0, None))
-    value, low, high = (float(r[f"dispersion{e}"]) for e in ("", "_low", "_high"))
+    value, low, high = (None if kind == "no_interval" else float(r[f"dispersion{e}"]) for e in ("", "_low", "_high"))
     return StopVerdict(kind, difference=value, low=low, high=high, level=self.level, blocks=self.blocks,
                        lower=lower, higher=higher, alike=alike, unknown=unknown)
 

@@ -34,7 +34,7 @@ from typing_extensions import TypedDict
 import natron
 from .core import NatronError
 from .candles import check_bar_length, simulate_candles
-from .predictor import MAX_MARKETS, Market, Predictor, Window, load_predictor, probs_of
+from .predictor import MAX_MARKETS, Market, Predictor, Window, load_predictor, open_warnings, probs_of
 from .reference import SHORTEST
 from .schema import RequestSchema, RequestError
 from .bundle import verdict_text
@@ -423,6 +423,7 @@ def _prepare(self: Service, job):
 def _prepare_predict(self: Service, job):
     symbol, candles, account = job.args
     self.predictor.bundle.check_timeframe(check_bar_length(candles))
+    job.warnings = open_warnings(candles)
     return self.predictor.window(candles, symbol, account)
 
 # %% ../nbs/08b_service.ipynb #8460d1b4
@@ -485,6 +486,7 @@ def _prepare_plan(self: Service, job):
         self.predictor.bundle.check_timeframe(check_bar_length(candles))
         window = self.predictor.window(candles, symbol)
     plan = self.predictor.plan_at(window, **asked)
+    if candles is not None: plan["warnings"] = plan["warnings"] + open_warnings(candles)
     if candles is None and symbol in self.drifted: plan["warnings"].append(dict(self.drifted[symbol]))
     if refusal := self._refusal(plan["warnings"]): raise refusal
     job.future.set_result(plan)
@@ -818,9 +820,11 @@ def _again(predictor, r):
 def answer_differences(said: dict | None, now: dict | None, # an answer as it was given, and as it is computed
                        tolerance: float = 1e-5              # by which probabilities may differ
                       ) -> list[str]:
-    "Each place where two answers differ; which model gave them is none, and where classes are tied, either is right."
+    """Each place where two answers differ. Which model gave them is none, nor that a candle was still open by the clock
+    of that day; where classes are tied, either is right."""
     if now and said:
         said, now = ({k: v for k, v in a.items() if k != "model"} for a in (said, _tied(said, now, tolerance)))
+        if "warnings" in said: said["warnings"] = [w for w in said["warnings"] if w.get("code") != "open_candle"]
     return list(_differences(said, now, tolerance))
 
 # %% ../nbs/08b_service.ipynb #b678d6fe

@@ -210,6 +210,17 @@ def test_output_that_nobody_reads_is_no_error(tmp_path):
     assert (r.returncode, r.stderr) == (2, "natron: No space left on device\n")
 
 
+def test_a_last_candle_that_is_open_is_told(toy_model, tmp_path):
+    candles = read_candles(sample)[-600:]
+    ahead = candles.set_axis(candles.index + (pd.Timestamp.now("UTC") - candles.index[-1]).ceil("h"))
+    write_candles(ahead, tmp_path/"ahead.csv")
+    write_candles(candles, tmp_path/"closed.csv")
+    for command in (["predict"], ["plan", "--side", "long", "--stop-chance", ".2"]):
+        told = [json.loads(natron(*command, "--json", "--model", toy_model, "--candles", f"{name}.csv", cwd=tmp_path).stdout)
+                for name in ("ahead", "closed")]
+        assert ["open_candle" in [w["code"] for w in o["warnings"]] for o in told] == [True, False]
+
+
 @pytest.mark.slow
 def test_evaluate_scores_only_later_bars(run):
     cwd, _ = run
