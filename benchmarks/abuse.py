@@ -131,8 +131,9 @@ def running(scene, command, *options, code=LAUNCH, env={}):
 
 
 def complaints(log):
-    "What a log says beyond its lines of level INFO and uvicorn's word for what is no HTTP, in one sentence."
-    usual = re.compile(r'.*"level": "INFO"|.*"event": "Invalid HTTP request received\."|$')
+    "What a log says beyond level INFO, uvicorn's word for what is no HTTP, and alerts that candles of 2017 are due."
+    usual = re.compile(r'.*"level": "INFO"|.*"event": "Invalid HTTP request received\."|'
+                       r'.*"event": "begin", "alert": "(stale|silent_market)"|$')
     with open(log, errors="replace") as f: odd = [line for o in f if not usual.match(line := o.strip())]
     causes = Counter(o[:120] for o in odd
                      if re.match(r"[\w.]*(Error|Exception|Out\w+|Warning)\b", o) or o.startswith("{"))

@@ -168,7 +168,7 @@ def main():
     candles, signals = case(50_000)
     whole = median(lambda: backtest(candles, signals, Config()), 3, 0.)[0]
     show(f"First call in a new process: {first:.1f} s (once a machine more, to compile). "
-         f"The whole `backtest` of 50,000 bars, with 1,000 resamples and 100 shuffled signals: {whole:.1f} s.")
+         f"The whole `backtest` of 50,000 bars, with 1,000 resamples and 100 permuted signals: {whole:.1f} s.")
     save(a.out, parts)
 
 
