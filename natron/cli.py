@@ -509,6 +509,7 @@ def train(candles: SampleOr = None,
               "--model: its tasks, features and scaler stay.")] = None):
     "Train on candle files; everything lands in runs/NAME."
     name = _run_name(name, config)
+    if not (start or resume): _config(config, sets)                            # what is misspelt is told first
     folder = Path("runs")/name if _beside() else run_folder(name, resume)
     parent = model_file(start) if start else None
     cfg = _run_config(folder, config, sets, resume, parent)

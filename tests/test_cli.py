@@ -351,8 +351,9 @@ def test_bad_input_is_refused_and_nothing_is_lost(run, tmp_path):
     before = {p: p.read_bytes() for p in (cwd/"runs/demo").iterdir() if p.is_file()}
     refused(natron("train", "--name", "demo", "--candles", sample, cwd=cwd, ok=False), "finished run")
     refused(natron("train", "--name", "new", "--candles", cwd/"high.csv", cwd=cwd, ok=False), "777")
-    refused(natron("train", "--name", "new", "--candles", sample, "--set", "train.epoch=1", cwd=cwd, ok=False),
-            "train.epochs")
+    for name in ("new", "demo"):                               # even where that run is finished
+        refused(natron("train", "--name", name, "--candles", sample, "--set", "train.epoch=1", cwd=cwd, ok=False),
+                "train.epochs")
     runs = sorted(os.listdir(cwd/"runs"))
     refused(natron("demo", "--train-only", "--set", "data.window_length=3000", cwd=cwd, ok=False), "too few bars",
             began=True)
