@@ -40,6 +40,17 @@ def command():
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
 
 
+def cpu_times(f, times):
+    "Processor seconds of so many calls, after one that does not count."
+    f()
+    took = []
+    for _ in range(times):
+        start = time.process_time()
+        f()
+        took.append(time.process_time()-start)
+    return took
+
+
 def check_kept(path, made_of, asked):
     "End where a kept file was made of something else than is asked for."
     if made_of != asked: raise SystemExit(f"{path} was made with other settings or candles; keep these elsewhere")

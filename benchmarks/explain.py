@@ -7,7 +7,7 @@ attributions of another baseline, those of another window, the attention of anot
 reach; how often the nearest earlier windows had the present's answer; and how long each method takes. `--windows N`
 says how many windows, `--out FILE` appends the tables to a file.
 """
-import argparse, os, time
+import argparse, os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ from natron.explain import (agreement, attention_rollout, attention_maps, attrib
                             embeddings, group_importance, nearest_windows, nearest, window_at)
 from natron.finetune import prepare_for
 from natron.model import build_model
-from common import read_series, save, span_of, table
+from common import cpu_times, read_series, save, span_of, table
 
 SEEDS = 3
 
@@ -92,13 +92,7 @@ def neighbours(model, prep, tasks, stride, n):
 
 def seconds(f, times):
     "Processor seconds, the median of so many runs after one that does not count."
-    f()
-    took = []
-    for _ in range(times):
-        t = time.process_time()
-        f()
-        took.append(time.process_time()-t)
-    return f"{np.median(took):.4f}"
+    return f"{np.median(cpu_times(f, times)):.4f}"
 
 
 def speeds(model, prep, data, task):

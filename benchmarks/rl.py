@@ -25,7 +25,7 @@ import gymnasium, numpy as np, stable_baselines3, torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tqdm import tqdm
-from common import cpu_name, read_series, save, table
+from common import cpu_name, cpu_times, read_series, save, table
 from natron.backtest import TrialLog
 from natron.bandit import SIZES, STOPS, arm_verdict, learn_arms, planted_data, taken, trade_entries
 from natron.calibrate import calibrate
@@ -113,13 +113,7 @@ def planted(a):
 def rate(f, steps, repeats):
     """Median, least and most steps a second of CPU of a call that makes so many,
     after one that does not count; and the median."""
-    f()
-    took = []
-    for _ in range(repeats):
-        start = time.process_time()
-        f()
-        took.append(time.process_time()-start)
-    r = steps/np.array(took)
+    r = steps/np.array(cpu_times(f, repeats))
     return f"{np.median(r):,.0f} ({r.min():,.0f} to {r.max():,.0f})", float(np.median(r))
 
 

@@ -1136,6 +1136,14 @@ def _as_here(case, asked):
     return here.base.columns.equals(asked.base.columns) \
         and not Differences(here.base, here.tolerance).add(asked.base.to_numpy()).any()
 
+def _done(case, checks, rng):
+    "The checks that can be done, and what they say: in processes of their own, or else here."
+    if _can_be_fresh(case):
+        said = _apart(case, checks, rng)
+        if _as_here(case, said[0]): return checks, said
+    alone = [c for c in checks if not CHECKS[c].fresh]
+    return alone, _here(case, alone)
+
 # %% ../nbs/01c_audit.ipynb #18f61d66
 def audit(function: Callable,                   # candles -> frame (or Series) of numbers with a row for each bar
           candles: pd.DataFrame,                # at least twice `context`
@@ -1143,7 +1151,7 @@ def audit(function: Callable,                   # candles -> frame (or Series) o
           context: int = CONTEXT,               # bars that a live caller brings
           stream: Callable | None = None,       # history -> object whose `append(candle)` gives the next row
           checks: list[str] | None = None,      # names from `CHECKS`; None: all
-          seed: int = 0,                        # of cuts and garbage
+          seed: int = 0,                        # of cuts and perturbed futures
           name: str | None = None,              # of the function, for the report
           cuts: int = 300,                      # places anywhere at which the candles are cut; more find rarer leaks
           limit: float = 300                    # seconds that one call of the function may take
@@ -1153,13 +1161,7 @@ def audit(function: Callable,                   # candles -> frame (or Series) o
     if unknown := [c for c in checks if c not in CHECKS]:
         raise AuditError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
     case = _prepare(function, candles, horizon, context, stream, seed, name, cuts, limit)
-    checks = [c for c in CHECKS if c in checks]
-    asked = None
-    if _can_be_fresh(case): asked, found, noted = _apart(case, checks, make_rng(seed, "first call"))
-    if asked is None or not _as_here(case, asked):
-        checks = [c for c in checks if not CHECKS[c].fresh]
-        asked, found, noted = _here(case, checks)
-    case = asked
+    checks, (case, found, noted) = _done(case, [c for c in CHECKS if c in checks], make_rng(seed, "first call"))
     if not has_volume(candles): noted["no_volume"] = [c for c, x in case.base.items() if x.isna().all()]
     notes = [Note(code, what) for code, what in noted.items() if what]
     return Audit(case.subject.name, len(candles), list(case.base), {c: CHECKS[c].__doc__ for c in checks}, found,

@@ -17,7 +17,7 @@ import orjson, pandas as pd
 from fastcore.basics import patch
 from pydantic import Field, TypeAdapter
 from .core import NatronError
-from .predictor import MAX_MARKETS, AccountError
+from .predictor import MAX_MARKETS, AccountError, seconds_open
 from .ranges import PlanError
 from .schema import PLAN_FIELDS, Account, NoVolume, RequestError, RequestSchema, Symbol, check_offset, validate
 from .service import DRAIN_SECONDS, BusyError, AccessPolicy, ModelError, RefusedError, Service, TokenError
@@ -376,13 +376,11 @@ def _unsubscribe(client: Connection, m, id):
     client.send(dict(type="unsubscribed", symbol=symbol, id=id))
 
 # %% ../nbs/08d_bridge.ipynb #f5423eee
-_CLOCK_TOLERANCE = 60.   # seconds by which a broker's clock may be ahead of ours
-
 @patch
 def _bar_of(self: Connection, symbol):
     "Seconds of the bars of a symbol that is followed, as its history told; else as hello said."
     predictor = self.bridge.service.predictor
-    if (market := predictor.live.get(symbol)) and market.told: return market.bar
+    if (market := predictor.live.get(symbol)) and market.bar_known: return market.bar
     return predictor.bundle.bar_of((), self.bar)
 
 @patch
@@ -392,8 +390,7 @@ def _check_closed(self: Connection,
                  bar: float           # seconds
                 ) -> None:
     "Raises `RequestError` if the last candle is still open."
-    left = frame.index[-1].timestamp() + bar - time.time()
-    if left <= min(_CLOCK_TOLERANCE, bar/2): return
+    if not (left := seconds_open(frame.index[-1], bar)): return
     closes = f"this candle closes in {left/60:,.0f} minutes by the server's clock"
     raise RequestError(f"{closes}; send closed candles only, or mend gmt_offset", f"{field}.time")
 

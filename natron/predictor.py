@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_CANDLES', 'ACCOUNT_FIELDS', 'CONFIDENCE', 'MAX_MARKETS', 'Predictor', 'model_name', 'load_predictor', 'Window',
            'AccountError', 'confidence_text', 'model_text', 'policy_text', 'probs_of', 'Prediction', 'Predictions',
-           'open_warnings', 'Market']
+           'seconds_open', 'open_warnings', 'Market']
 
 # %% ../nbs/08_predictor.ipynb #950f938b
 import html, logging
@@ -25,7 +25,7 @@ from .features import all_features, context_bars
 from .tasks import Task, shown, term_structure
 from .ranges import Fan, forecast_sd
 from .stream import FeatureStream, candle_time
-from .bundle import MIN_STEPS, Bundle, BundleError, load_bundle
+from .bundle import MIN_FOR_BAR, Bundle, BundleError, load_bundle
 from .engine import pick_engine
 from .model import ACTIONS, action_of, policy_answer, rebalanced, to_probs
 
@@ -429,15 +429,21 @@ def predict_bars(self: Predictor,
     return Predictions(candles.iloc[rows], answers, self.tasks)
 
 # %% ../nbs/08_predictor.ipynb #0be40002
-_FORGIVEN = 60.     # seconds by which another clock may be ahead
+_CLOCK_TOLERANCE = 60.     # seconds by which another clock, such as a broker's, may be ahead of ours
+
+def seconds_open(opened: pd.Timestamp, bar: float, # of a candle; seconds
+                 now: pd.Timestamp | None = None   # None: this machine's clock
+                ) -> float:
+    "How long a candle stays open; 0 where it has closed, or does within the tolerance."
+    left = (opened - (now or pd.Timestamp.now("UTC"))).total_seconds() + bar
+    return left if left > min(_CLOCK_TOLERANCE, bar/2) else 0.
 
 def open_warnings(candles: pd.DataFrame,
                   now: pd.Timestamp | None = None # None: this machine's clock
                  ) -> list[dict]: # none, or one with `code` and `message`
     "What is to be said of a last candle whose bar is not over."
-    bar, last = bar_length(candles), candles.index[-1]
-    left = (last + bar - (now or pd.Timestamp.now("UTC"))).total_seconds()
-    if left <= min(_FORGIVEN, bar.total_seconds()/2): return []
+    last = candles.index[-1]
+    if not (left := seconds_open(last, bar_length(candles).total_seconds(), now)): return []
     told = (f"the last candle, of {last:%Y-%m-%d %H:%M} UTC, closes in {left/60:,.0f} minutes by this machine's clock; "
             "leave it out until it has, or state the zone of the times")
     return [dict(code="open_candle", message=told)]
@@ -449,7 +455,7 @@ class Market:
         self.length, context = bundle.window_length, _context_of(bundle)
         candles = candles.iloc[-context:]
         self.bar = bundle.bar_of(candles.index)               # seconds; a market keeps the length that it began with
-        self.told = len(candles) >= MIN_STEPS                 # whether they told it
+        self.bar_known = len(candles) >= MIN_FOR_BAR          # whether they told it
         self.own = _own_columns(bundle)
         self.rows = bundle.rows(candles, self.length)                                    # (<=T,F)
         self.stream = FeatureStream(candles[OHLCV], bundle.config.labels.volatility_horizon)
